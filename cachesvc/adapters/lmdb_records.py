@@ -1,0 +1,169 @@
+"""How a record looks on disk: framed, versioned, compressed above a size, sealed with a keyed digest.
+
+LMDB 0.9 has no checksums and serves a flipped bit silently, so every record ends in a BLAKE2b MAC
+over what it is (its kind), where it belongs (scope and id) and its bytes. A record that moved to
+another key, or lost a bit, does not open. The key lives in the store's meta table: the MAC is an
+integrity check, not a defence against somebody who can write the files.
+
+Records are msgpack arrays; a field may be added at the end with a default, never moved.
+"""
+
+from hashlib import blake2b
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from backports import zstd
+
+from cachesvc.core.types import Draft, Entry, Payload, Source, Vector
+
+MAC_BYTES = 16
+_FRAME_VERSION = 1
+_ZSTD_LEVEL = 3
+
+
+class EntryBody(msgspec.Struct, array_like=True, frozen=True):
+    """All of an entry but its id and scope, which the MAC binds."""
+
+    namespace: str
+    model: str
+    context: bytes
+    exact_key: bytes
+    prompt: str
+    response: bytes
+    content_type: str
+    metadata: dict[str, str]
+    tags: list[str]
+    sources: list[tuple[str, str]]
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    created_ms: int
+    expires_ms: int
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """What is needed to remove an entry, or to age it, without reading its body."""
+
+    scope: bytes
+    exact_key: bytes
+    namespace: str
+    tags: list[str]
+    expires_ms: int
+    used_ms: int
+
+
+class LogRecord(msgspec.Struct, array_like=True, frozen=True):
+    """A change of a scope."""
+
+    scope: bytes
+    entry_id: int
+    added: bool
+
+
+_R = TypeVar("_R", bound=msgspec.Struct)
+
+
+class BadRecord(Exception):
+    """A record does not open: wrong digest, wrong place, or unreadable bytes."""
+
+
+class Sealer:
+    """Seals and opens records with one key. Thread-safe: it holds no state but the key."""
+
+    def __init__(self, key: bytes, compress_min_bytes: int) -> None:
+        self._key = key
+        self._compress_min_bytes = compress_min_bytes
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decoders: dict[type[msgspec.Struct], msgspec.msgpack.Decoder[msgspec.Struct]] = {
+            kind: msgspec.msgpack.Decoder(kind) for kind in (EntryBody, Head, LogRecord)
+        }
+
+    def seal(self, record: msgspec.Struct, place: bytes) -> bytes:
+        """``version, flags, body, MAC``; the MAC covers kind and place too."""
+        body = self._encode(record)
+        compressed = 0
+        if len(body) >= self._compress_min_bytes:
+            packed = zstd.compress(body, _ZSTD_LEVEL)
+            if len(packed) < len(body):
+                body, compressed = packed, 1
+        framed = bytes((_FRAME_VERSION, compressed)) + body
+        return framed + self._mac(type(record).__name__, place, framed)
+
+    def open(self, kind: type[_R], place: bytes, sealed: bytes) -> _R:
+        """The record, checked. Raises BadRecord."""
+        framed, mac = sealed[:-MAC_BYTES], sealed[-MAC_BYTES:]
+        if len(framed) < 2 or framed[0] != _FRAME_VERSION or mac != self._mac(kind.__name__, place, framed):
+            raise BadRecord(kind.__name__)
+        try:
+            body = zstd.decompress(framed[2:]) if framed[1] else framed[2:]
+            record = self._decoders[kind].decode(body)
+        except (zstd.ZstdError, msgspec.MsgspecError) as error:
+            raise BadRecord(kind.__name__) from error
+        if not isinstance(record, kind):
+            raise BadRecord(kind.__name__)
+        return record
+
+    def seal_vector(self, vector: Vector, place: bytes) -> bytes:
+        """float32 little-endian values, then the MAC."""
+        values = np.ascontiguousarray(vector, dtype="<f4").tobytes()
+        return values + self._mac("Vector", place, values)
+
+    def open_vector(self, place: bytes, sealed: bytes) -> Vector:
+        """The vector, checked and writable. Raises BadRecord."""
+        values, mac = sealed[:-MAC_BYTES], sealed[-MAC_BYTES:]
+        if mac != self._mac("Vector", place, values):
+            raise BadRecord("Vector")
+        return np.frombuffer(values, dtype="<f4").astype(np.float32)
+
+    def _mac(self, kind: str, place: bytes, framed: bytes) -> bytes:
+        mac = blake2b(place, digest_size=MAC_BYTES, key=self._key, person=kind.encode())
+        mac.update(framed)
+        return mac.digest()
+
+
+def body_of(draft: Draft) -> EntryBody:
+    """A draft as the record that is stored."""
+    payload = draft.payload
+    return EntryBody(
+        namespace=draft.identity.namespace,
+        model=draft.identity.model,
+        context=draft.identity.context,
+        exact_key=draft.identity.exact_key,
+        prompt=draft.prompt,
+        response=payload.response,
+        content_type=payload.content_type,
+        metadata=dict(payload.metadata),
+        tags=list(payload.tags),
+        sources=[(source.id, source.version) for source in payload.sources],
+        input_tokens=payload.input_tokens,
+        output_tokens=payload.output_tokens,
+        cost_usd=payload.cost_usd,
+        created_ms=draft.created_ms,
+        expires_ms=draft.expires_ms,
+    )
+
+
+def entry_of(entry_id: int, scope: bytes, body: EntryBody) -> Entry:
+    """A stored record as the entry it is."""
+    return Entry(
+        id=entry_id,
+        namespace=body.namespace,
+        model=body.model,
+        context=body.context,
+        scope=scope,
+        exact_key=body.exact_key,
+        prompt=body.prompt,
+        payload=Payload(
+            response=body.response,
+            content_type=body.content_type,
+            metadata=body.metadata,
+            tags=tuple(body.tags),
+            sources=tuple(Source(*source) for source in body.sources),
+            input_tokens=body.input_tokens,
+            output_tokens=body.output_tokens,
+            cost_usd=body.cost_usd,
+        ),
+        created_ms=body.created_ms,
+        expires_ms=body.expires_ms,
+    )

@@ -1,0 +1,311 @@
+"""The truth on disk: entries, vectors, secondary keys and the log, in one LMDB environment.
+
+Called by the engine through ``ResponseStore``. Must never: open a map that another server has open,
+use LMDB's data-losing modes (nosync, writemap), hold a read transaction beyond a call, or serve a
+record whose digest does not fit its place. ``lmdb_schema`` has the tables and the changes made to
+them inside one transaction; here is who may call, when, and what failure means.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import lmdb
+import numpy as np
+
+from cachesvc.adapters.lmdb_records import BadRecord, EntryBody, LogRecord, Sealer, entry_of
+from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, Tables, Write, get, integer, key_of, scan
+from cachesvc.adapters.lmdb_verify import disagreements
+from cachesvc.adapters.lmdb_writer import GroupWriter
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.types import (
+    Change,
+    Draft,
+    Durability,
+    Entry,
+    Lost,
+    Receipt,
+    Row,
+    ScopeVectors,
+    StoreStats,
+    Vector,
+)
+
+T = TypeVar("T")
+
+_PAGE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How a store is opened. Sizes in bytes; ``map_size_bytes`` is address space, not disk."""
+
+    path: Path
+    map_size_bytes: int
+    max_bytes: int
+    durability: Durability
+    write_queue_length: int
+    compress_min_bytes: int
+    log_max_records: int
+
+
+class LmdbStore:
+    """``ResponseStore`` on LMDB. One per directory: a lock file keeps other servers out."""
+
+    def __init__(self, options: StoreOptions, fingerprint: str) -> None:
+        """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE with what to do."""
+        self._options = options
+        self._fingerprint = fingerprint
+        _make_private(options.path)
+        self._lock_file = _lock(options.path)
+        try:
+            self._env = _open_env(options)
+            self._tables = Tables(self._env)
+            self._sealer = Sealer(self._meet(), options.compress_min_bytes)
+        except BaseException:
+            os.close(self._lock_file)
+            raise
+        self._writer = GroupWriter(self._env, options.write_queue_length)
+
+    # ---------------------------------------------------------------- writes
+
+    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt]:
+        """See ``ResponseStore.put``."""
+        return self._write(lambda write: [write.put(draft) for draft in drafts], wait_s)
+
+    def remove(self, entry_ids: Sequence[int]) -> int:
+        """See ``ResponseStore.remove``."""
+        return self._write(lambda write: sum(write.remove(entry_id) for entry_id in entry_ids))
+
+    def touch(self, used_ms: Mapping[int, int]) -> None:
+        """See ``ResponseStore.touch``."""
+        self._write(lambda write: write.touch(used_ms))
+
+    def expire(self, now_ms: int, limit: int) -> int:
+        """See ``ResponseStore.expire``."""
+        return self._write(lambda write: write.remove_first(self._tables.expiry, limit, before_ms=now_ms))
+
+    def evict(self, limit: int) -> int:
+        """See ``ResponseStore.evict``."""
+        return self._write(lambda write: write.remove_first(self._tables.recency, limit))
+
+    def _write(self, work: Callable[[Write], T], wait_s: float | None = None) -> T:
+        def job(txn: lmdb.Transaction) -> T:
+            with Write(txn, self._tables, self._sealer, self._options.log_max_records) as write:
+                return work(write)
+
+        return self._writer.run(job, wait_s)
+
+    # ----------------------------------------------------------------- reads
+
+    def find(self, scope: bytes, exact_key: bytes) -> Row | None:
+        """See ``ResponseStore.find``."""
+        with self._read() as txn:
+            found = get(txn, self._tables.exact, exact_key)
+            if found is None:
+                return None
+            row = self._row(txn, scope, integer(found))
+        if isinstance(row, Entry) and row.exact_key != exact_key:
+            return Lost(row.id, corrupt=True)
+        return row
+
+    def fetch(self, scope: bytes, entry_ids: Sequence[int]) -> list[Row]:
+        """See ``ResponseStore.fetch``."""
+        with self._read() as txn:
+            return [self._row(txn, scope, entry_id) for entry_id in entry_ids]
+
+    def get(self, entry_id: int) -> Entry | None:
+        """See ``ResponseStore.get``."""
+        with self._read() as txn:
+            try:
+                head = self._tables.head(txn, self._sealer, entry_id)
+            except BadRecord:
+                raise CacheError(Kind.CORRUPT, "the entry failed its integrity check") from None
+            row = None if head is None else self._row(txn, head.scope, entry_id)
+        if isinstance(row, Lost):
+            raise CacheError(Kind.CORRUPT, "the entry failed its integrity check")
+        return row
+
+    def sequence(self) -> int:
+        """See ``ResponseStore.sequence``."""
+        with self._read() as txn:
+            return self._tables.sequence(txn)
+
+    def changes(self, after: int, limit: int) -> list[Change] | None:
+        """See ``ResponseStore.changes``."""
+        with self._read() as txn:
+            if after >= self._tables.sequence(txn):
+                return []
+            records = list(islice(scan(txn, self._tables.log, key_of(after + 1)), limit))
+            if not records or integer(records[0][0]) != after + 1:
+                return None
+            try:
+                return [self._change(key, sealed) for key, sealed in records]
+            except BadRecord:
+                return None
+
+    def _change(self, key: bytes, sealed: bytes) -> Change:
+        record = self._sealer.open(LogRecord, key, sealed)
+        return Change(integer(key), record.scope, record.entry_id, record.added)
+
+    def vector(self, scope: bytes, entry_id: int) -> Vector | None:
+        """See ``ResponseStore.vector``."""
+        place = scope + key_of(entry_id)
+        with self._read() as txn:
+            sealed = get(txn, self._tables.vectors, place)
+        return None if sealed is None else self._opened(place, sealed)
+
+    def scope_vectors(self, scope: bytes, max_count: int) -> ScopeVectors | None:
+        """See ``ResponseStore.scope_vectors``."""
+        ids: list[int] = []
+        vectors: list[Vector] = []
+        with self._read() as txn:
+            sequence = self._tables.sequence(txn)
+            for place, sealed in scan(txn, self._tables.vectors, scope):
+                if not place.startswith(scope):
+                    break
+                if len(ids) == max_count:
+                    return None
+                vector = self._opened(place, sealed)
+                if vector is not None:
+                    ids.append(integer(place[len(scope) :]))
+                    vectors.append(vector)
+        stacked = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
+        return ScopeVectors(sequence, np.array(ids, dtype=np.int64), stacked)
+
+    def stats(self) -> StoreStats:
+        """See ``ResponseStore.stats``."""
+        with self._read() as txn:
+            return StoreStats(
+                entries=txn.stat(self._tables.heads)["entries"],
+                used_bytes=self._tables.used_pages(txn) * _PAGE_BYTES,
+                max_bytes=self._options.max_bytes,
+                sequence=self._tables.sequence(txn),
+            )
+
+    def check(self) -> list[str]:
+        """See ``ResponseStore.check``."""
+        with self._read() as txn:
+            return disagreements(txn, self._tables, self._sealer)
+
+    def _row(self, txn: lmdb.Transaction, scope: bytes, entry_id: int) -> Row:
+        key = key_of(entry_id)
+        sealed = get(txn, self._tables.entries, key)
+        if sealed is None:
+            return Lost(entry_id, corrupt=False)
+        try:
+            return entry_of(entry_id, scope, self._sealer.open(EntryBody, scope + key, sealed))
+        except BadRecord:
+            return Lost(entry_id, corrupt=True)
+
+    def _opened(self, place: bytes, sealed: bytes) -> Vector | None:
+        try:
+            return self._sealer.open_vector(place, sealed)
+        except BadRecord:
+            return None
+
+    @contextmanager
+    def _read(self) -> Iterator[lmdb.Transaction]:
+        try:
+            with self._env.begin() as txn:
+                yield txn
+        except lmdb.Error as error:
+            raise CacheError(
+                Kind.UNAVAILABLE, f"the store could not be read: {type(error).__name__}"
+            ) from None
+
+    # ------------------------------------------------------------- lifecycle
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes writes."""
+        return self._writer.alive
+
+    def close(self) -> None:
+        """Commit what is queued, then close. Nothing may be called afterwards."""
+        self._writer.close()
+        self._env.close()
+        os.close(self._lock_file)
+
+    def last_clock_ms(self) -> int:
+        """The latest time a write was made at, 0 for a new store: time may not start before it."""
+        with self._read() as txn:
+            return self._tables.clock_ms(txn)
+
+    def _meet(self) -> bytes:
+        """Check that the store is ours, or make it so. Returns its MAC key."""
+        with self._env.begin() as txn:
+            meta = self._tables.identity(txn)
+        if meta is None:
+            with self._env.begin(write=True) as txn:
+                return self._tables.create_identity(txn, self._fingerprint)
+        if meta.schema_version != SCHEMA_VERSION:
+            raise CacheError(
+                Kind.INCOMPATIBLE,
+                f"the store at {self._options.path} has schema {meta.schema_version}, this version reads "
+                f"{SCHEMA_VERSION}: run the version that wrote it, or set store.path to another directory",
+            )
+        if meta.fingerprint != self._fingerprint:
+            raise CacheError(
+                Kind.INCOMPATIBLE,
+                f"the store at {self._options.path} was written with the embedder {meta.fingerprint}, but "
+                f"{self._fingerprint} is configured: set embedder.model and embedder.engine back, or set "
+                "store.path to another directory",
+            )
+        return meta.mac_key
+
+
+def _make_private(path: Path) -> None:
+    """A directory that only its owner can enter; LMDB's own default is 0755."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise CacheError(
+            Kind.UNAVAILABLE, f"store.path {path}: cannot be made a private directory: {error.strerror}"
+        ) from None
+
+
+def _lock(path: Path) -> int:
+    """Take the directory for this process. The lock goes with the process, however it ends."""
+    file = path / "server.lock"
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise CacheError(
+            Kind.LOCKED,
+            f"the store at {path} is in use by process {holder}: one server per store; "
+            "stop that one or set store.path to another directory",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _open_env(options: StoreOptions) -> lmdb.Environment:
+    try:
+        return lmdb.open(
+            str(options.path),
+            map_size=options.map_size_bytes,
+            max_dbs=Tables.COUNT,
+            max_readers=512,
+            mode=0o600,
+            metasync=options.durability == "sync",
+            max_spare_txns=8,
+            lib_version=0,
+        )
+    except lmdb.Error as error:
+        raise CacheError(
+            Kind.CORRUPT,
+            f"the store at {options.path} cannot be opened ({type(error).__name__}): "
+            "restore it, or move the directory aside to start empty",
+        ) from None

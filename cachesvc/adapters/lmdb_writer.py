@@ -1,0 +1,134 @@
+"""The one thread that writes to LMDB, and its group commit.
+
+LMDB's write transactions belong to the thread that began them (a put from another thread seems to
+work, and the next begin hangs), and a commit costs an fsync. So all writes are queued to one
+thread, which takes whatever has gathered while the last commit ran, without lingering, and commits
+it as one transaction. Callers block until their write is durable.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import lmdb
+
+from cachesvc.core.errors import CacheError, Kind
+
+T = TypeVar("T")
+
+# Bounds how long one commit, and so the wait of those behind it, can take.
+_GROUP_SIZE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[lmdb.Transaction], Any]
+    done: "Future[Any]"
+
+
+class GroupWriter:
+    """Runs write jobs in grouped transactions on a thread of its own.
+
+    A job is a function of the transaction; it must be safe to run again, since when one job of a
+    group fails the transaction is aborted and each job is run in a transaction of its own.
+    """
+
+    def __init__(self, env: lmdb.Environment, queue_length: int) -> None:
+        self._env = env
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(queue_length)
+        self._gate = threading.Lock()  # held while a job is queued and while the gate closes
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="cachesvc-writer", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Callable[[lmdb.Transaction], T], wait_s: float | None = None) -> T:
+        """Run a job and wait until it is committed. Raises what ``ResponseStore.put`` does."""
+        job = _Job(work, Future())
+        with self._gate:
+            if self._closing:
+                raise CacheError(Kind.UNAVAILABLE, "the store is closing")
+            try:
+                self._jobs.put_nowait(job)
+            except queue.Full:
+                raise CacheError(Kind.OVERLOADED, "the write queue is full; try again later") from None
+        try:
+            result: T = job.done.result(wait_s)
+        except FutureTimeout:
+            job.done.cancel()
+            raise CacheError(
+                Kind.DEADLINE, "the write was not durable in time; it may still happen"
+            ) from None
+        return result
+
+    @property
+    def alive(self) -> bool:
+        """Whether writes can still happen."""
+        return self._thread.is_alive() and not self._closing
+
+    def close(self) -> None:
+        """Commit what is queued, refuse the rest, end the thread."""
+        with self._gate:
+            self._closing = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            group, last = self._next_group()
+            if group:
+                self._commit(group)
+            if last:
+                return
+
+    def _next_group(self) -> tuple[list[_Job], bool]:
+        group: list[_Job] = []
+        job = self._jobs.get()
+        while job is not None:
+            if not job.done.cancelled():  # else its caller stopped waiting before it began
+                group.append(job)
+            if len(group) == _GROUP_SIZE:
+                return group, False
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return group, False
+        return group, True
+
+    def _commit(self, group: list[_Job]) -> None:
+        try:
+            with self._env.begin(write=True) as txn:
+                results = [job.work(txn) for job in group]
+        except Exception as error:  # noqa: BLE001 - the edge of the worker: the error is handed to the caller
+            if len(group) == 1:
+                _settle(group[0], error=_translate(error))
+            else:
+                for job in group:
+                    self._commit([job])
+            return
+        for job, result in zip(group, results, strict=True):
+            _settle(job, result=result)
+
+
+def _settle(job: _Job, result: Any = None, error: BaseException | None = None) -> None:
+    try:
+        if error is not None:
+            job.done.set_exception(error)
+        else:
+            job.done.set_result(result)
+    except InvalidStateError:
+        pass  # the caller stopped waiting
+
+
+def _translate(error: Exception) -> Exception:
+    if isinstance(error, CacheError):
+        return error
+    if isinstance(error, lmdb.MapFullError):
+        return CacheError(Kind.OVERLOADED, "the store is full (store.map_size_bytes is used up)")
+    if isinstance(error, lmdb.Error):
+        # A full disk is lmdb.DiskError, a file size limit a plain lmdb.Error; both leave reads working.
+        return CacheError(Kind.OVERLOADED, "the store could not be written: disk full or failing")
+    return CacheError(Kind.INTERNAL, f"a store write failed: {type(error).__name__}")

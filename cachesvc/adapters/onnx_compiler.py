@@ -1,0 +1,152 @@
+"""SentenceTransformer → ONNX engine: the program that ``engine_cache`` runs in a subprocess.
+
+The only module that imports torch besides ``sbert_embedder``; the serving process never imports it.
+The graph takes the token ids of one text, unpadded, and gives its unit vector: pooling and
+normalisation are part of it. Weights are quantised to int8 per channel with a reduced range, which
+does not saturate on processors without VNNI (measured: ROC-AUC within 0.1 point of fp32 on labelled
+pairs); activations are quantised per tensor at run time, which is why texts are never batched.
+What comes out is compared with what went in, and nothing is written unless it agrees.
+"""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cachesvc.adapters.engine_cache import RECIPE_VERSION, model_digest
+
+_INPUT, _OUTPUT = "input_ids", "unit_vector"
+_SAMPLES = (
+    "hello",
+    "How do I reset my password?",
+    "Convert 5 kilometres to miles.",
+    "My card payment has been pending since Monday; when will the shop receive the money?",
+    "Summarise the following text in one sentence. " * 12,
+)
+# Measured on MiniLM-L6: fp32 1.0000, int8 0.983 at worst.
+_MIN_COSINE = {"fp32": 0.9999, "int8": 0.95}
+
+
+def main() -> int:
+    """``python -m cachesvc.adapters.onnx_compiler MODEL int8|fp32 OUT``"""
+    model, precision, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    warnings.filterwarnings("ignore")
+    _step("loading the model")
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - heavy; this process only
+
+    transformer = SentenceTransformer(
+        model, device="cpu", trust_remote_code=False, model_kwargs={"attn_implementation": "eager"}
+    )
+    transformer.eval()
+    _step("exporting to ONNX")
+    full = out / "fp32.onnx"
+    _export(transformer, full)
+    if precision == "int8":
+        _step("quantising to int8")
+        _quantise(full, out / "model.onnx")
+        full.unlink()
+    else:
+        full.rename(out / "model.onnx")
+    tokenizer = transformer.tokenizer.backend_tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.save(str(out / "tokenizer.json"))
+    _step("comparing with the original")
+    prefix = transformer.prompts.get(transformer.default_prompt_name or "", "")
+    _compare(transformer, tokenizer, prefix, out / "model.onnx", _MIN_COSINE[precision])
+    digest = model_digest(_directory(model))
+    manifest = {
+        "recipe_version": RECIPE_VERSION,
+        "fingerprint": f"onnx-{precision}-r{RECIPE_VERSION}:{digest[:32]}",
+        "model_digest": digest,
+        "model": model,
+        "precision": precision,
+        "dimension": transformer.get_embedding_dimension(),
+        "window_tokens": transformer.max_seq_length,
+        "prefix": prefix,
+    }
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    _step("done")
+    return 0
+
+
+def _step(name: str) -> None:
+    sys.stdout.write(f"step: {name}\n")
+    sys.stdout.flush()
+
+
+def _export(transformer: Any, path: Path) -> None:
+    import torch  # noqa: PLC0415 - heavy; this process only
+
+    class Unit(torch.nn.Module):  # type: ignore[misc]  # torch is not read by mypy
+        def __init__(self) -> None:
+            super().__init__()
+            self.modules_in_order = transformer
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            features = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+            for module in self.modules_in_order:
+                features = module(features)
+            return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
+
+    example = transformer.tokenizer(["an example of some words"], return_tensors="pt")["input_ids"]
+    length = torch.export.Dim("length", min=2, max=transformer.max_seq_length)
+    with torch.no_grad():
+        torch.onnx.export(
+            Unit().eval(),
+            (example,),
+            str(path),
+            input_names=[_INPUT],
+            output_names=[_OUTPUT],
+            dynamic_shapes=({1: length},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _quantise(source: Path, target: Path) -> None:
+    from onnx import TensorProto  # noqa: PLC0415 - this process only
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - this process only
+
+    quantize_dynamic(
+        source,
+        target,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=True,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},
+    )
+
+
+def _compare(transformer: Any, tokenizer: Any, prefix: str, path: Path, min_cosine: float) -> None:
+    import onnxruntime  # noqa: PLC0415 - this process only
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for text in _SAMPLES:
+        ids = tokenizer.encode(prefix + text).ids[: transformer.max_seq_length]
+        ours = session.run(None, {_INPUT: np.array([ids], dtype=np.int64)})[0][0]
+        theirs = transformer.encode(text, normalize_embeddings=True)
+        cosine = float(ours @ theirs)
+        if not cosine >= min_cosine:
+            raise SystemExit(
+                f"the compiled engine differs from the model (cosine {cosine:.4f}, at least {min_cosine} "
+                "is needed): set embedder.precision = 'fp32' or embedder.engine = 'sentence-transformers'"
+            )
+
+
+def _directory(model: str) -> Path:
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - comes with sentence-transformers
+
+    name = model if "/" in model else f"sentence-transformers/{model}"
+    return Path(snapshot_download(name, local_files_only=True))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,67 @@
+"""Text to vector with sentence-transformers itself: for GPUs and models that do not export.
+
+Brings torch into the serving process (``embedder.engine = "sentence-transformers"`` and the
+``compile`` extra). One text per inference, as in the compiled engine, so that the same text always
+has the same vector.
+"""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from cachesvc.adapters.sight import Sight
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.types import Unseen, Vector
+
+
+class SbertEmbedder:
+    """``Embedder`` on a SentenceTransformer. ``digest`` is that of the model's files."""
+
+    def __init__(self, model: str | Path, *, digest: str, concurrency: int, max_text_length: int) -> None:
+        try:
+            self._model = SentenceTransformer(str(model), trust_remote_code=False)
+        except Exception as error:  # noqa: BLE001 - the library raises whatever its loaders raise
+            raise CacheError(
+                Kind.UNAVAILABLE,
+                f"embedder.model {str(model)!r} cannot be loaded: {type(error).__name__}",
+            ) from None
+        self._model.eval()
+        self._sight = Sight(self._model.tokenizer.backend_tokenizer)
+        self._prefix = self._model.prompts.get(self._model.default_prompt_name or "", "")
+        self._fingerprint = f"sentence-transformers-{self._model.device.type}:{digest[:32]}"
+        self._dimension = int(self._model.get_embedding_dimension() or 0)
+        self._max_text_length = max_text_length
+        self._slots = threading.BoundedSemaphore(concurrency)
+
+    @property
+    def fingerprint(self) -> str:
+        """See ``Embedder.fingerprint``."""
+        return self._fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """See ``Embedder.dimension``."""
+        return self._dimension
+
+    def embed(self, text: str, wait_s: float) -> Vector | Unseen:
+        """See ``Embedder.embed``."""
+        if len(text) > self._max_text_length:
+            return Unseen.PAST_WINDOW
+        unseen = self._sight.before(text)
+        if unseen is not None:
+            return unseen
+        ids = self._model.tokenizer(self._prefix + text, truncation=False, verbose=False)["input_ids"]
+        unseen = self._sight.after(ids, self._model.max_seq_length)
+        if unseen is not None:
+            return unseen
+        if not self._slots.acquire(timeout=wait_s):
+            raise CacheError(Kind.OVERLOADED, "no inference slot was free in time")
+        try:
+            vector = self._model.encode(text, normalize_embeddings=True, show_progress_bar=False)
+        except Exception as error:  # noqa: BLE001 - the library raises whatever torch raises
+            raise CacheError(Kind.UNAVAILABLE, f"inference failed: {type(error).__name__}") from None
+        finally:
+            self._slots.release()
+        return np.asarray(vector, dtype=np.float32)

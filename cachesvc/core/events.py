@@ -1,0 +1,80 @@
+"""What happened, for observers: one event per operation. No event holds a prompt or a response."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cachesvc.core.errors import Kind
+from cachesvc.core.types import Outcome, Removal, Timings, Unseen
+
+
+@dataclass(frozen=True, slots=True)
+class LookupDone:
+    """A lookup came to its outcome. The saved figures are 0 unless it hit."""
+
+    outcome: Outcome
+    namespace: str
+    journey: str
+    request_id: str
+    lookup_id: str
+    timings: Timings
+    score: float | None
+    threshold: float | None
+    entry_id: int | None
+    saved_input_tokens: int
+    saved_output_tokens: int
+    saved_cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDone:
+    """A response was stored. ``unseen`` says why it is exact-only, if the text is the cause."""
+
+    namespace: str
+    journey: str
+    request_id: str
+    entry_id: int
+    replaced: bool
+    semantic: bool
+    unseen: Unseen | None
+    response_bytes: int
+    total_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesRemoved:
+    """Entries left the store."""
+
+    why: Removal
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScopesChanged:
+    """The set of loaded scopes changed."""
+
+    loaded: int
+    unloaded: int
+    load_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """A call ended in an error. ``error_id`` is what the caller was told; ``cause`` a type's name."""
+
+    method: str
+    kind: Kind
+    code: str
+    error_id: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """Work behind the requests failed and will be tried again."""
+
+    task: str
+    kind: Kind
+    message: str
+
+
+Event: TypeAlias = LookupDone | StoreDone | EntriesRemoved | ScopesChanged | CallFailed | TaskFailed

@@ -1,0 +1,101 @@
+"""Candidates + their rows + a policy → a Decision. And which policy a namespace has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from cachesvc.core.types import Candidate, Decision, Entry, Lost, Outcome, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one namespace is served. Complete: inheritance was resolved by whoever made it."""
+
+    enabled: bool = True
+    semantic: bool = True
+    store_prompts: bool = True
+    min_score: float = 0.95
+    candidate_count: int = 5
+    ttl_ms: int = 86_400_000
+    max_ttl_ms: int = 2_592_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBook:
+    """The policies of a configuration: one default, and those for namespaces that match a pattern."""
+
+    default: Policy
+    by_pattern: Mapping[str, Policy]
+
+    def of(self, namespace: str) -> Policy:
+        """The most specific policy: an exact name first, then the pattern with most literal characters.
+
+        Of patterns as specific as each other the one configured first wins.
+        """
+        if not self.by_pattern:
+            return self.default
+        exact = self.by_pattern.get(namespace)
+        if exact is not None:
+            return exact
+        matching = [pattern for pattern in self.by_pattern if fnmatchcase(namespace, pattern)]
+        if not matching:
+            return self.default
+        return self.by_pattern[max(matching, key=_literal_count)]
+
+
+def _literal_count(pattern: str) -> int:
+    return sum(1 for character in pattern if character not in "*?")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a candidate must meet in one lookup: the policy's terms, tightened by the request's."""
+
+    threshold: float
+    now_ms: int
+    max_age_ms: int | None
+
+    @classmethod
+    def of(cls, policy: Policy, min_score: float | None, now_ms: int, max_age_ms: int | None) -> "Terms":
+        """A caller may tighten the threshold, never loosen it below the policy's."""
+        return cls(max(policy.min_score, min_score or -1.0), now_ms, max_age_ms)
+
+
+def eligible(candidates: Sequence[Candidate], terms: Terms) -> list[Candidate]:
+    """The candidates whose rows are worth reading."""
+    return [candidate for candidate in candidates if candidate.score >= terms.threshold]
+
+
+def decide(candidates: Sequence[Candidate], rows: Mapping[int, Row], terms: Terms) -> Decision:
+    """Choose the first candidate, best score first, that may be served; else say why none may.
+
+    ``rows`` holds the row of every eligible candidate. When several candidates fail, the best one's
+    reason is given.
+    """
+    if not candidates:
+        return Decision(Outcome.MISS_EMPTY)
+    best_score = candidates[0].score
+    refusal: Outcome | None = None
+    for candidate in eligible(candidates, terms):
+        row = rows[candidate.entry_id]
+        reason = refuse(row, terms)
+        if reason is None and isinstance(row, Entry):
+            return Decision(Outcome.HIT_SEMANTIC, row, candidate.score, best_score)
+        refusal = refusal or reason
+    return Decision(refusal or Outcome.MISS_BELOW_THRESHOLD, best_score=best_score)
+
+
+def refuse(row: Row, terms: Terms) -> Outcome | None:
+    """Why a row may not be served although it matches, or None when it may."""
+    if isinstance(row, Lost):
+        return Outcome.MISS_CORRUPT if row.corrupt else Outcome.MISS_ENTRY_GONE
+    if row.expires_ms <= terms.now_ms:
+        return Outcome.MISS_EXPIRED
+    if terms.max_age_ms is not None and terms.now_ms - row.created_ms > terms.max_age_ms:
+        return Outcome.MISS_TOO_OLD
+    return None
+
+
+def lifetime_ms(policy: Policy, asked_ms: int | None) -> int:
+    """How long an entry lives: what was asked, else the policy's ttl; never past the policy's maximum."""
+    return min(policy.ttl_ms if asked_ms is None else asked_ms, policy.max_ttl_ms)

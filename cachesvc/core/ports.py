@@ -1,0 +1,138 @@
+"""What the engine needs from the world. Each port has two implementations and one contract suite.
+
+All calls are synchronous and thread-safe unless a docstring says otherwise; all raise only
+``CacheError``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cachesvc.core.events import Event
+from cachesvc.core.types import (
+    Candidate,
+    Change,
+    Draft,
+    Entry,
+    Receipt,
+    Row,
+    ScopeVectors,
+    StoreStats,
+    Unseen,
+    Vector,
+)
+
+
+class Clock(Protocol):
+    """Time. Never blocks."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch that never step back: wall time at start, advanced
+        by elapsed time alone, so that a wall clock set back resurrects nothing and one set
+        forward expires nothing.
+        """
+
+    def monotonic_s(self) -> float:
+        """Seconds from an arbitrary instant, for durations and deadlines."""
+
+
+class Embedder(Protocol):
+    """Text to vector. The same text gives the same vector, whatever runs beside it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names model, engine, precision and pooling; part of every scope."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+
+    def embed(self, text: str, wait_s: float) -> Vector | Unseen:
+        """Embed one text, or say why it cannot be fully seen.
+
+        Blocks for at most ``wait_s`` until an inference slot is free. Raises OVERLOADED when
+        none was, UNAVAILABLE when the engine failed.
+        """
+
+
+class VectorIndex(Protocol):
+    """The vectors of one scope. Searches run side by side; changes exclude them and each other."""
+
+    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Add rows: ids (n,), unit vectors (n, dimension). Ids that are there already are replaced."""
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """Remove rows. Ids that are not there are ignored."""
+
+    def search(self, vector: Vector, count: int) -> list[Candidate]:
+        """The nearest rows, best score first, at most ``count``. Empty for an empty index."""
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory held, as near as the library tells."""
+
+
+class ResponseStore(Protocol):
+    """The truth: entries, their vectors and the log of changes.
+
+    Writes return once durable. A write and the log records that tell of it are one transaction.
+    """
+
+    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt]:
+        """Store entries in one transaction, in order, replacing those of equal exact key.
+
+        Blocks until durable, at most ``wait_s`` (None: as long as it takes). Raises DEADLINE when
+        that was not enough (the write may still happen), OVERLOADED when the queue or the disk is
+        full, UNAVAILABLE when the store is closing.
+        """
+
+    def remove(self, entry_ids: Sequence[int]) -> int:
+        """Remove entries and everything that refers to them. How many there were."""
+
+    def find(self, scope: bytes, exact_key: bytes) -> Row | None:
+        """The entry of an identical request, or None. Checked against scope and digest."""
+
+    def fetch(self, scope: bytes, entry_ids: Sequence[int]) -> list[Row]:
+        """Rows of a scope in the order asked, all from one moment. Each checked as in ``find``."""
+
+    def get(self, entry_id: int) -> Entry | None:
+        """One entry by id. Raises CORRUPT when it fails its check."""
+
+    def sequence(self) -> int:
+        """The sequence of the last change. A microsecond or two: called before each search."""
+
+    def changes(self, after: int, limit: int) -> list[Change] | None:
+        """Changes after a sequence, in order, or None when the log no longer reaches that far back."""
+
+    def vector(self, scope: bytes, entry_id: int) -> Vector | None:
+        """One vector, or None when it is gone or fails its check."""
+
+    def scope_vectors(self, scope: bytes, max_count: int) -> ScopeVectors | None:
+        """All vectors of a scope with the sequence they stand at; None when more than ``max_count``."""
+
+    def touch(self, used_ms: Mapping[int, int]) -> None:
+        """Note when entries were last served, for eviction. Ids that are gone are ignored."""
+
+    def expire(self, now_ms: int, limit: int) -> int:
+        """Remove at most ``limit`` entries that expired by ``now_ms``. How many were removed."""
+
+    def evict(self, limit: int) -> int:
+        """Remove at most ``limit`` least recently used entries. How many were removed."""
+
+    def stats(self) -> StoreStats:
+        """How full it is. Cheap."""
+
+    def check(self) -> list[str]:
+        """Read everything; a sentence for each disagreement, empty when clean. Slow."""
+
+
+class Observer(Protocol):
+    """Sees one event per operation, on every exit. Must not block and must not raise."""
+
+    def on(self, event: Event) -> None:
+        """Take note of it."""

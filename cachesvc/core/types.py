@@ -1,0 +1,324 @@
+"""The values that travel between the rooms, all frozen.
+
+Nothing here does anything: a value is complete when constructed and is never
+changed. Scores are cosine similarities, higher is closer. Times are milliseconds
+of the service's steady clock (``core.ports.Clock``), durations carry their unit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, unique
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = NDArray[np.float32]
+"""One embedding: shape (dimension,), float32, unit norm."""
+
+Durability: TypeAlias = Literal["sync", "async"]
+"""``sync``: acknowledged means on disk. ``async``: a power cut may take the last commits, never corrupts."""
+
+
+@unique
+class Outcome(Enum):
+    """What a lookup came to. One enum feeds the proto, the metric label and the log.
+
+    The names are those of ``cachesvc.v1.Outcome`` without its prefix; the value is the
+    sentence a person reads in ``LookupResponse.reason``.
+    """
+
+    HIT_EXACT = "the identical request was answered before"
+    HIT_SEMANTIC = "a request that means the same was answered before"
+
+    MISS_EMPTY = "nothing is stored in this scope"
+    MISS_BELOW_THRESHOLD = "the nearest entry scores below the threshold"
+    MISS_EXPIRED = "what would have matched has expired"
+    MISS_TOO_OLD = "what would have matched is older than max_age"
+    MISS_EXACT_ONLY = "the exact tier alone was asked, and the identical request is not stored"
+    MISS_PAST_WINDOW = "the text is longer than the model can see, and the identical request is not stored"
+    MISS_UNKNOWN_TOKENS = (
+        "the text has tokens the model does not know, and the identical request is not stored"
+    )
+    MISS_INVISIBLE_CHARACTERS = (
+        "the text has characters the model cannot see, and the identical request is not stored"
+    )
+    MISS_MIXED_SCRIPTS = "a word mixes look-alike scripts, and the identical request is not stored"
+    MISS_SPECIAL_TOKENS = (
+        "the text spells a special token of the model, and the identical request is not stored"
+    )
+    MISS_ENTRY_GONE = "the matching entry was removed a moment ago"
+    MISS_CORRUPT = "the matching record failed its integrity check and was dropped"
+
+    BYPASS_REQUESTED = "the request asked not to be answered from the cache"
+    BYPASS_DISABLED = "the policy of this namespace turns the cache off"
+    BYPASS_DEADLINE = "too little time was left for the semantic tier"
+    BYPASS_EMBEDDER_BUSY = "the embedding engine had no free slot in time"
+    BYPASS_EMBEDDER_FAILED = "the embedding engine failed"
+    BYPASS_SCOPE_TOO_LARGE = "the scope is larger than the index memory bound"
+    BYPASS_STORE_FAILED = "the store could not be read"
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether an entry was served."""
+        return self in (Outcome.HIT_EXACT, Outcome.HIT_SEMANTIC)
+
+    @property
+    def label(self) -> str:
+        """The name in metrics and logs: ``hit_exact``, ``miss_empty`` …"""
+        return self.name.lower()
+
+
+@unique
+class Unseen(Enum):
+    """Why a text may be matched exactly only: the embedder cannot fully see it."""
+
+    PAST_WINDOW = "the text is longer than the model can see"
+    UNKNOWN_TOKENS = "the text has tokens the model does not know"
+    INVISIBLE_CHARACTERS = "the text has characters the model cannot see"
+    MIXED_SCRIPTS = "a word of the text mixes look-alike scripts"
+    SPECIAL_TOKENS = "the text spells a special token of the model"
+
+
+@unique
+class Removal(Enum):
+    """Why an entry left the store; each is counted apart."""
+
+    DELETED = "deleted"
+    REPLACED = "replaced"
+    EXPIRED = "expired"
+    EVICTED = "evicted"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked, as the caller put it: everything that makes up the identity.
+
+    ``query_field`` is what the caller calls the query text, for error messages; it is no part
+    of the identity.
+    """
+
+    namespace: str
+    messages: tuple[Message, ...]
+    model: str
+    vary: Mapping[str, str]
+    query_field: str = "prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a request *is*, canonicalised.
+
+    ``context`` digests everything that must match exactly, the namespace included, and
+    outlives a change of embedder; ``scope`` adds the embedder's fingerprint to it and is the
+    wall that no search crosses; ``exact_key`` adds the query text. All are 32 bytes.
+    """
+
+    namespace: str
+    model: str
+    context: bytes
+    scope: bytes
+    exact_key: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document that a response was built from."""
+
+    id: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What the caller stores: the response and what belongs to it."""
+
+    response: bytes
+    content_type: str = "application/octet-stream"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry on its way into the store: everything but the id that the store gives it.
+
+    ``vector`` is None for an entry that only the exact tier may serve.
+    """
+
+    identity: Identity
+    payload: Payload
+    prompt: str
+    vector: Vector | None
+    created_ms: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored response."""
+
+    id: int
+    namespace: str
+    model: str
+    context: bytes
+    scope: bytes
+    exact_key: bytes
+    prompt: str
+    payload: Payload
+    created_ms: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A neighbour that the index named."""
+
+    entry_id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A row that was asked for and cannot be had: it is gone, or it failed its digest."""
+
+    entry_id: int
+    corrupt: bool
+
+
+Row: TypeAlias = Entry | Lost
+"""What the store has under an id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the policy chose."""
+
+    outcome: Outcome
+    entry: Entry | None = None
+    score: float | None = None
+    best_score: float | None = None
+
+
+@dataclass(slots=True)
+class Timings:
+    """Where a lookup spent its time, microseconds. The one value that is filled in as it travels."""
+
+    identity_us: int = 0
+    exact_us: int = 0
+    embed_us: int = 0
+    search_us: int = 0
+    fetch_us: int = 0
+    decide_us: int = 0
+    total_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A lookup: the request and how it wants to be answered.
+
+    ``deadline_s`` is an instant of ``Clock.monotonic_s``, or None for no deadline.
+    """
+
+    request: Request
+    journey: str = ""
+    request_id: str = ""
+    min_score: float | None = None
+    max_age_ms: int | None = None
+    exact_only: bool = False
+    bypass: bool = False
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """The answer to an Ask."""
+
+    outcome: Outcome
+    lookup_id: str
+    timings: Timings
+    entry: Entry | None = None
+    score: float | None = None
+    best_score: float | None = None
+    threshold: float | None = None
+    age_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A store: what to keep under which identity.
+
+    Either ``request`` or a ``lookup_id`` that is still known gives the identity; with both,
+    they must agree. ``ttl_ms`` None means the policy's.
+    """
+
+    payload: Payload
+    request: Request | None = None
+    lookup_id: str = ""
+    ttl_ms: int | None = None
+    journey: str = ""
+    request_id: str = ""
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the store did with a Draft, durable once returned."""
+
+    entry_id: int
+    replaced_id: int | None
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """The answer to a Keep. ``unseen`` says why only the exact tier can serve the entry."""
+
+    entry_id: int
+    replaced_id: int | None
+    expires_ms: int
+    semantic: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record of the store's log: an entry came into a scope, or left it."""
+
+    sequence: int
+    scope: bytes
+    entry_id: int
+    added: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeVectors:
+    """All vectors of a scope as of a log sequence: ids (n,) int64, vectors (n, dimension) float32."""
+
+    sequence: int
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """How full the store is. ``used_bytes`` are whole pages in use, ``max_bytes`` the bound."""
+
+    entries: int
+    used_bytes: int
+    max_bytes: int
+    sequence: int

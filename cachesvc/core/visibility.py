@@ -1,0 +1,67 @@
+"""What a person or a model reads in a text but an embedder does not.
+
+A text with any of these matches exactly or not at all: two texts that differ only in what the
+embedder cannot see have the same vector, whatever the threshold. Window and vocabulary are the
+embedder's own business; this is the part that is true of characters alone.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from cachesvc.core.types import Unseen
+
+# Control, format (zero-width, bidi, tag), surrogate, private and unassigned characters.
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_MARKS = frozenset({"Mn", "Me"})
+# Default-ignorable characters whose category does not tell: fillers, variation selectors.
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+_VISIBLE_CONTROLS = frozenset("\t\n")
+_WORD = re.compile(r"[^\W\d_]+")
+# Alphabets that look alike. Scripts that mix in ordinary writing (kana and han) are not among them.
+_LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN"})
+
+
+def unseen_characters(text: str, *, sees_marks: bool) -> Unseen | None:
+    """Whether a canonical (NFC) text holds characters that an embedder cannot see, or mixed scripts.
+
+    ``sees_marks`` says whether the embedder's tokenizer keeps combining marks; where it strips
+    them, marks that did not compose with their letter are unseen.
+    """
+    if text.isascii():
+        return Unseen.INVISIBLE_CHARACTERS if _ascii_control(text) else None
+    if _IGNORABLE.search(text):
+        return Unseen.INVISIBLE_CHARACTERS
+    for character in set(text):
+        if character.isascii() and character.isprintable():
+            continue
+        category = unicodedata.category(character)
+        if category in _UNSEEN_CATEGORIES and character not in _VISIBLE_CONTROLS:
+            return Unseen.INVISIBLE_CHARACTERS
+        if category in _MARKS and not sees_marks:
+            return Unseen.INVISIBLE_CHARACTERS
+    for word in _WORD.findall(text):
+        if not word.isascii() and _mixes_scripts(word):
+            return Unseen.MIXED_SCRIPTS
+    return None
+
+
+def _ascii_control(text: str) -> bool:
+    return not text.isprintable() and any(
+        not character.isprintable() and character not in _VISIBLE_CONTROLS for character in text
+    )
+
+
+def _mixes_scripts(word: str) -> bool:
+    return len({script for script in map(_script, word) if script in _LOOK_ALIKE}) > 1
+
+
+@lru_cache(maxsize=4096)
+def _script(letter: str) -> str:
+    """The first word of a letter's Unicode name is its script for the alphabets that matter here.
+
+    Micro sign, ordinals and letter-like symbols have other first words and mix freely.
+    """
+    return unicodedata.name(letter, "").split(" ", 1)[0]

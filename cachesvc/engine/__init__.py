@@ -1,0 +1,1 @@
+"""Owns order, threads and locks; knows the ports only."""

@@ -1,0 +1,165 @@
+"""The write path: store and delete. Also reading one entry by its id, which needs the same checks.
+
+A row is written, durable, before the caller is answered, and its log record is part of the same
+transaction; the indexes follow the log before they next search. So there is no moment at which an
+index knows what the store does not, or an acknowledged entry is not found.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import EntriesRemoved, StoreDone
+from cachesvc.core.identity import identify
+from cachesvc.core.policy import Policy, lifetime_ms
+from cachesvc.core.types import Draft, Entry, Identity, Keep, Receipt, Removal, StoreResult, Unseen, Vector
+from cachesvc.engine.parts import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A Keep that passed every check. ``reason`` says why it is exact-only, if it is."""
+
+    keep: Keep
+    draft: Draft
+    unseen: Unseen | None
+    reason: str
+
+
+class Admit:
+    """Takes Keeps. Thread-safe."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._store = parts.store
+        self._embedder = parts.embedder
+        self._tickets = parts.tickets
+        self._janitor = parts.janitor
+        self._policies = parts.policies
+        self._budget = parts.budget
+        self._clock = parts.clock
+        self._observer = parts.observer
+
+    def store(self, keep: Keep) -> StoreResult:
+        """Store one response. Raises INVALID, REFUSED, OVERLOADED, DEADLINE or UNAVAILABLE."""
+        result = self.store_many([keep])[0]
+        if isinstance(result, CacheError):
+            raise result
+        return result
+
+    def store_many(self, keeps: Sequence[Keep]) -> list[StoreResult | CacheError]:
+        """Store responses in one durable commit. An item that is wrong fails alone."""
+        started_s = self._clock.monotonic_s()
+        admitted = [self._try_admit(keep) for keep in keeps]
+        good = [item for item in admitted if isinstance(item, _Admitted)]
+        if not good:
+            return [item for item in admitted if isinstance(item, CacheError)]
+        try:
+            self._janitor.make_room()
+            receipts = iter(self._store.put([item.draft for item in good], self._wait_s(good)))
+        except CacheError as error:
+            return [error if isinstance(item, _Admitted) else item for item in admitted]
+        took_us = int((self._clock.monotonic_s() - started_s) * 1e6)
+        return [
+            self._done(item, next(receipts), took_us) if isinstance(item, _Admitted) else item
+            for item in admitted
+        ]
+
+    def delete(self, namespace: str, entry_id: int) -> bool:
+        """Remove an entry of a namespace. Whether it was there."""
+        try:
+            if self.get(namespace, entry_id) is None:
+                return False
+        except CacheError as error:
+            if error.kind is not Kind.CORRUPT:
+                raise
+        removed = self._store.remove([entry_id])
+        self._observer.on(EntriesRemoved(Removal.DELETED, removed))
+        return removed > 0
+
+    def get(self, namespace: str, entry_id: int) -> Entry | None:
+        """An entry of a namespace that has not expired, or None. Raises CORRUPT."""
+        entry = self._store.get(entry_id)
+        if entry is None or entry.namespace != namespace or entry.expires_ms <= self._clock.now_ms():
+            return None
+        return entry
+
+    def _try_admit(self, keep: Keep) -> "_Admitted | CacheError":
+        try:
+            return self._admit(keep)
+        except CacheError as error:
+            return error
+
+    def _admit(self, keep: Keep) -> _Admitted:
+        identity, embedded = self._identity(keep)
+        policy = self._policies().of(identity.namespace)
+        if not policy.enabled:
+            raise CacheError(
+                Kind.REFUSED, f"the policy of namespace {identity.namespace!r} turns the cache off"
+            )
+        vector, unseen, reason = self._vector(keep, policy, identity, embedded)
+        now_ms = self._clock.now_ms()
+        draft = Draft(
+            identity=identity,
+            payload=keep.payload,
+            prompt=identity.text if policy.store_prompts else "",
+            vector=vector,
+            created_ms=now_ms,
+            expires_ms=now_ms + lifetime_ms(policy, keep.ttl_ms),
+        )
+        return _Admitted(keep, draft, unseen, reason)
+
+    def _identity(self, keep: Keep) -> tuple[Identity, Vector | Unseen | None]:
+        ticket = self._tickets.find(keep.lookup_id) if keep.lookup_id else None
+        if keep.request is None:
+            if ticket is None:
+                raise CacheError(
+                    Kind.REFUSED,
+                    "lookup_id: is not known any more; send the identity fields (prompt or chat, model, vary) too",
+                )
+            return ticket.identity, ticket.embedded
+        identity = identify(keep.request, self._embedder.fingerprint)
+        if ticket is None:
+            return identity, None
+        if ticket.identity.exact_key != identity.exact_key:
+            raise CacheError.invalid("lookup_id", "is of another request than the identity fields give")
+        return identity, ticket.embedded
+
+    def _vector(
+        self, keep: Keep, policy: Policy, identity: Identity, embedded: Vector | Unseen | None
+    ) -> tuple[Vector | None, Unseen | None, str]:
+        """The vector to store, or why there is none. A failing embedder costs the semantic tier only."""
+        if not (policy.semantic and policy.store_prompts):
+            return None, None, "the policy of this namespace has the exact tier only"
+        if embedded is None:
+            try:
+                embedded = self._embedder.embed(identity.text, self._budget.max_wait_s)
+            except CacheError as error:
+                return None, None, error.message
+        if isinstance(embedded, Unseen):
+            return None, embedded, embedded.value
+        return embedded, None, ""
+
+    def _wait_s(self, admitted: Sequence[_Admitted]) -> float | None:
+        deadlines = [item.keep.deadline_s for item in admitted if item.keep.deadline_s is not None]
+        return max(min(deadlines) - self._clock.monotonic_s(), 0.0) if deadlines else None
+
+    def _done(self, item: _Admitted, receipt: Receipt, took_us: int) -> StoreResult:
+        semantic = item.draft.vector is not None
+        if receipt.replaced_id is not None:
+            self._observer.on(EntriesRemoved(Removal.REPLACED, 1))
+        self._observer.on(
+            StoreDone(
+                namespace=item.draft.identity.namespace,
+                journey=item.keep.journey,
+                request_id=item.keep.request_id,
+                entry_id=receipt.entry_id,
+                replaced=receipt.replaced_id is not None,
+                semantic=semantic,
+                unseen=item.unseen,
+                response_bytes=len(item.draft.payload.response),
+                total_us=took_us,
+            )
+        )
+        return StoreResult(
+            receipt.entry_id, receipt.replaced_id, item.draft.expires_ms, semantic, item.reason
+        )

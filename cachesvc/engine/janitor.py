@@ -1,0 +1,132 @@
+"""Housekeeping behind the requests: one thread that expires, evicts, drops damaged entries and notes use.
+
+Everything is done in small transactions (at most 256 removals each), so that stores are never kept
+waiting and lookups, which read from a snapshot, notice nothing. ``tidy`` is one round of it.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachesvc.core.errors import CacheError
+from cachesvc.core.events import EntriesRemoved, TaskFailed
+from cachesvc.core.ports import Clock, Observer, ResponseStore
+from cachesvc.core.types import Removal
+
+# A transaction that deletes much more needs more free pages than a full store has (measured).
+_ROUND_COUNT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class JanitorOptions:
+    """When to do what. Watermarks are shares of the store's ``max_bytes``."""
+
+    interval_s: float
+    high_watermark: float
+    low_watermark: float
+    max_notes: int
+
+
+class Janitor:
+    """Owns the housekeeping thread. ``note_used``, ``quarantine`` and ``wake`` never block."""
+
+    def __init__(
+        self, store: ResponseStore, options: JanitorOptions, *, clock: Clock, observer: Observer
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._clock = clock
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._used_ms: dict[int, int] = {}
+        self._damaged: set[int] = set()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="cachesvc-janitor", daemon=True)
+
+    def start(self) -> None:
+        """Begin. Before that, and after ``stop``, only ``tidy`` does anything."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Do a last round and end the thread."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.tidy()
+
+    def note_used(self, entry_id: int) -> None:
+        """An entry was served. Notes beyond the bound are lost: the order of eviction is then less exact."""
+        with self._lock:
+            if len(self._used_ms) < self._options.max_notes or entry_id in self._used_ms:
+                self._used_ms[entry_id] = self._clock.now_ms()
+
+    def quarantine(self, entry_id: int) -> None:
+        """An entry failed its digest: drop it soon. It is never served meanwhile, for it is checked each time."""
+        with self._lock:
+            if len(self._damaged) < self._options.max_notes:
+                self._damaged.add(entry_id)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Something has expired, or the store fills up: do a round now."""
+        self._wake.set()
+
+    def make_room(self) -> None:
+        """Evict on the caller's thread when the store is past its bound: stores help before they add."""
+        stats = self._store.stats()
+        if stats.used_bytes >= stats.max_bytes:
+            self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT))
+        if stats.used_bytes >= stats.max_bytes * self._options.high_watermark:
+            self._wake.set()
+
+    def tidy(self) -> None:
+        """One round of everything. Failures are reported and tried again in the next round."""
+        for task in (self._drop_damaged, self._flush_notes, self._expire, self._evict):
+            self._attempt(task)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self._options.interval_s)
+            self._wake.clear()
+            self.tidy()
+
+    def _attempt(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except CacheError as error:
+            self._observer.on(TaskFailed(task.__name__.strip("_"), error.kind, error.message))
+
+    def _drop_damaged(self) -> None:
+        with self._lock:
+            damaged, self._damaged = self._damaged, set()
+        if damaged:
+            self._count(Removal.QUARANTINED, self._store.remove(sorted(damaged)))
+
+    def _flush_notes(self) -> None:
+        with self._lock:
+            notes, self._used_ms = self._used_ms, {}
+        for first in range(0, len(notes), _ROUND_COUNT):
+            self._store.touch(dict(list(notes.items())[first : first + _ROUND_COUNT]))
+
+    def _expire(self) -> None:
+        while (
+            self._count(Removal.EXPIRED, self._store.expire(self._clock.now_ms(), _ROUND_COUNT))
+            == _ROUND_COUNT
+        ):
+            pass
+
+    def _evict(self) -> None:
+        stats = self._store.stats()
+        if stats.used_bytes < stats.max_bytes * self._options.high_watermark:
+            return
+        while stats.used_bytes > stats.max_bytes * self._options.low_watermark:
+            if not self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT)):
+                return
+            stats = self._store.stats()
+
+    def _count(self, why: Removal, count: int) -> int:
+        if count:
+            self._observer.on(EntriesRemoved(why, count))
+        return count

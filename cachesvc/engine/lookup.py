@@ -1,0 +1,198 @@
+"""The read path: one lookup, top to bottom."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import LookupDone
+from cachesvc.core.identity import identify
+from cachesvc.core.policy import Policy, Terms, decide, eligible, refuse
+from cachesvc.core.ports import Clock
+from cachesvc.core.types import (
+    Ask,
+    Decision,
+    Entry,
+    Identity,
+    LookupResult,
+    Lost,
+    Outcome,
+    Row,
+    Timings,
+    Unseen,
+    Vector,
+)
+from cachesvc.engine.parts import Parts
+from cachesvc.engine.tickets import Ticket
+from cachesvc.engine.views import ScopeTooLargeError
+
+_UNSEEN_OUTCOMES: Mapping[Unseen, Outcome] = {reason: Outcome[f"MISS_{reason.name}"] for reason in Unseen}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the search came to, and what a ticket should remember of it."""
+
+    decision: Decision
+    threshold: float | None = None
+    embedded: Vector | Unseen | None = None
+
+
+class Lookup:
+    """Answers Asks. Thread-safe; raises CacheError INVALID only: whatever else fails is an outcome."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._store = parts.store
+        self._embedder = parts.embedder
+        self._views = parts.views
+        self._tickets = parts.tickets
+        self._janitor = parts.janitor
+        self._policies = parts.policies
+        self._budget = parts.budget
+        self._clock = parts.clock
+        self._observer = parts.observer
+        self._new_id = parts.new_id
+
+    def __call__(self, ask: Ask) -> LookupResult:
+        """Look up one request."""
+        watch = _Watch(self._clock)
+        policy = self._policies().of(ask.request.namespace)
+        identity = identify(ask.request, self._embedder.fingerprint)
+        watch.lap("identity_us")
+        found = self._find(ask, identity, policy, watch)
+        watch.stop()
+        result = self._result(found, watch.timings)
+        self._remember(result, identity, found)
+        self._observer.on(_event(ask, result))
+        return result
+
+    def _find(self, ask: Ask, identity: Identity, policy: Policy, watch: "_Watch") -> _Found:
+        """The ladder: each step answers, or hands on to a dearer one."""
+        if not policy.enabled:
+            return _Found(Decision(Outcome.BYPASS_DISABLED))
+        if ask.bypass:
+            return _Found(Decision(Outcome.BYPASS_REQUESTED))
+        terms = Terms.of(policy, ask.min_score, self._clock.now_ms(), ask.max_age_ms)
+
+        try:
+            row = self._store.find(identity.scope, identity.exact_key)
+        except CacheError:
+            return _Found(Decision(Outcome.BYPASS_STORE_FAILED))
+        watch.lap("exact_us")
+        refusal = None if row is None else refuse(row, terms)
+        if isinstance(row, Entry) and refusal is None:
+            return _Found(Decision(Outcome.HIT_EXACT, row, 1.0))
+        if row is not None:
+            self._repair(identity, row, refusal)
+
+        if ask.exact_only or not (policy.semantic and policy.store_prompts):
+            return _Found(Decision(refusal or Outcome.MISS_EXACT_ONLY))
+        embedded = self._embed(ask, identity.text)
+        watch.lap("embed_us")
+        if isinstance(embedded, Outcome):
+            return _Found(Decision(refusal or embedded))
+        if isinstance(embedded, Unseen):
+            return _Found(Decision(refusal or _UNSEEN_OUTCOMES[embedded]), embedded=embedded)
+
+        decision = self._search(identity, embedded, policy, terms, watch)
+        if decision.outcome is Outcome.MISS_EMPTY and refusal is not None:
+            decision = Decision(refusal)
+        return _Found(decision, terms.threshold, embedded)
+
+    def _embed(self, ask: Ask, text: str) -> Vector | Unseen | Outcome:
+        wait_s = self._budget.max_wait_s
+        if ask.deadline_s is not None:
+            wait_s = min(wait_s, ask.deadline_s - self._clock.monotonic_s() - self._budget.min_left_s)
+            if wait_s <= 0:
+                return Outcome.BYPASS_DEADLINE
+        try:
+            return self._embedder.embed(text, wait_s)
+        except CacheError as error:
+            busy = error.kind is Kind.OVERLOADED
+            return Outcome.BYPASS_EMBEDDER_BUSY if busy else Outcome.BYPASS_EMBEDDER_FAILED
+
+    def _search(
+        self, identity: Identity, vector: Vector, policy: Policy, terms: Terms, watch: "_Watch"
+    ) -> Decision:
+        try:
+            candidates = self._views.search(identity.scope, vector, policy.candidate_count)
+            watch.lap("search_us")
+            ids = [candidate.entry_id for candidate in eligible(candidates, terms)]
+            rows = dict(zip(ids, self._store.fetch(identity.scope, ids), strict=True)) if ids else {}
+            watch.lap("fetch_us")
+        except ScopeTooLargeError:
+            return Decision(Outcome.BYPASS_SCOPE_TOO_LARGE)
+        except CacheError:
+            return Decision(Outcome.BYPASS_STORE_FAILED)
+        decision = decide(candidates, rows, terms)
+        watch.lap("decide_us")
+        for row in rows.values():
+            refusal = refuse(row, terms)
+            if refusal is not None:
+                self._repair(identity, row, refusal)
+        return decision
+
+    def _repair(self, identity: Identity, row: Row, refusal: Outcome | None) -> None:
+        """What was found and may not be served is put right behind the request."""
+        if isinstance(row, Lost) and row.corrupt:
+            self._janitor.quarantine(row.entry_id)
+        elif isinstance(row, Lost):
+            self._views.forget(identity.scope, row.entry_id)
+        elif refusal is Outcome.MISS_EXPIRED:
+            self._janitor.wake()
+
+    def _result(self, found: _Found, timings: Timings) -> LookupResult:
+        decision = found.decision
+        entry = decision.entry
+        return LookupResult(
+            outcome=decision.outcome,
+            lookup_id=self._new_id(),
+            timings=timings,
+            entry=entry,
+            score=decision.score,
+            best_score=None if decision.outcome.is_hit else decision.best_score,
+            threshold=found.threshold,
+            age_ms=None if entry is None else max(self._clock.now_ms() - entry.created_ms, 0),
+        )
+
+    def _remember(self, result: LookupResult, identity: Identity, found: _Found) -> None:
+        if result.entry is not None:
+            self._janitor.note_used(result.entry.id)
+        else:
+            self._tickets.keep(result.lookup_id, Ticket(identity, found.embedded))
+
+
+class _Watch:
+    """Times the stages of one lookup."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.timings = Timings()
+        self._read_s = clock.monotonic_s
+        self._started_s = self._lap_s = clock.monotonic_s()
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap was this stage's."""
+        now_s = self._read_s()
+        setattr(self.timings, stage, int((now_s - self._lap_s) * 1e6))
+        self._lap_s = now_s
+
+    def stop(self) -> None:
+        """The lookup is over."""
+        self.timings.total_us = int((self._read_s() - self._started_s) * 1e6)
+
+
+def _event(ask: Ask, result: LookupResult) -> LookupDone:
+    saved = None if result.entry is None else result.entry.payload
+    return LookupDone(
+        outcome=result.outcome,
+        namespace=ask.request.namespace,
+        journey=ask.journey,
+        request_id=ask.request_id,
+        lookup_id=result.lookup_id,
+        timings=result.timings,
+        score=result.score if result.score is not None else result.best_score,
+        threshold=result.threshold,
+        entry_id=None if result.entry is None else result.entry.id,
+        saved_input_tokens=0 if saved is None else saved.input_tokens,
+        saved_output_tokens=0 if saved is None else saved.output_tokens,
+        saved_cost_usd=0.0 if saved is None else saved.cost_usd,
+    )

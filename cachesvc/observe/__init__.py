@@ -1,0 +1,1 @@
+"""Metrics and the structured log: one Observer each. Metric names live here only."""

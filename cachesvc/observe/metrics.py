@@ -1,0 +1,224 @@
+"""Prometheus metrics: the only module that names them. Never a prompt, a response or a namespace.
+
+The README's table is made from this module (``catalogue``), so it cannot drift.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.metrics import MetricWrapperBase
+
+from cachesvc.core.events import (
+    CallFailed,
+    EntriesRemoved,
+    Event,
+    LookupDone,
+    ScopesChanged,
+    StoreDone,
+    TaskFailed,
+)
+from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
+
+_BUCKETS_S = (
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+)  # fmt: skip
+_STAGES = ("identity", "exact", "embed", "search", "fetch", "decide")
+_OTHER_JOURNEY = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What is read at the moment of a scrape."""
+
+    store: Callable[[], StoreStats]
+    index_bytes: Callable[[], int]
+    index_scopes: Callable[[], int]
+    ready: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDoc:
+    """A line of the README's table."""
+
+    name: str
+    labels: tuple[str, ...]
+    help: str
+
+
+class MetricsObserver:
+    """``Observer`` that counts, in the registry it is given. Labels exist from the start, at 0."""
+
+    def __init__(self, registry: CollectorRegistry, version: str, max_journeys: int) -> None:
+        self._registry = registry
+        self._max_journeys = max_journeys
+        self._journeys: set[str] = set()
+        Info("cachesvc_build", "The version that runs.", registry=registry).info({"version": version})
+        self._lookups = Counter("cachesvc_lookups", "Lookups by outcome.", ["outcome"], registry=registry)
+        self._lookup_s = Histogram(
+            "cachesvc_lookup_duration_seconds",
+            "Time of a lookup inside the service, by tier of the answer (exact, semantic, none).",
+            ["tier"],
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self._stage_s = Histogram(
+            "cachesvc_lookup_stage_seconds",
+            "Time of a lookup's stages; a stage that did not run is not counted.",
+            ["stage"],
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self._journey_lookups = Counter(
+            "cachesvc_journey_lookups",
+            "Lookups by journey and result (hit, miss, bypass). Journeys beyond metrics.max_journeys are one: other.",
+            ["journey", "result"],
+            registry=registry,
+        )
+        self._saved_tokens = Counter(
+            "cachesvc_saved_tokens",
+            "Tokens of the model calls that hits replaced.",
+            ["type"],
+            registry=registry,
+        )
+        self._saved_usd = Counter(
+            "cachesvc_saved_cost_usd", "US dollars of the model calls that hits replaced.", registry=registry
+        )
+        self._stores = Counter(
+            "cachesvc_stores",
+            "Responses stored, by tier: semantic, or exact for those that only the identical request finds.",
+            ["tier"],
+            registry=registry,
+        )
+        self._store_s = Histogram(
+            "cachesvc_store_duration_seconds",
+            "Time of a store inside the service, until durable.",
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self._unseen = Counter(
+            "cachesvc_store_unseen",
+            "Responses stored for the exact tier only, by what the embedder cannot see in the prompt.",
+            ["reason"],
+            registry=registry,
+        )
+        self._removed = Counter(
+            "cachesvc_entries_removed",
+            "Entries that left the store, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._scope_loads = Counter(
+            "cachesvc_index_scope_loads", "Scopes loaded into memory.", registry=registry
+        )
+        self._scope_unloads = Counter(
+            "cachesvc_index_scope_unloads", "Scopes unloaded to keep index.max_bytes.", registry=registry
+        )
+        self._scope_load_s = Histogram(
+            "cachesvc_index_scope_load_seconds",
+            "Time to load a scope.",
+            buckets=_BUCKETS_S,
+            registry=registry,
+        )
+        self._call_errors = Counter(
+            "cachesvc_call_errors", "Calls that ended in an error.", ["method", "code"], registry=registry
+        )
+        self._task_errors = Counter(
+            "cachesvc_task_errors",
+            "Housekeeping that failed and is tried again.",
+            ["task"],
+            registry=registry,
+        )
+        self._start_labels()
+
+    def on(self, event: Event) -> None:
+        """See ``Observer.on``."""
+        match event:
+            case LookupDone():
+                self._on_lookup(event)
+            case StoreDone():
+                self._stores.labels("semantic" if event.semantic else "exact").inc()
+                self._store_s.observe(event.total_us / 1e6)
+                if event.unseen is not None:
+                    self._unseen.labels(event.unseen.name.lower()).inc()
+            case EntriesRemoved():
+                self._removed.labels(event.why.value).inc(event.count)
+            case ScopesChanged():
+                self._scope_loads.inc(event.loaded)
+                self._scope_unloads.inc(event.unloaded)
+                if event.loaded:
+                    self._scope_load_s.observe(event.load_us / 1e6)
+            case CallFailed():
+                self._call_errors.labels(event.method, event.code).inc()
+            case TaskFailed():
+                self._task_errors.labels(event.task).inc()
+            case _:
+                assert_never(event)
+
+    def watch(self, gauges: Gauges) -> None:
+        """Read these at every scrape. Once, when what they read exists."""
+
+        def gauge(name: str, text: str, read: Callable[[], float]) -> None:
+            Gauge(name, text, registry=self._registry).set_function(read)
+
+        gauge("cachesvc_entries", "Entries in the store.", lambda: gauges.store().entries)
+        gauge("cachesvc_store_bytes", "Bytes of the store's pages in use.", lambda: gauges.store().used_bytes)
+        gauge("cachesvc_store_max_bytes", "store.max_bytes.", lambda: gauges.store().max_bytes)
+        gauge(
+            "cachesvc_store_sequence", "Sequence of the store's last change.", lambda: gauges.store().sequence
+        )
+        gauge("cachesvc_index_bytes", "Bytes of the indexes in memory.", gauges.index_bytes)
+        gauge("cachesvc_index_scopes", "Scopes in memory.", gauges.index_scopes)
+        gauge("cachesvc_ready", "1 while the service answers.", lambda: float(gauges.ready()))
+
+    def _on_lookup(self, event: LookupDone) -> None:
+        outcome, timings = event.outcome, event.timings
+        self._lookups.labels(outcome.label).inc()
+        tier = {Outcome.HIT_EXACT: "exact", Outcome.HIT_SEMANTIC: "semantic"}.get(outcome, "none")
+        self._lookup_s.labels(tier).observe(timings.total_us / 1e6)
+        for stage in _STAGES:
+            took_us = getattr(timings, f"{stage}_us")
+            if took_us:
+                self._stage_s.labels(stage).observe(took_us / 1e6)
+        if event.journey:
+            result = "hit" if outcome.is_hit else outcome.label.partition("_")[0]
+            self._journey_lookups.labels(self._bounded(event.journey), result).inc()
+        if outcome.is_hit:
+            self._saved_tokens.labels("input").inc(event.saved_input_tokens)
+            self._saved_tokens.labels("output").inc(event.saved_output_tokens)
+            self._saved_usd.inc(event.saved_cost_usd)
+
+    def _bounded(self, journey: str) -> str:
+        if journey not in self._journeys:
+            if len(self._journeys) >= self._max_journeys:
+                return _OTHER_JOURNEY
+            self._journeys.add(journey)
+        return journey
+
+    def _start_labels(self) -> None:
+        for outcome in Outcome:
+            self._lookups.labels(outcome.label)
+        for tier in ("exact", "semantic", "none"):
+            self._lookup_s.labels(tier)
+        for stage in _STAGES:
+            self._stage_s.labels(stage)
+        for kind in ("input", "output"):
+            self._saved_tokens.labels(kind)
+        for tier in ("semantic", "exact"):
+            self._stores.labels(tier)
+        for unseen in Unseen:
+            self._unseen.labels(unseen.name.lower())
+        for why in Removal:
+            self._removed.labels(why.value)
+
+
+def catalogue() -> Iterator[MetricDoc]:
+    """Every metric with its labels, as Prometheus sees its name."""
+    registry = CollectorRegistry()
+    observer = MetricsObserver(registry, "", 0)
+    observer.watch(Gauges(lambda: StoreStats(0, 0, 0, 0), lambda: 0, lambda: 0, lambda: True))
+    for metric in registry._collector_to_names:  # noqa: SLF001 - the registry offers no public way to list
+        if isinstance(metric, MetricWrapperBase):
+            suffix = {"counter": "_total", "info": "_info"}.get(str(metric._type), "")  # noqa: SLF001 - as above
+            yield MetricDoc(metric._name + suffix, tuple(metric._labelnames), metric._documentation)  # noqa: SLF001

@@ -1,0 +1,1 @@
+"""The wires: gRPC and the admin port. Everything below them is synchronous."""

@@ -1,0 +1,120 @@
+"""The HTTP port for operators: /metrics /healthz /readyz /config, nothing else and nothing to change.
+
+``/healthz`` says whether the process should live (restart it when not), ``/readyz`` whether it
+answers, component by component.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socket import AF_INET6, socket
+from threading import Thread
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from cachesvc.core.errors import CacheError, Kind
+
+_THREADS = 4
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdminPages:
+    """What the pages show. ``components`` maps each part of the service to whether it works."""
+
+    registry: CollectorRegistry
+    components: Callable[[], Mapping[str, bool]]
+    alive: Callable[[], bool]
+    config: Callable[[], Mapping[str, Any]]
+
+
+class AdminServer:
+    """Listens from construction to ``stop``, on a few threads of its own. Raises LOCKED."""
+
+    def __init__(self, listen: str, pages: AdminPages) -> None:
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]")
+        try:
+            self._server = _PooledServer((host, int(port)), _handler(pages), ipv6=":" in host)
+        except OSError as error:
+            raise CacheError(
+                Kind.LOCKED, f"admin.listen {listen} cannot be bound: {error.strerror}"
+            ) from None
+        self.address = f"{host}:{self._server.server_address[1]}"
+        self._thread = Thread(target=self._server.serve_forever, name="cachesvc-admin", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _PooledServer(HTTPServer):
+    """A bounded number of threads; a client that is slower than the timeout is cut off."""
+
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], *, ipv6: bool
+    ) -> None:
+        self.address_family = AF_INET6 if ipv6 else type(self).address_family
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cachesvc-admin")
+        super().__init__(address, handler)
+
+    def process_request(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        self._pool.submit(self._serve, request, client_address)
+
+    def _serve(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except OSError:
+            pass  # the client went away or was too slow
+        finally:
+            self.shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _handler(pages: AdminPages) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _TIMEOUT_S
+
+        def do_GET(self) -> None:
+            match self.path.partition("?")[0]:
+                case "/metrics":
+                    encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+                    self._reply(200, content_type, encode(pages.registry))
+                case "/healthz":
+                    alive = pages.alive()
+                    self._json(200 if alive else 503, {"alive": alive})
+                case "/readyz":
+                    components = dict(pages.components())
+                    ready = all(components.values())
+                    self._json(200 if ready else 503, {"ready": ready, "components": components})
+                case "/config":
+                    self._json(200, pages.config())
+                case _:
+                    self._json(
+                        404, {"error": "not found", "pages": ["/metrics", "/healthz", "/readyz", "/config"]}
+                    )
+
+        def _json(self, code: int, value: Mapping[str, Any]) -> None:
+            self._reply(code, "application/json", json.dumps(value, indent=2).encode() + b"\n")
+
+        def _reply(self, code: int, content_type: str, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name http.server uses
+            """Scrapes are not worth a line."""
+
+    return Handler

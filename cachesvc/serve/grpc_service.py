@@ -1,0 +1,234 @@
+"""The gRPC server: CacheService, health and, if set, reflection, on grpcio's thread pool.
+
+The thread pool and not asyncio: measured here it answers more than twice as many calls. Each method is
+bytes in, message out; whatever goes wrong becomes one CacheError, one event and one status.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import CallFailed
+from cachesvc.core.ports import Clock, Observer
+from cachesvc.engine.admit import Admit
+from cachesvc.engine.lookup import Lookup
+from cachesvc.serve import wire
+from cachesvc.serve.errors import CODES, item_error, status
+from cachesvc.serve.requests import RequestReader, parse
+from cachesvc.v1 import cache_pb2 as pb
+
+SERVICE = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
+
+_M = TypeVar("_M", bound=Message)
+
+_NO_DEADLINE_S = 1e7  # what grpcio reports for a call without one is further away than this
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """How the server listens; see the ``server`` settings."""
+
+    listen: str
+    reflection: bool
+    threads: int
+    max_concurrent_calls: int
+    max_message_bytes: int
+    drain_s: float
+
+
+class CacheService:
+    """The methods. ``deadline_s`` is an instant of the clock's ``monotonic_s``, or None."""
+
+    def __init__(self, lookup: Lookup, admit: Admit, reader: RequestReader) -> None:
+        self._lookup = lookup
+        self._admit = admit
+        self._reader = reader
+
+    def lookup(self, data: bytes, deadline_s: float | None) -> pb.LookupResponse:
+        """``Lookup``."""
+        return wire.lookup_response(self._lookup(self._reader.lookup(data, deadline_s)))
+
+    def store(self, data: bytes, deadline_s: float | None) -> pb.StoreResponse:
+        """``Store``."""
+        return wire.store_response(self._admit.store(self._reader.store(data, deadline_s)))
+
+    def get(self, data: bytes, deadline_s: float | None) -> pb.GetResponse:
+        """``Get``."""
+        namespace, entry_id = self._reader.entry_name(parse(pb.GetRequest, data))
+        entry = self._admit.get(namespace, entry_id)
+        if entry is None:
+            raise CacheError(
+                Kind.NOT_FOUND, f"id: no entry {wire.entry_id_text(entry_id)} in namespace {namespace}"
+            )
+        return pb.GetResponse(entry=wire.entry_message(entry))
+
+    def delete(self, data: bytes, deadline_s: float | None) -> pb.DeleteResponse:
+        """``Delete``."""
+        namespace, entry_id = self._reader.entry_name(parse(pb.DeleteRequest, data))
+        return pb.DeleteResponse(deleted=self._admit.delete(namespace, entry_id))
+
+    def batch_lookup(self, data: bytes, deadline_s: float | None) -> pb.BatchLookupResponse:
+        """``BatchLookup``."""
+        response = pb.BatchLookupResponse()
+        for ask in self._reader.batch_lookup(data, deadline_s):
+            result = response.results.add()
+            try:
+                if isinstance(ask, CacheError):
+                    raise ask
+                result.response.CopyFrom(wire.lookup_response(self._lookup(ask)))
+            except CacheError as error:
+                result.error.CopyFrom(item_error(error))
+        return response
+
+    def batch_store(self, data: bytes, deadline_s: float | None) -> pb.BatchStoreResponse:
+        """``BatchStore``."""
+        keeps = self._reader.batch_store(data, deadline_s)
+        stored = iter(self._admit.store_many([keep for keep in keeps if not isinstance(keep, CacheError)]))
+        response = pb.BatchStoreResponse()
+        for keep in keeps:
+            outcome = keep if isinstance(keep, CacheError) else next(stored)
+            if isinstance(outcome, CacheError):
+                response.results.add(error=item_error(outcome))
+            else:
+                response.results.add(response=wire.store_response(outcome))
+        return response
+
+
+class GrpcServer:
+    """Listens from ``start`` to ``stop``. Health says SERVING only after ``set_serving(True)``."""
+
+    def __init__(
+        self,
+        service: CacheService,
+        options: GrpcOptions,
+        *,
+        clock: Clock,
+        observer: Observer,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._options = options
+        self._clock = clock
+        self._observer = observer
+        self._new_id = new_id
+        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="cachesvc-call")
+        self._health = health.HealthServicer()
+        self._server = grpc.server(
+            self._pool,
+            maximum_concurrent_rpcs=options.max_concurrent_calls,
+            options=[
+                ("grpc.so_reuseport", 0),  # else a second server shares the port silently
+                ("grpc.max_receive_message_length", options.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((self._handlers(service),))
+        if options.reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self.set_serving(serving=False)
+
+    def start(self) -> str:
+        """Bind and answer. Returns the address, with the port that was chosen for port 0. Raises LOCKED."""
+        listen = self._options.listen
+        if listen.startswith("unix:"):
+            _refuse_live_socket(listen.removeprefix("unix:"))
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise CacheError(
+                Kind.LOCKED,
+                f"server.listen {listen} cannot be bound: in use, or not an address of this machine",
+            )
+        self._server.start()
+        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+    def set_serving(self, *, serving: bool) -> None:
+        """What the health service says of the whole server and of CacheService."""
+        state = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", SERVICE):
+            self._health.set(name, state)
+
+    def stop(self) -> None:
+        """Say NOT_SERVING, let calls under way finish within ``drain_s``, then end."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(self._options.drain_s).wait()
+        self._pool.shutdown(wait=True)
+
+    def _handlers(self, service: CacheService) -> "grpc.GenericRpcHandler[bytes, Message]":
+        methods: dict[str, Callable[[bytes, float | None], Message]] = {
+            "Lookup": service.lookup,
+            "Store": service.store,
+            "Get": service.get,
+            "Delete": service.delete,
+            "BatchLookup": service.batch_lookup,
+            "BatchStore": service.batch_store,
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                name: grpc.unary_unary_rpc_method_handler(
+                    self._guarded(name, method), response_serializer=_serialize
+                )
+                for name, method in methods.items()
+            },
+        )
+
+    def _guarded(
+        self, name: str, method: Callable[[bytes, float | None], _M]
+    ) -> Callable[[bytes, grpc.ServicerContext], _M]:
+        """The edge: every exception of a call ends here."""
+
+        def handle(data: bytes, context: grpc.ServicerContext) -> _M:
+            error_id, cause = "", ""
+            try:
+                return method(data, self._deadline_s(context))
+            except CacheError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - the edge: counted, logged by type, told by id only
+                error_id, cause = self._new_id(), type(error).__name__
+                failure = CacheError(Kind.INTERNAL, f"internal error {error_id}; the server's log has more")
+            code = CODES[failure.kind].name
+            self._observer.on(CallFailed(name, failure.kind, code, error_id, cause))
+            context.abort_with_status(rpc_status.to_status(status(failure)))
+
+        return handle
+
+    def _deadline_s(self, context: grpc.ServicerContext) -> float | None:
+        left_s = context.time_remaining()
+        if left_s > _NO_DEADLINE_S:
+            return None
+        if left_s <= 0:
+            raise CacheError(Kind.DEADLINE, "the deadline passed before the call began")
+        return self._clock.monotonic_s() + left_s
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _refuse_live_socket(path: str) -> None:
+    """GRPC unlinks the socket it finds, even when somebody serves on it."""
+    if not os.path.exists(path):  # noqa: PTH110 - also false for what cannot be looked at
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise CacheError(Kind.LOCKED, f"server.listen unix:{path} is in use by another server")

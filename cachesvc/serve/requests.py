@@ -1,0 +1,323 @@
+"""Reads requests: bytes → checked core values, or INVALID naming every field that is wrong.
+
+Requests are parsed here and not by gRPC, which answers UNKNOWN to bytes it cannot parse and names
+no field. Nothing is truncated, stripped or corrected: what is not right is refused.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from cachesvc.core.errors import CacheError, Kind, Violation
+from cachesvc.core.identity import ROLES
+from cachesvc.core.types import Ask, Keep, Message, Payload, Request, Source
+from cachesvc.v1 import cache_pb2 as pb
+
+DEFAULT_NAMESPACE = "default"
+
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_HEX = re.compile(r"[0-9a-f]{1,64}")
+_ENTRY_ID = re.compile(r"[0-9a-f]{16}")
+_CONTENT_TYPE = re.compile(r"[!-~][ -~]{0,255}")
+
+_NAME_BYTES = 256  # model, journey, request_id, keys
+_TAG_BYTES = 128
+_TEN_YEARS_MS = 315_360_000_000
+_MAX_TOKENS = 1 << 53
+_MAX_COST_USD = 1e6
+
+_M = TypeVar("_M", bound=ProtoMessage)
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on requests, from the settings section of the same name."""
+
+    prompt_bytes: int
+    messages: int
+    response_bytes: int
+    vary_entries: int
+    value_bytes: int
+    tags: int
+    batch_items: int
+
+
+class RequestReader:
+    """Reads each kind of request. Every method raises INVALID."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def lookup(self, data: bytes, deadline_s: float | None) -> Ask:
+        """A LookupRequest."""
+        return self._ask(parse(pb.LookupRequest, data), deadline_s, "")
+
+    def store(self, data: bytes, deadline_s: float | None) -> Keep:
+        """A StoreRequest."""
+        return self._keep(parse(pb.StoreRequest, data), deadline_s, "")
+
+    def entry_name(self, message: pb.GetRequest | pb.DeleteRequest) -> tuple[str, int]:
+        """The namespace and id of a GetRequest or DeleteRequest."""
+        check = _Check("")
+        namespace = check.namespace(message.namespace)
+        if not _ENTRY_ID.fullmatch(message.id):
+            check.wrong("id", "must be an entry id: 16 hexadecimal digits, as in LookupResponse.entry.id")
+        check.done()
+        return namespace, int(message.id, 16)
+
+    def batch_lookup(self, data: bytes, deadline_s: float | None) -> list[Ask | CacheError]:
+        """A BatchLookupRequest; an item that is wrong is an error in its place."""
+        items = self._batch(parse(pb.BatchLookupRequest, data).items)
+        return [
+            _attempt(partial(self._ask, item, deadline_s, f"items[{n}].")) for n, item in enumerate(items)
+        ]
+
+    def batch_store(self, data: bytes, deadline_s: float | None) -> list[Keep | CacheError]:
+        """A BatchStoreRequest; an item that is wrong is an error in its place."""
+        items = self._batch(parse(pb.BatchStoreRequest, data).items)
+        return [
+            _attempt(partial(self._keep, item, deadline_s, f"items[{n}].")) for n, item in enumerate(items)
+        ]
+
+    def _batch(self, items: Sequence[_M]) -> Sequence[_M]:
+        if not 1 <= len(items) <= self._limits.batch_items:
+            raise CacheError.invalid(
+                "items", f"holds {len(items)}; must hold 1 to {self._limits.batch_items} (limits.batch_items)"
+            )
+        return items
+
+    def _ask(self, message: pb.LookupRequest, deadline_s: float | None, prefix: str) -> Ask:
+        check = _Check(prefix)
+        request = self._request(message, check)
+        check.name("journey", message.journey)
+        check.name("request_id", message.request_id)
+        min_score = message.min_score if message.HasField("min_score") else None
+        if min_score is not None and not -1 <= min_score <= 1:  # false for NaN too
+            check.wrong("min_score", "must be a cosine similarity from -1 to 1")
+        max_age_ms = (
+            check.duration_ms("max_age", message.max_age, least_ms=0) if message.HasField("max_age") else None
+        )
+        check.done()
+        return Ask(
+            request=request,
+            journey=message.journey,
+            request_id=message.request_id,
+            min_score=min_score,
+            max_age_ms=max_age_ms,
+            exact_only=message.exact_only,
+            bypass=message.bypass,
+            deadline_s=deadline_s,
+        )
+
+    def _keep(self, message: pb.StoreRequest, deadline_s: float | None, prefix: str) -> Keep:
+        check = _Check(prefix)
+        if message.lookup_id and not _HEX.fullmatch(message.lookup_id):
+            check.wrong("lookup_id", "must be the lookup_id of a LookupResponse")
+        by_ticket = bool(message.lookup_id) and message.WhichOneof("input") is None
+        if by_ticket and (message.model or message.vary or message.namespace):
+            check.wrong(
+                "prompt", "is missing: with model, vary or namespace the whole identity must be given"
+            )
+        request = None if by_ticket else self._request(message, check)
+        check.name("journey", message.journey)
+        check.name("request_id", message.request_id)
+        payload = self._payload(message, check)
+        ttl_ms = check.duration_ms("ttl", message.ttl, least_ms=1) if message.HasField("ttl") else None
+        check.done()
+        return Keep(
+            payload=payload,
+            request=request,
+            lookup_id=message.lookup_id,
+            ttl_ms=ttl_ms,
+            journey=message.journey,
+            request_id=message.request_id,
+            deadline_s=deadline_s,
+        )
+
+    def _request(self, message: pb.LookupRequest | pb.StoreRequest, check: "_Check") -> Request:
+        namespace = check.namespace(message.namespace)
+        messages: tuple[Message, ...] = ()
+        query_field = "prompt"
+        match message.WhichOneof("input"):
+            case "prompt":
+                messages = (Message("user", message.prompt),)
+            case "chat":
+                messages = tuple(Message(turn.role, turn.content) for turn in message.chat.messages)
+                query_field = self._check_chat(messages, check)
+            case _:
+                check.wrong("prompt", "is missing: give prompt or chat")
+        if sum(len(turn.content.encode()) for turn in messages) > self._limits.prompt_bytes:
+            check.wrong(
+                query_field,
+                f"all text must have at most {self._limits.prompt_bytes} bytes (limits.prompt_bytes)",
+            )
+        check.name("model", message.model)
+        self._check_map("vary", message.vary, check)
+        return Request(namespace, messages, message.model, dict(message.vary), check.prefix + query_field)
+
+    def _check_chat(self, messages: tuple[Message, ...], check: "_Check") -> str:
+        query_field = "chat.messages"
+        if not 1 <= len(messages) <= self._limits.messages:
+            check.wrong(
+                "chat.messages",
+                f"holds {len(messages)}; must hold 1 to {self._limits.messages} (limits.messages)",
+            )
+        for n, turn in enumerate(messages):
+            if turn.role not in ROLES:
+                check.wrong(f"chat.messages[{n}].role", f"must be one of {', '.join(ROLES)}")
+            if turn.role == "user":
+                query_field = f"chat.messages[{n}].content"
+        return query_field
+
+    def _payload(self, message: pb.StoreRequest, check: "_Check") -> Payload:
+        limits = self._limits
+        if not 1 <= len(message.response) <= limits.response_bytes:
+            check.wrong(
+                "response",
+                f"has {len(message.response)} bytes; must have 1 to {limits.response_bytes} (limits.response_bytes)",
+            )
+        if message.content_type and not _CONTENT_TYPE.fullmatch(message.content_type):
+            check.wrong("content_type", "must be a media type of at most 256 ASCII characters, as text/plain")
+        self._check_map("metadata", message.metadata, check)
+        if len(message.tags) > limits.tags:
+            check.wrong("tags", f"holds {len(message.tags)}; must hold at most {limits.tags} (limits.tags)")
+        for n, tag in enumerate(message.tags):
+            if not tag or len(tag.encode()) > _TAG_BYTES or not tag.isprintable():
+                check.wrong(f"tags[{n}]", f"must have 1 to {_TAG_BYTES} bytes of printable text")
+        if len(message.sources) > limits.tags:
+            check.wrong(
+                "sources", f"holds {len(message.sources)}; must hold at most {limits.tags} (limits.tags)"
+            )
+        for n, source in enumerate(message.sources):
+            if not 1 <= len(source.id.encode()) <= limits.value_bytes:
+                check.wrong(
+                    f"sources[{n}].id", f"must have 1 to {limits.value_bytes} bytes (limits.value_bytes)"
+                )
+            check.name(f"sources[{n}].version", source.version)
+        for name in ("input_tokens", "output_tokens"):
+            if not 0 <= getattr(message.usage, name) <= _MAX_TOKENS:
+                check.wrong(f"usage.{name}", "must not be negative nor above 2^53")
+        if not 0 <= message.cost_usd <= _MAX_COST_USD:  # false for NaN too
+            check.wrong("cost_usd", f"must be US dollars from 0 to {_MAX_COST_USD:.0f}")
+        return Payload(
+            response=message.response,
+            content_type=message.content_type or "application/octet-stream",
+            metadata=dict(message.metadata),
+            tags=tuple(dict.fromkeys(message.tags)),
+            sources=tuple(Source(source.id, source.version) for source in message.sources),
+            input_tokens=message.usage.input_tokens,
+            output_tokens=message.usage.output_tokens,
+            cost_usd=message.cost_usd,
+        )
+
+    def _check_map(self, field: str, values: Mapping[str, str], check: "_Check") -> None:
+        limits = self._limits
+        if len(values) > limits.vary_entries:
+            check.wrong(
+                field, f"holds {len(values)}; must hold at most {limits.vary_entries} (limits.vary_entries)"
+            )
+        for key, value in values.items():
+            shown = key if key.isprintable() and len(key) <= _TAG_BYTES else "…"
+            if not 1 <= len(key.encode()) <= _NAME_BYTES or not key.isprintable():
+                check.wrong(
+                    f"{field}[{shown}]", f"the key must have 1 to {_NAME_BYTES} bytes of printable text"
+                )
+            if len(value.encode()) > limits.value_bytes:
+                check.wrong(
+                    f"{field}[{shown}]",
+                    f"must have at most {limits.value_bytes} bytes (limits.value_bytes); send a digest instead",
+                )
+
+
+class _Check:
+    """Gathers what is wrong with one message."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self._violations: list[Violation] = []
+
+    def wrong(self, field: str, description: str) -> None:
+        self._violations.append(Violation(self.prefix + field, description))
+
+    def done(self) -> None:
+        if self._violations:
+            raise CacheError(
+                Kind.INVALID,
+                "; ".join(f"{v.field}: {v.description}" for v in self._violations[:8]),
+                tuple(self._violations[:64]),
+            )
+
+    def namespace(self, value: str) -> str:
+        if value and not _NAMESPACE.fullmatch(value):
+            self.wrong(
+                "namespace",
+                "must be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit, "
+                "at most 63 characters",
+            )
+        return value or DEFAULT_NAMESPACE
+
+    def name(self, field: str, value: str) -> None:
+        if len(value.encode()) > _NAME_BYTES or not value.isprintable():
+            self.wrong(field, f"must have at most {_NAME_BYTES} bytes of printable text")
+
+    def duration_ms(self, field: str, value: Duration, least_ms: int) -> int:
+        milliseconds = value.seconds * 1000 + math.floor(value.nanos / 1e6)
+        if not least_ms <= milliseconds <= _TEN_YEARS_MS:
+            self.wrong(field, f"must be a duration of {least_ms / 1000:g} seconds to ten years")
+        return milliseconds
+
+
+def _attempt(read: Callable[[], _V]) -> _V | CacheError:
+    try:
+        return read()
+    except CacheError as error:
+        return error
+
+
+def parse(kind: type[_M], data: bytes) -> _M:
+    """Parse a message. Raises INVALID, naming the string that is not UTF-8 when that is the reason."""
+    message = kind()
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        field = _not_utf8(kind.DESCRIPTOR, data)
+        if field is None:
+            raise CacheError(
+                Kind.INVALID, f"the request is not a {kind.DESCRIPTOR.full_name} message"
+            ) from None
+        raise CacheError.invalid(field, "is not valid UTF-8") from None
+    return message
+
+
+def _not_utf8(descriptor: Any, data: bytes) -> str | None:
+    """The path of the first string field that is not UTF-8, read from the raw wire format."""
+    raw = Empty()
+    try:
+        raw.ParseFromString(data)
+    except DecodeError:
+        return None
+    for unknown in UnknownFieldSet(raw):  # type: ignore[attr-defined]  # iterable, but its stub does not say
+        field = descriptor.fields_by_number.get(unknown.field_number)
+        if field is None or unknown.wire_type != 2:  # length-delimited
+            continue
+        if field.type == FieldDescriptor.TYPE_STRING:
+            try:
+                unknown.data.decode()
+            except UnicodeDecodeError:
+                return str(field.name)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            inner = _not_utf8(field.message_type, unknown.data)
+            if inner is not None:
+                return f"{field.name}.{inner}"
+    return None

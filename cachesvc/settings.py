@@ -1,0 +1,418 @@
+"""The only reader of files and environment: one TOML file, then ``CACHESVC_`` variables over it.
+
+Everything is validated before anything starts, and frozen afterwards. A wrong value, and a key that
+does not exist, is an error that names its path and what would be right. The descriptions here are
+the manual: ``cachesvc init-config`` and the README's table are made from them.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from cachesvc.core.errors import CacheError, Kind, Violation
+from cachesvc.core.policy import Policy, PolicyBook
+
+ENV_PREFIX = "CACHESVC_"
+_NESTED = "__"
+_PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]{0,62}\Z")
+_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d{1,5}\Z")
+_TCP = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})\Z")
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def _tcp_address(value: str) -> str:
+    match = _TCP.match(value)
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError("must be host:port, for example 127.0.0.1:50051")
+    return value
+
+
+def _address(value: str) -> str:
+    if value.startswith("unix:"):
+        if len(value) == len("unix:"):
+            raise ValueError("must name a socket, for example unix:/run/cachesvc/cachesvc.sock")
+        return value
+    return _tcp_address(value)
+
+
+Address = Annotated[str, AfterValidator(_address)]
+TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class ServerSettings(_Section):
+    """The gRPC server."""
+
+    listen: Address = Field(
+        "127.0.0.1:50051", description="Where it listens: host:port, or unix:/path of a socket"
+    )
+    insecure_bind: bool = Field(
+        False,
+        description="Allow addresses that are not loopback or a unix socket; there is no authentication, "
+        "so whoever reaches the port reads and writes every namespace",
+    )
+    reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like")
+    threads: int = Field(16, ge=1, le=256, description="Calls handled at once; further ones wait")
+    max_concurrent_calls: int = Field(
+        256, ge=1, le=65_536, description="Calls handled or waiting; further ones get RESOURCE_EXHAUSTED"
+    )
+    max_message_bytes: int = Field(
+        8 * MIB, ge=64 << 10, le=256 * MIB, description="Largest request; larger ones get RESOURCE_EXHAUSTED"
+    )
+    drain_s: float = Field(
+        10.0, ge=0, le=600, description="On SIGTERM, how long calls under way may take to finish"
+    )
+
+
+class AdminSettings(_Section):
+    """The HTTP port for operators: /metrics /healthz /readyz /config."""
+
+    listen: TcpAddress = Field("127.0.0.1:50052", description="Where it listens: host:port")
+    insecure_bind: bool = Field(
+        False, description="Allow an address that is not loopback, for example for Prometheus"
+    )
+
+
+class StoreSettings(_Section):
+    """The store on disk."""
+
+    path: Path = Field(
+        Path("cachesvc-data"),
+        description="Directory of the store, made private (0700); on a local disk, one server each",
+    )
+    max_bytes: int = Field(
+        4 * GIB,
+        ge=MIB,
+        le=1 << 44,
+        description="Bound on what is stored; least recently used entries go first",
+    )
+    map_size_bytes: int = Field(
+        16 * GIB,
+        ge=2 * MIB,
+        le=1 << 45,
+        description="Address space reserved for the store, not disk; at least twice max_bytes",
+    )
+    durability: Literal["sync", "async"] = Field(
+        "sync",
+        description="sync: acknowledged means on disk. async: a power cut may take the last commits; never corrupts",
+    )
+    write_queue_length: int = Field(
+        1024, ge=1, le=65_536, description="Writes waiting for a commit; further ones get RESOURCE_EXHAUSTED"
+    )
+    compress_min_bytes: int = Field(
+        1024, ge=0, le=GIB, description="Records at least this large are compressed (zstandard)"
+    )
+    log_max_records: int = Field(
+        100_000, ge=1024, le=100_000_000, description="Changes kept for indexes to follow"
+    )
+    high_watermark: float = Field(0.95, gt=0, le=1, description="Share of max_bytes at which eviction begins")
+    low_watermark: float = Field(0.90, gt=0, le=1, description="Share of max_bytes at which eviction ends")
+    tidy_interval_s: float = Field(
+        1.0, gt=0, le=3600, description="How often expired entries are removed and use is noted"
+    )
+    max_use_notes: int = Field(
+        65_536, ge=1, le=10_000_000, description="Hits remembered until use is noted, for eviction"
+    )
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "StoreSettings":
+        if self.map_size_bytes < 2 * self.max_bytes:
+            raise ValueError(
+                f"map_size_bytes must be at least twice max_bytes ({2 * self.max_bytes}): "
+                "pages in use by readers are not free yet"
+            )
+        if self.low_watermark > self.high_watermark:
+            raise ValueError(f"low_watermark must not be above high_watermark ({self.high_watermark})")
+        return self
+
+
+class EmbedderSettings(_Section):
+    """The model that turns text into vectors."""
+
+    model: str = Field(
+        "all-MiniLM-L6-v2",
+        min_length=1,
+        description="A SentenceTransformer's name or directory, or the directory of a compiled engine",
+    )
+    engine: Literal["onnx", "sentence-transformers"] = Field(
+        "onnx", description="onnx: the compiled engine. sentence-transformers: torch, for GPUs"
+    )
+    precision: Literal["int8", "fp32"] = Field("int8", description="Of the compiled engine")
+    cache_dir: Path = Field(Path("~/.cache/cachesvc/engines"), description="Where compiled engines are kept")
+    compile_on_start: bool = Field(
+        True, description="Compile a model that is not compiled yet; otherwise refuse to start"
+    )
+    concurrency: int = Field(
+        0, ge=0, le=256, description="Inferences at once, one thread each; 0: as many as there are cores"
+    )
+    max_text_length: int = Field(
+        8192, ge=1, le=1_000_000, description="Longer texts (characters) are not tokenised: exact tier only"
+    )
+    max_wait_s: float = Field(0.25, ge=0, le=60, description="How long a lookup waits for an inference slot")
+    min_left_s: float = Field(
+        0.01, ge=0, le=60, description="With less time left than this to its deadline a lookup embeds nothing"
+    )
+
+
+class IndexSettings(_Section):
+    """The vector indexes in memory."""
+
+    max_bytes: int = Field(
+        GIB, ge=MIB, le=1 << 44, description="Memory for all scopes; least recently used scopes are unloaded"
+    )
+
+
+class TicketSettings(_Section):
+    """The memory of misses, by lookup_id."""
+
+    max_count: int = Field(8192, ge=1, le=10_000_000, description="Misses remembered; about 2 KB each")
+    ttl_s: float = Field(600.0, gt=0, le=86_400, description="How long a lookup_id may be passed to Store")
+
+
+class LimitSettings(_Section):
+    """Bounds on requests; what is over gets INVALID_ARGUMENT naming the field."""
+
+    prompt_bytes: int = Field(256 << 10, ge=1, le=64 * MIB, description="All text of one request, UTF-8")
+    messages: int = Field(1024, ge=1, le=100_000, description="Turns of a chat")
+    response_bytes: int = Field(4 * MIB, ge=1, le=64 * MIB, description="A response")
+    vary_entries: int = Field(64, ge=0, le=4096, description="Entries of vary, and of metadata")
+    value_bytes: int = Field(
+        16 << 10, ge=1, le=MIB, description="A value of vary or metadata, and every other short string"
+    )
+    tags: int = Field(
+        32, ge=0, le=1024, description="Tags, and sources, of an entry; a tag has at most 128 bytes"
+    )
+    batch_items: int = Field(256, ge=1, le=4096, description="Items of a batch")
+
+
+class LogSettings(_Section):
+    """The structured log, on standard error. It never holds a prompt or a response."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug logs every call; info what an operator needs"
+    )
+    format: Literal["json", "console"] = Field(
+        "json", description="json: a line per event. console: for people"
+    )
+
+
+class MetricsSettings(_Section):
+    """The Prometheus metrics."""
+
+    max_journeys: int = Field(
+        100, ge=0, le=10_000, description="Journeys counted by name; further ones are counted as other"
+    )
+
+
+class PolicySettings(_Section):
+    """How a namespace is served. In [policy.default]; other policies inherit what they leave out."""
+
+    enabled: bool = Field(True, description="false: every lookup is a bypass, every store is refused")
+    semantic: bool = Field(True, description="false: the exact tier only")
+    store_prompts: bool = Field(
+        True,
+        description="false: prompts are not kept; matching by meaning needs them, so the exact tier only",
+    )
+    min_score: float = Field(
+        0.95,
+        ge=-1,
+        le=1,
+        description="Lowest cosine similarity of a semantic hit; requests may only tighten it",
+    )
+    candidate_count: int = Field(5, ge=1, le=100, description="Nearest entries considered")
+    ttl_s: float = Field(86_400.0, gt=0, le=315_360_000, description="Lifetime of entries that state none")
+    max_ttl_s: float = Field(2_592_000.0, gt=0, le=315_360_000, description="Longest lifetime of any entry")
+
+
+class Settings(BaseSettings):
+    """All settings. ``policy`` maps ``default`` and namespace patterns to overrides of the default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter=_NESTED, extra="forbid", frozen=True, allow_inf_nan=False
+    )
+
+    server: ServerSettings = ServerSettings()
+    admin: AdminSettings = AdminSettings()
+    store: StoreSettings = StoreSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    index: IndexSettings = IndexSettings()
+    tickets: TicketSettings = TicketSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    policy: dict[str, PolicySettings] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment over the file, which comes as init arguments; nothing else is read."""
+        return env_settings, init_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, values: Any) -> Any:
+        """Fill what each policy leaves out from ``default``."""
+        policies = values.get("policy") if isinstance(values, dict) else None
+        if not isinstance(policies, dict):
+            return values
+        default = policies.get("default", {})
+        if not isinstance(default, dict):
+            return values
+        inherited = {
+            name: {**default, **policy} if isinstance(policy, dict) else policy
+            for name, policy in {"default": {}, **policies}.items()
+        }
+        return {**values, "policy": inherited}
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Settings":
+        for section in (self.server, self.admin):
+            address, name = section.listen, "server" if section is self.server else "admin"
+            if not (section.insecure_bind or address.startswith("unix:") or _LOOPBACK.match(address)):
+                raise ValueError(
+                    f"{name}.listen {address} can be reached from other machines and there is no "
+                    f"authentication: use 127.0.0.1 or a unix socket, or set {name}.insecure_bind = true"
+                )
+        for name in self.policy:
+            if not _PATTERN.match(name):
+                raise ValueError(
+                    f"policy.{name!r} is not a namespace or pattern: lower-case letters, digits, . _ - * ?"
+                )
+        return self
+
+    def policy_book(self) -> PolicyBook:
+        """The policies as the engine takes them."""
+        by_name = {name: _policy(policy) for name, policy in self.policy.items()}
+        default = by_name.pop("default", _policy(PolicySettings()))
+        return PolicyBook(default, by_name)
+
+    def redacted(self) -> dict[str, Any]:
+        """All values as JSON types, for /config; values of type SecretStr come as asterisks."""
+        return self.model_dump(mode="json")
+
+
+def load(path: Path | None) -> Settings:
+    """Read, merge and validate. Raises INVALID with a violation for every mistake."""
+    _refuse_unknown_variables()
+    try:
+        return Settings(**_file(path))
+    except ValidationError as error:
+        violations = tuple(_violations(error))
+        listed = "\n".join(f"  {violation.field}: {violation.description}" for violation in violations)
+        raise CacheError(
+            Kind.INVALID, f"the configuration{f' {path}' if path else ''} is wrong:\n{listed}", violations
+        ) from None
+
+
+def default_config_path() -> Path | None:
+    """What CACHESVC_CONFIG names, if it is set."""
+    named = os.environ.get(f"{ENV_PREFIX}CONFIG")  # noqa: TID251 - this module reads the environment
+    return Path(named) if named else None
+
+
+def sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    """Name and model of every section, the default policy as ``policy.default``."""
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield name, field.annotation
+    yield "policy.default", PolicySettings
+
+
+def keys() -> Iterator[str]:
+    """Every setting by its dotted path."""
+    for section, model in sections():
+        for name in model.model_fields:
+            yield f"{section}.{name}"
+
+
+def _policy(settings: PolicySettings) -> Policy:
+    return Policy(
+        enabled=settings.enabled,
+        semantic=settings.semantic,
+        store_prompts=settings.store_prompts,
+        min_score=settings.min_score,
+        candidate_count=settings.candidate_count,
+        ttl_ms=int(settings.ttl_s * 1000),
+        max_ttl_ms=int(settings.max_ttl_s * 1000),
+    )
+
+
+def _file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise CacheError(Kind.INVALID, f"the configuration {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CacheError(Kind.INVALID, f"the configuration {path} is not TOML: {error}") from None
+
+
+def _refuse_unknown_variables() -> None:
+    """pydantic-settings ignores a misspelt variable; an operator should not have to find that out."""
+    known = {_variable(key) for key in keys()} | {f"{ENV_PREFIX}CONFIG"}
+    whole = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    wrong = [
+        name
+        for name in os.environ  # noqa: TID251 - this module reads the environment
+        if name.startswith(ENV_PREFIX)
+        and name not in known | whole
+        and not name.startswith(f"{ENV_PREFIX}POLICY{_NESTED}")
+    ]
+    if wrong:
+        violations = tuple(
+            Violation(name, f"is not a setting{_suggest(name, known)}") for name in sorted(wrong)
+        )
+        listed = "\n".join(f"  {violation.field}: {violation.description}" for violation in violations)
+        raise CacheError(Kind.INVALID, f"the environment is wrong:\n{listed}", violations)
+
+
+def _variable(key: str) -> str:
+    return ENV_PREFIX + key.replace(".", _NESTED).upper()
+
+
+def _violations(error: ValidationError) -> Iterator[Violation]:
+    for mistake in error.errors(include_url=False, include_context=True):
+        path = ".".join(str(part) for part in mistake["loc"])
+        match mistake["type"]:
+            case "extra_forbidden":
+                yield Violation(path, f"is not a setting{_suggest(path, list(_siblings(path)))}")
+            case "value_error":
+                yield Violation(path or "settings", str(mistake["ctx"]["error"]))
+            case _:
+                said = mistake["msg"][0].lower() + mistake["msg"][1:]
+                yield Violation(path, f"{said}, got {mistake['input']!r:.80}")
+
+
+def _siblings(path: str) -> Iterator[str]:
+    """Paths that could have been meant: every setting, seen from the policy that is named."""
+    parts = path.split(".")
+    for key in keys():
+        yield key
+        if parts[0] == "policy" and len(parts) > 2 and key.startswith("policy.default."):
+            yield ".".join([*parts[:-1], key.rsplit(".", 1)[1]])
+    yield from Settings.model_fields
+
+
+def _suggest(name: str, known: Mapping[str, Any] | set[str] | list[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

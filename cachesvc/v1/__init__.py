@@ -1,0 +1,1 @@
+"""Generated from ``protos/cachesvc/v1``; ``make proto`` regenerates it."""

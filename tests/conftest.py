@@ -1,0 +1,61 @@
+"""Real parts for the tests: the compiled default model, and servers on real sockets and real stores."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from cachesvc.app import App, make_embedder
+from cachesvc.core.ports import Embedder
+from cachesvc.observe.log import make_logger
+from cachesvc.settings import EmbedderSettings, Settings
+from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server under test, in this process, and a stub that calls it."""
+
+    app: App
+    stub: CacheServiceStub
+    channel: grpc.Channel
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    """The default model, compiled by the set-up or, the first time, here."""
+    return make_embedder(EmbedderSettings(), lambda _: None)
+
+
+@pytest.fixture
+def start(embedder: Embedder, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts servers; sections of settings are given as dicts. All are stopped at the end."""
+    running: list[Running] = []
+
+    def start_server(**sections: dict[str, Any]) -> Running:
+        settings = Settings.model_validate(
+            {
+                **sections,
+                "server": {"listen": "127.0.0.1:0", **sections.get("server", {})},
+                "admin": {"listen": "127.0.0.1:0", **sections.get("admin", {})},
+                "store": {"path": tmp_path / "store", **sections.get("store", {})},
+            }
+        )
+        app = App(settings, embedder, make_logger("error", "json"))
+        channel = grpc.insecure_channel(app.address)
+        running.append(Running(app, CacheServiceStub(channel), channel))
+        return running[-1]
+
+    yield start_server
+    for server in running:
+        server.channel.close()
+        server.app.stop()
+
+
+@pytest.fixture
+def server(start: Callable[..., Running]) -> Running:
+    """A server with default settings."""
+    return start()
