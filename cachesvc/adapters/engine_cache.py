@@ -161,7 +161,7 @@ def _read(path: Path) -> Engine:
 def _run_compiler(source: str, precision: str, out: Path, progress: Callable[[str], None]) -> None:
     command = [sys.executable, "-m", "cachesvc.adapters.onnx_compiler", source, precision, str(out)]
     with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as compiler:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as compiler:  # noqa: S603 - our own program
             for step in _lines(compiler):
                 progress(step)
         if compiler.returncode:

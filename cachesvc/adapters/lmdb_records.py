@@ -64,7 +64,7 @@ class LogRecord(msgspec.Struct, array_like=True, frozen=True):
 _R = TypeVar("_R", bound=msgspec.Struct)
 
 
-class BadRecord(Exception):
+class BadRecordError(Exception):
     """A record does not open: wrong digest, wrong place, or unreadable bytes."""
 
 
@@ -91,17 +91,17 @@ class Sealer:
         return framed + self._mac(type(record).__name__, place, framed)
 
     def open(self, kind: type[_R], place: bytes, sealed: bytes) -> _R:
-        """The record, checked. Raises BadRecord."""
+        """The record, checked. Raises BadRecordError."""
         framed, mac = sealed[:-MAC_BYTES], sealed[-MAC_BYTES:]
         if len(framed) < 2 or framed[0] != _FRAME_VERSION or mac != self._mac(kind.__name__, place, framed):
-            raise BadRecord(kind.__name__)
+            raise BadRecordError(kind.__name__)
         try:
             body = zstd.decompress(framed[2:]) if framed[1] else framed[2:]
             record = self._decoders[kind].decode(body)
         except (zstd.ZstdError, msgspec.MsgspecError) as error:
-            raise BadRecord(kind.__name__) from error
+            raise BadRecordError(kind.__name__) from error
         if not isinstance(record, kind):
-            raise BadRecord(kind.__name__)
+            raise BadRecordError(kind.__name__)
         return record
 
     def seal_vector(self, vector: Vector, place: bytes) -> bytes:
@@ -110,10 +110,10 @@ class Sealer:
         return values + self._mac("Vector", place, values)
 
     def open_vector(self, place: bytes, sealed: bytes) -> Vector:
-        """The vector, checked and writable. Raises BadRecord."""
+        """The vector, checked and writable. Raises BadRecordError."""
         values, mac = sealed[:-MAC_BYTES], sealed[-MAC_BYTES:]
         if mac != self._mac("Vector", place, values):
-            raise BadRecord("Vector")
+            raise BadRecordError("Vector")
         return np.frombuffer(values, dtype="<f4").astype(np.float32)
 
     def _mac(self, kind: str, place: bytes, framed: bytes) -> bytes:

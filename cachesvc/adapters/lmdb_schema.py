@@ -23,11 +23,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 import lmdb
 
-from cachesvc.adapters.lmdb_records import BadRecord, Head, LogRecord, Sealer, body_of
+from cachesvc.adapters.lmdb_records import BadRecordError, Head, LogRecord, Sealer, body_of
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import Draft, Receipt
 
@@ -126,7 +126,7 @@ class Tables:
         return integer(get(txn, self.meta, _CLOCK) or b"")
 
     def head(self, txn: lmdb.Transaction, sealer: Sealer, entry_id: int) -> Head | None:
-        """The head of an entry. Raises BadRecord."""
+        """The head of an entry. Raises BadRecordError."""
         key = key_of(entry_id)
         sealed = get(txn, self.heads, key)
         return None if sealed is None else sealer.open(Head, key, sealed)
@@ -175,7 +175,7 @@ class Write:
         self._next_id = tables.next_id(txn)
         self._sequence = tables.sequence(txn)
 
-    def __enter__(self) -> "Write":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -227,7 +227,7 @@ class Write:
         key = key_of(entry_id)
         try:
             head = self._tables.head(self._txn, self._sealer, entry_id)
-        except BadRecord:
+        except BadRecordError:
             return self._remove_by_scan(entry_id)
         if head is None:
             return False
@@ -267,7 +267,7 @@ class Write:
             key = key_of(entry_id)
             try:
                 head = self._tables.head(self._txn, self._sealer, entry_id)
-            except BadRecord:
+            except BadRecordError:
                 continue  # met and dropped when it is next read
             if head is None or head.used_ms >= when_ms:
                 continue

@@ -18,7 +18,7 @@ from typing import TypeVar
 import lmdb
 import numpy as np
 
-from cachesvc.adapters.lmdb_records import BadRecord, EntryBody, LogRecord, Sealer, entry_of
+from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, LogRecord, Sealer, entry_of
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, Tables, Write, get, integer, key_of, scan
 from cachesvc.adapters.lmdb_verify import disagreements
 from cachesvc.adapters.lmdb_writer import GroupWriter
@@ -124,7 +124,7 @@ class LmdbStore:
         with self._read() as txn:
             try:
                 head = self._tables.head(txn, self._sealer, entry_id)
-            except BadRecord:
+            except BadRecordError:
                 raise CacheError(Kind.CORRUPT, "the entry failed its integrity check") from None
             row = None if head is None else self._row(txn, head.scope, entry_id)
         if isinstance(row, Lost):
@@ -146,7 +146,7 @@ class LmdbStore:
                 return None
             try:
                 return [self._change(key, sealed) for key, sealed in records]
-            except BadRecord:
+            except BadRecordError:
                 return None
 
     def _change(self, key: bytes, sealed: bytes) -> Change:
@@ -200,13 +200,13 @@ class LmdbStore:
             return Lost(entry_id, corrupt=False)
         try:
             return entry_of(entry_id, scope, self._sealer.open(EntryBody, scope + key, sealed))
-        except BadRecord:
+        except BadRecordError:
             return Lost(entry_id, corrupt=True)
 
     def _opened(self, place: bytes, sealed: bytes) -> Vector | None:
         try:
             return self._sealer.open_vector(place, sealed)
-        except BadRecord:
+        except BadRecordError:
             return None
 
     @contextmanager

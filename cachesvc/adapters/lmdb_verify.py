@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import lmdb
 
-from cachesvc.adapters.lmdb_records import BadRecord, EntryBody, Head, LogRecord, Sealer
+from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, Sealer
 from cachesvc.adapters.lmdb_schema import EntryKeys, Tables, get, integer, key_of, scan
 
 _SCOPE_BYTES = 32
@@ -34,7 +34,7 @@ def _heads(
     for key, sealed in scan(txn, tables.heads):
         try:
             yield integer(key), sealer.open(Head, key, sealed)
-        except BadRecord:
+        except BadRecordError:
             problems.append(f"entry {integer(key)}: its head fails its digest")
 
 
@@ -55,7 +55,7 @@ def _entry_problems(
         return
     try:
         body = sealer.open(EntryBody, head.scope + key, sealed)
-    except BadRecord:
+    except BadRecordError:
         yield f"entry {entry_id}: its record fails its digest"
         return
     same = (body.exact_key, body.namespace, body.tags, body.expires_ms) == (
@@ -82,7 +82,7 @@ def _orphans(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, heads: dict[
             continue
         try:
             sealer.open_vector(place, sealed)
-        except BadRecord:
+        except BadRecordError:
             yield f"vector of {entry_id}: fails its digest"
 
 
@@ -106,7 +106,7 @@ def _log_problems(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> Iter
         expected = sequence + 1
         try:
             sealer.open(LogRecord, key, sealed)
-        except BadRecord:
+        except BadRecordError:
             yield f"log: record {sequence} fails its digest"
     if expected is not None and expected != tables.sequence(txn) + 1:
         yield f"log: ends at {expected - 1}, the last sequence is {tables.sequence(txn)}"

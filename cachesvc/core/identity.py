@@ -1,6 +1,6 @@
-"""Request → Identity: what must be equal for two requests to be the same, as digests.
+r"""Request → Identity: what must be equal for two requests to be the same, as digests.
 
-Canonical form: text in Unicode NFC with ``\\n`` line endings, maps in key order; nothing else is
+Canonical form: text in Unicode NFC with ``\n`` line endings, maps in key order; nothing else is
 touched, so case, digits, code and white space all count. A single prompt is a chat of one user
 message. The last user message is the query text; its place in the conversation and every other
 turn belong to the context, so that a follow-up never meets another conversation's answer.
@@ -50,7 +50,7 @@ def identify(request: Request, fingerprint: str) -> Identity:
 
 
 def canonical_text(text: str) -> str:
-    """NFC, with ``\\r\\n`` and ``\\r`` as ``\\n``. Idempotent."""
+    r"""NFC, with ``\r\n`` and ``\r`` as ``\n``. Idempotent."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text if text.isascii() else unicodedata.normalize("NFC", text)

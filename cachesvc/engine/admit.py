@@ -96,7 +96,7 @@ class Admit:
             raise CacheError(
                 Kind.REFUSED, f"the policy of namespace {identity.namespace!r} turns the cache off"
             )
-        vector, unseen, reason = self._vector(keep, policy, identity, embedded)
+        vector, unseen, reason = self._vector(policy, identity, embedded)
         now_ms = self._clock.now_ms()
         draft = Draft(
             identity=identity,
@@ -125,7 +125,7 @@ class Admit:
         return identity, ticket.embedded
 
     def _vector(
-        self, keep: Keep, policy: Policy, identity: Identity, embedded: Vector | Unseen | None
+        self, policy: Policy, identity: Identity, embedded: Vector | Unseen | None
     ) -> tuple[Vector | None, Unseen | None, str]:
         """The vector to store, or why there is none. A failing embedder costs the semantic tier only."""
         if not (policy.semantic and policy.store_prompts):

@@ -65,7 +65,9 @@ class Lookup:
         self._observer.on(_event(ask, result))
         return result
 
-    def _find(self, ask: Ask, identity: Identity, policy: Policy, watch: "_Watch") -> _Found:
+    def _find(  # noqa: PLR0911 - a ladder: each rung may answer
+        self, ask: Ask, identity: Identity, policy: Policy, watch: "_Watch"
+    ) -> _Found:
         """The ladder: each step answers, or hands on to a dearer one."""
         if not policy.enabled:
             return _Found(Decision(Outcome.BYPASS_DISABLED))

@@ -193,7 +193,7 @@ class GrpcServer:
     ) -> Callable[[bytes, grpc.ServicerContext], _M]:
         """The edge: every exception of a call ends here."""
 
-        def handle(data: bytes, context: grpc.ServicerContext) -> _M:
+        def handle(data: bytes, context: grpc.ServicerContext) -> _M:  # noqa: RET503 - abort raises
             error_id, cause = "", ""
             try:
                 return method(data, self._deadline_s(context))

@@ -190,21 +190,7 @@ class RequestReader:
         if message.content_type and not _CONTENT_TYPE.fullmatch(message.content_type):
             check.wrong("content_type", "must be a media type of at most 256 ASCII characters, as text/plain")
         self._check_map("metadata", message.metadata, check)
-        if len(message.tags) > limits.tags:
-            check.wrong("tags", f"holds {len(message.tags)}; must hold at most {limits.tags} (limits.tags)")
-        for n, tag in enumerate(message.tags):
-            if not tag or len(tag.encode()) > _TAG_BYTES or not tag.isprintable():
-                check.wrong(f"tags[{n}]", f"must have 1 to {_TAG_BYTES} bytes of printable text")
-        if len(message.sources) > limits.tags:
-            check.wrong(
-                "sources", f"holds {len(message.sources)}; must hold at most {limits.tags} (limits.tags)"
-            )
-        for n, source in enumerate(message.sources):
-            if not 1 <= len(source.id.encode()) <= limits.value_bytes:
-                check.wrong(
-                    f"sources[{n}].id", f"must have 1 to {limits.value_bytes} bytes (limits.value_bytes)"
-                )
-            check.name(f"sources[{n}].version", source.version)
+        self._check_labels(message, check)
         for name in ("input_tokens", "output_tokens"):
             if not 0 <= getattr(message.usage, name) <= _MAX_TOKENS:
                 check.wrong(f"usage.{name}", "must not be negative nor above 2^53")
@@ -220,6 +206,24 @@ class RequestReader:
             output_tokens=message.usage.output_tokens,
             cost_usd=message.cost_usd,
         )
+
+    def _check_labels(self, message: pb.StoreRequest, check: "_Check") -> None:
+        limits = self._limits
+        if len(message.tags) > limits.tags:
+            check.wrong("tags", f"holds {len(message.tags)}; must hold at most {limits.tags} (limits.tags)")
+        for n, tag in enumerate(message.tags):
+            if not tag or len(tag.encode()) > _TAG_BYTES or not tag.isprintable():
+                check.wrong(f"tags[{n}]", f"must have 1 to {_TAG_BYTES} bytes of printable text")
+        if len(message.sources) > limits.tags:
+            check.wrong(
+                "sources", f"holds {len(message.sources)}; must hold at most {limits.tags} (limits.tags)"
+            )
+        for n, source in enumerate(message.sources):
+            if not 1 <= len(source.id.encode()) <= limits.value_bytes:
+                check.wrong(
+                    f"sources[{n}].id", f"must have 1 to {limits.value_bytes} bytes (limits.value_bytes)"
+                )
+            check.name(f"sources[{n}].version", source.version)
 
     def _check_map(self, field: str, values: Mapping[str, str], check: "_Check") -> None:
         limits = self._limits

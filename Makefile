@@ -1,0 +1,86 @@
+# The door for people and for CI. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(wildcard protos/cachesvc/v1/*.proto)
+# Compiling a model takes torch; the pin keeps pip from moving to another build on every set-up. Where
+# PyPI's build brings CUDA that is not wanted: make setup TORCH_INDEX=<index with CPU builds>
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Create .venv, install everything, compile the default model
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "cachesvc needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet '$(TORCH)' $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet --editable '.[compile,dev]'
+	$(BIN)/cachesvc compile-model
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Watch the service answer a stream of real prompts
+	$(BIN)/python -m bench.demo
+
+.PHONY: run
+run: setup ## Run the server in the foreground (CONFIG=file)
+	$(BIN)/cachesvc serve $(if $(CONFIG),--config $(CONFIG))
+
+.PHONY: test
+test: setup ## Run the tests (ARGS="-k name")
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: setup ## Lint, types, import floors, protos, generated code and documents up to date
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT \
+	  && $(MAKE) --no-print-directory generate OUT="$$fresh" \
+	  && diff -r -x __init__.py -x __pycache__ "$$fresh/cachesvc/v1" cachesvc/v1 \
+	  || { echo "cachesvc/v1 is not what protos/ gives: run make proto" >&2; exit 1; }
+	$(BIN)/python docs/tables.py --check README.md
+
+.PHONY: fix
+fix: setup ## Mend what check finds where that is mechanical
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/buf format --write protos
+	$(MAKE) --no-print-directory proto
+	$(BIN)/python docs/tables.py README.md
+
+.PHONY: proto
+proto: setup ## Regenerate cachesvc/v1 from protos/
+	@$(MAKE) --no-print-directory generate OUT=.
+
+.PHONY: generate
+generate:
+	@$(BIN)/python -m grpc_tools.protoc -I protos \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
+
+.PHONY: bench
+bench: setup ## Measure against the floors and the peers (ARGS=--quick)
+	$(BIN)/python -m bench.run $(ARGS)
+
+.PHONY: bench-quality
+bench-quality: setup ## Show that the compiled engine keeps the model's quality
+	$(BIN)/python -m bench.quality $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what set-up and tests made in the checkout
+	rm -rf $(VENV) bench/.venv-* tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,189 @@
+"""The client for asyncio applications: ``cachesvc.aio.Client``, the same calls as ``cachesvc.Client``.
+
+It fails open in the same way. Made inside a running event loop and used from that loop only.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, Unpack
+
+import grpc
+import grpc.aio
+
+from cachesvc.calls import (
+    CHANNEL_OPTIONS,
+    UNSENDABLE,
+    CachedCall,
+    CachedEntry,
+    CachedOptions,
+    Counts,
+    LookupOptions,
+    LookupReply,
+    Prompt,
+    StoreOptions,
+    StoreReply,
+    Usage,
+    batch_lookup_replies,
+    cached_entry,
+    call_error,
+    decode,
+    failed_lookup,
+    failed_store,
+    lookup_reply,
+    lookup_request,
+    store_reply,
+    store_request,
+)
+from cachesvc.v1 import cache_pb2 as pb
+from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Client:
+    """A connection to one server, to be shared by tasks and kept open.
+
+    ``timeout_s`` is what a lookup may cost the application at most, ``store_timeout_s`` what a store
+    may. ``namespace``, ``model`` and ``journey`` are defaults for every call.
+    """
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        namespace: str = "",
+        model: str = "",
+        journey: str = "",
+        timeout_s: float = 0.25,
+        store_timeout_s: float = 2.0,
+    ) -> None:
+        self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._stub = CacheServiceStub(self._channel)
+        self._defaults = {"namespace": namespace, "model": model, "journey": journey}
+        self._timeout_s = timeout_s
+        self._store_timeout_s = store_timeout_s
+        self._counts = Counts()
+
+    async def lookup(self, prompt: Prompt, **options: Unpack[LookupOptions]) -> LookupReply:
+        """Ask. Never raises for what the cache or the network does; TypeError for wrong options."""
+        timeout_s = options.pop("timeout_s", self._timeout_s)
+        try:
+            request = lookup_request(prompt, self._with_defaults(options))
+            reply = lookup_reply(await self._stub.Lookup(request, timeout=timeout_s))
+        except (grpc.RpcError, *UNSENDABLE) as error:
+            reply = failed_lookup(error)
+        self._counts.add(reply.outcome)
+        return reply
+
+    async def store(
+        self, response: bytes | str, prompt: Prompt | None = None, **options: Unpack[StoreOptions]
+    ) -> StoreReply:
+        """Keep an answer, under the prompt, the ``lookup_id`` of a miss, or both. Fails open like ``lookup``."""
+        timeout_s = options.pop("timeout_s", self._store_timeout_s)
+        try:
+            request = store_request(response, prompt, self._with_defaults(options))
+            reply = store_reply(await self._stub.Store(request, timeout=timeout_s))
+        except (grpc.RpcError, *UNSENDABLE) as error:
+            reply = failed_store(error)
+        self._counts.add("STORED" if reply.stored else "NOT_STORED")
+        return reply
+
+    async def lookup_many(
+        self, prompts: Sequence[Prompt], **options: Unpack[LookupOptions]
+    ) -> list[LookupReply]:
+        """Ask many at once, with the same options; replies in the same order. Fails open."""
+        timeout_s = options.pop("timeout_s", self._timeout_s)
+        try:
+            items = [lookup_request(prompt, self._with_defaults(options)) for prompt in prompts]
+            batch = pb.BatchLookupRequest(items=items)
+            replies = batch_lookup_replies(await self._stub.BatchLookup(batch, timeout=timeout_s))
+        except (grpc.RpcError, *UNSENDABLE) as error:
+            replies = [failed_lookup(error)] * len(prompts)
+        for reply in replies:
+            self._counts.add(reply.outcome)
+        return replies
+
+    async def get(self, entry_id: str, *, namespace: str = "", timeout_s: float = 2.0) -> CachedEntry | None:
+        """One entry, or None when there is none. Raises CallError: this call does not fail open."""
+        request = pb.GetRequest(namespace=namespace or self._defaults["namespace"], id=entry_id)
+        try:
+            response = await self._stub.Get(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            failure = call_error(error)
+            if failure.code == "NOT_FOUND":
+                return None
+            raise failure from None
+        return cached_entry(response.entry)
+
+    async def delete(self, entry_id: str, *, namespace: str = "", timeout_s: float = 2.0) -> bool:
+        """Remove one entry; whether it was there. Raises CallError: this call does not fail open."""
+        request = pb.DeleteRequest(namespace=namespace or self._defaults["namespace"], id=entry_id)
+        try:
+            response = await self._stub.Delete(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise call_error(error) from None
+        return response.deleted
+
+    def cached(
+        self,
+        *,
+        prompt: str = "",
+        ignore: Collection[str] = (),
+        usage: Callable[[Any], Usage] | None = None,
+        **options: Unpack[CachedOptions],
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+        """Decorate an async model call: lookup, else call, then store.
+
+        ``prompt`` names the argument that holds the prompt (else the one called prompt, else the
+        first). All other arguments must match exactly, unless ``ignore`` names them. ``usage`` reads
+        tokens and cost from the answer. The answer must be str, bytes or JSON; anything else is
+        returned and not stored. What the function raises is raised, and nothing is stored.
+        """
+
+        def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+            call = CachedCall(function, prompt, ignore, usage, options)
+
+            @functools.wraps(function)
+            async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+                asked, looked_up = call.identity(args, kwargs)
+                reply = await self.lookup(asked, **looked_up)
+                if reply.entry is not None:
+                    hit: R = decode(reply.entry)
+                    return hit
+                answer = await function(*args, **kwargs)
+                await self._store_answer(call, asked, answer, reply, looked_up)
+                return answer
+
+            return wrapper
+
+        return decorate
+
+    def counts(self) -> dict[str, int]:
+        """How often each outcome happened, and STORED and NOT_STORED."""
+        return self._counts.snapshot()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close(grace=None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _store_answer(
+        self, call: CachedCall, asked: Prompt, answer: Any, reply: LookupReply, looked_up: LookupOptions
+    ) -> None:
+        storing = call.storing(answer, reply, looked_up)
+        if storing is None:
+            self._counts.add("NOT_STORED")
+        else:
+            await self.store(storing.response, asked, **storing.options)
+
+    def _with_defaults(self, options: Any) -> Any:
+        return {**{name: value for name, value in self._defaults.items() if value}, **options}

@@ -1,0 +1,432 @@
+"""What both clients share: requests built, replies read, outcomes of failed calls. No I/O.
+
+Prompts are a string, or a conversation as a list of ``{"role": …, "content": …}``. Values of ``vary``
+that are not strings are written as canonical JSON, so that key order does not matter.
+"""
+
+import inspect
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any, TypeAlias, TypedDict, cast
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cachesvc.v1 import cache_pb2 as pb
+
+Prompt: TypeAlias = str | Sequence[Mapping[str, str]]
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # a server that comes back is used again within a second
+)
+
+# What fails before anything is sent: text that is not Unicode, numbers out of range.
+UNSENDABLE = (ValueError, UnicodeError)
+
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+_BYTES = "application/octet-stream"
+
+
+class IdentityOptions(TypedDict, total=False):
+    """What every call may say of the request. Names and meanings as in ``LookupRequest``."""
+
+    namespace: str
+    model: str
+    vary: Mapping[str, Any]
+    journey: str
+    request_id: str
+    timeout_s: float
+
+
+class LookupOptions(IdentityOptions, total=False):
+    """Of a lookup."""
+
+    min_score: float
+    max_age_s: float
+    exact_only: bool
+    bypass: bool
+
+
+class StoreOptions(IdentityOptions, total=False):
+    """Of a store. ``sources`` are (id, version) pairs."""
+
+    lookup_id: str
+    content_type: str
+    metadata: Mapping[str, str]
+    tags: Sequence[str]
+    sources: Sequence[tuple[str, str]]
+    ttl_s: float
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a model call took."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CachedEntry:
+    """A stored response; fields as in ``Entry`` of the API."""
+
+    id: str
+    response: bytes
+    content_type: str
+    metadata: Mapping[str, str]
+    tags: tuple[str, ...]
+    sources: tuple[tuple[str, str], ...]
+    created: datetime
+    expires: datetime
+    usage: Usage
+    prompt: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookupReply:
+    """The answer to a lookup. ``outcome`` is a name of the API's ``Outcome`` without its prefix.
+
+    When the cache could not be asked the outcome is BYPASS_UNREACHABLE, BYPASS_TIMEOUT or
+    BYPASS_ERROR and ``reason`` says why.
+    """
+
+    outcome: str
+    reason: str
+    lookup_id: str = ""
+    entry: CachedEntry | None = None
+    score: float | None = None
+    best_score: float | None = None
+    threshold: float | None = None
+    age_s: float | None = None
+    timings_us: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def hit(self) -> bool:
+        """Whether there is a stored response."""
+        return self.entry is not None
+
+    @property
+    def response(self) -> bytes | None:
+        """The stored bytes of a hit."""
+        return None if self.entry is None else self.entry.response
+
+    @property
+    def text(self) -> str | None:
+        """The stored bytes of a hit as UTF-8 text."""
+        return None if self.entry is None else self.entry.response.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReply:
+    """The answer to a store. When it was not stored, ``reason`` says why."""
+
+    stored: bool
+    reason: str = ""
+    entry_id: str = ""
+    replaced_entry_id: str = ""
+    expires: datetime | None = None
+    semantic: bool = False
+
+
+class CallError(Exception):
+    """A call that does not fail open (get, delete) failed. ``code`` is the gRPC status code's name."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class Counts:
+    """How often what happened, by outcome; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, name: str) -> None:
+        """Once more."""
+        with self._lock:
+            self._counts[name] += 1
+
+    def snapshot(self) -> dict[str, int]:
+        """All counts so far."""
+        with self._lock:
+            return dict(self._counts)
+
+
+# ------------------------------------------------------------------ requests
+
+
+def lookup_request(prompt: Prompt, options: LookupOptions) -> pb.LookupRequest:
+    """Build one. Raises TypeError for an option that does not exist."""
+    _refuse_unknown(options, LookupOptions)
+    request = pb.LookupRequest(
+        exact_only=options.get("exact_only", False), bypass=options.get("bypass", False)
+    )
+    _set_identity(request, prompt, options)
+    if "min_score" in options:
+        request.min_score = options["min_score"]
+    if "max_age_s" in options:
+        request.max_age.CopyFrom(_duration(options["max_age_s"]))
+    return request
+
+
+def store_request(response: bytes | str, prompt: Prompt | None, options: StoreOptions) -> pb.StoreRequest:
+    """Build one. Raises TypeError for an option that does not exist."""
+    _refuse_unknown(options, StoreOptions)
+    request = pb.StoreRequest(
+        lookup_id=options.get("lookup_id", ""),
+        response=response.encode() if isinstance(response, str) else response,
+        content_type=options.get("content_type", _TEXT if isinstance(response, str) else _BYTES),
+        metadata=options.get("metadata", {}),
+        tags=options.get("tags", ()),
+        sources=[pb.Source(id=name, version=version) for name, version in options.get("sources", ())],
+        usage=pb.Usage(
+            input_tokens=options.get("input_tokens", 0), output_tokens=options.get("output_tokens", 0)
+        ),
+        cost_usd=options.get("cost_usd", 0.0),
+    )
+    if prompt is not None:
+        _set_identity(request, prompt, options)
+    else:
+        request.journey, request.request_id = options.get("journey", ""), options.get("request_id", "")
+    if "ttl_s" in options:
+        request.ttl.CopyFrom(_duration(options["ttl_s"]))
+    return request
+
+
+def _set_identity(
+    request: pb.LookupRequest | pb.StoreRequest, prompt: Prompt, options: IdentityOptions
+) -> None:
+    if isinstance(prompt, str):
+        request.prompt = prompt
+    else:
+        for message in prompt:
+            request.chat.messages.add(role=message["role"], content=message["content"])
+    request.namespace = options.get("namespace", "")
+    request.model = options.get("model", "")
+    request.journey = options.get("journey", "")
+    request.request_id = options.get("request_id", "")
+    for key, value in options.get("vary", {}).items():
+        request.vary[key] = value if isinstance(value, str) else canonical_json(value)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space. Raises TypeError for what is not JSON."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(round(seconds * 1000))
+    return duration
+
+
+def _refuse_unknown(options: Mapping[str, Any], allowed: type) -> None:
+    unknown = options.keys() - inspect.get_annotations(allowed).keys()
+    if unknown:
+        raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
+
+
+# ------------------------------------------------------------------- replies
+
+
+def lookup_reply(response: pb.LookupResponse) -> LookupReply:
+    """Read one."""
+    return LookupReply(
+        outcome=pb.Outcome.Name(response.outcome).removeprefix("OUTCOME_"),
+        reason=response.reason,
+        lookup_id=response.lookup_id,
+        entry=cached_entry(response.entry) if response.HasField("entry") else None,
+        score=response.score if response.HasField("score") else None,
+        best_score=response.best_score if response.HasField("best_score") else None,
+        threshold=response.threshold if response.HasField("threshold") else None,
+        age_s=response.age_s if response.HasField("age_s") else None,
+        timings_us={name.name.removesuffix("_us"): value for name, value in response.timings.ListFields()},
+    )
+
+
+def batch_lookup_replies(response: pb.BatchLookupResponse) -> list[LookupReply]:
+    """Read a batch; an item that was wrong is a bypass with its reason."""
+    return [
+        lookup_reply(result.response)
+        if result.HasField("response")
+        else LookupReply("BYPASS_ERROR", result.error.message)
+        for result in response.results
+    ]
+
+
+def store_reply(response: pb.StoreResponse) -> StoreReply:
+    """Read one."""
+    return StoreReply(
+        stored=True,
+        reason=response.reason,
+        entry_id=response.entry_id,
+        replaced_entry_id=response.replaced_entry_id,
+        expires=_datetime(response.expire_time),
+        semantic=response.semantic,
+    )
+
+
+def cached_entry(entry: pb.Entry) -> CachedEntry:
+    """Read one."""
+    return CachedEntry(
+        id=entry.id,
+        response=entry.response,
+        content_type=entry.content_type,
+        metadata=dict(entry.metadata),
+        tags=tuple(entry.tags),
+        sources=tuple((source.id, source.version) for source in entry.sources),
+        created=_datetime(entry.create_time),
+        expires=_datetime(entry.expire_time),
+        usage=Usage(entry.usage.input_tokens, entry.usage.output_tokens, entry.cost_usd),
+        prompt=entry.prompt,
+        model=entry.model,
+    )
+
+
+def failed_lookup(error: Exception) -> LookupReply:
+    """A lookup that the cache did not answer, as the miss it is to the application."""
+    code, reason = _describe(error)
+    outcomes = {"UNAVAILABLE": "BYPASS_UNREACHABLE", "DEADLINE_EXCEEDED": "BYPASS_TIMEOUT"}
+    return LookupReply(outcomes.get(code, "BYPASS_ERROR"), f"the cache did not answer: {reason}")
+
+
+def failed_store(error: Exception) -> StoreReply:
+    """A store that did not happen, or may not have."""
+    return StoreReply(stored=False, reason=": ".join(filter(None, _describe(error))))
+
+
+def call_error(error: grpc.RpcError) -> CallError:
+    """The exception of a call that does not fail open."""
+    return CallError(*_describe(error))
+
+
+def _describe(error: Exception) -> tuple[str, str]:
+    if isinstance(error, grpc.RpcError) and hasattr(error, "code"):
+        return error.code().name, error.details() or error.code().name
+    return "", f"the request cannot be sent: {error}"
+
+
+def _datetime(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+# ------------------------------------------------------------ decorated calls
+
+
+class CachedOptions(LookupOptions, total=False):
+    """Of ``cached``: what a lookup takes, and of a store what does not depend on the answer."""
+
+    ttl_s: float
+    tags: Sequence[str]
+    sources: Sequence[tuple[str, str]]
+    metadata: Mapping[str, str]
+
+
+class CachedCall:
+    """How a decorated function's calls become lookups and stores.
+
+    The argument called ``prompt`` (or the first) is the prompt. Every other argument must match
+    exactly, so it goes into ``vary``, unless it is in ``ignore``.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        prompt: str,
+        ignore: Collection[str],
+        usage: Callable[[Any], Usage] | None,
+        options: CachedOptions,
+    ) -> None:
+        self._signature = inspect.signature(function)
+        self._name = getattr(function, "__qualname__", "the function")
+        names = [name for name in self._signature.parameters if name not in ignore]
+        self._prompt = prompt or ("prompt" if "prompt" in names else next(iter(names), ""))
+        if self._prompt not in names:
+            raise TypeError(f"{self._name} has no argument {self._prompt!r} to take the prompt from")
+        self._ignore = frozenset(ignore)
+        self._usage = usage
+        _refuse_unknown(options, CachedOptions)
+        self._lookup = cast("LookupOptions", {k: v for k, v in options.items() if k not in _STORE_ONLY})
+        self._store = cast("StoreOptions", {k: v for k, v in options.items() if k not in _LOOKUP_ONLY})
+        self._store.pop("vary", None)  # each call has its own
+
+    def identity(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Prompt, LookupOptions]:
+        """The prompt and the options of one call. Raises TypeError for an argument that is not JSON."""
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = {name: value for name, value in bound.arguments.items() if name not in self._ignore}
+        prompt: Prompt = arguments.pop(self._prompt)
+        vary = dict(self._lookup.get("vary", {}))
+        for name, value in arguments.items():
+            try:
+                vary[name] = canonical_json(value)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"argument {name!r} of {self._name} is not JSON and so cannot be part of what must match; "
+                    f"if the answer does not depend on it, decorate with ignore=({name!r},)"
+                ) from None
+        return prompt, {**self._lookup, "vary": vary}
+
+    def storing(self, answer: Any, reply: LookupReply, looked_up: LookupOptions) -> "Storing | None":
+        """The store that follows a miss; None when the answer is not text, bytes or JSON."""
+        encoded = encode(answer)
+        if encoded is None:
+            return None
+        usage = self._usage(answer) if self._usage is not None else Usage()
+        options = StoreOptions(
+            vary=looked_up.get("vary", {}),
+            lookup_id=reply.lookup_id,
+            content_type=encoded[1],
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_usd=usage.cost_usd,
+        )
+        options.update(self._store)
+        return Storing(encoded[0], options)
+
+
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """A store about to be made."""
+
+    response: bytes
+    options: StoreOptions
+
+
+_STORE_ONLY = ("ttl_s", "tags", "sources", "metadata")
+_LOOKUP_ONLY = ("min_score", "max_age_s", "exact_only", "bypass")
+
+
+def encode(answer: Any) -> tuple[bytes, str] | None:
+    """An answer as bytes and content type: text, bytes, or JSON; None for anything else."""
+    if isinstance(answer, str):
+        return answer.encode(), _TEXT
+    if isinstance(answer, bytes):
+        return answer, _BYTES
+    try:
+        return canonical_json(answer).encode(), _JSON
+    except (TypeError, ValueError):
+        return None
+
+
+def decode(entry: CachedEntry) -> Any:
+    """What ``encode`` was given."""
+    if entry.content_type == _JSON:
+        return json.loads(entry.response)
+    return entry.response.decode() if entry.content_type.startswith("text/") else entry.response
