@@ -31,7 +31,7 @@ $(VENV)/.ready: pyproject.toml
 
 .PHONY: demo
 demo: setup ## Watch the service answer a stream of real prompts
-	$(BIN)/python -m bench.demo
+	$(BIN)/python -m bench.demo $(ARGS)
 
 .PHONY: run
 run: setup ## Run the server in the foreground (CONFIG=file)

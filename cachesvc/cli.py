@@ -8,6 +8,7 @@ configuration; 4 the server, or what it needs, cannot be had; 5 the store or the
 import json
 import os
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -146,7 +147,7 @@ def store(
     }
     if ttl is not None:
         options["ttl_s"] = ttl
-    body = Path(response[1:]).read_bytes() if response.startswith("@") else response.encode()
+    body = _bytes(response)
     with _client(server, config, namespace) as client:
         reply = client.store(body, _text(prompt), timeout_s=timeout, **options)
     if not reply.stored:
@@ -291,7 +292,7 @@ def main() -> None:
     except CacheError as error:
         _say(f"cachesvc: {error.message}")
         sys.exit(EXIT_CODES[error.kind])
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read the output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
 
 
@@ -331,6 +332,15 @@ def _text(argument: str) -> str:
     return sys.stdin.read() if argument == "-" else argument
 
 
+def _bytes(argument: str) -> bytes:
+    if not argument.startswith("@"):
+        return argument.encode()
+    try:
+        return Path(argument[1:]).read_bytes()
+    except OSError as error:
+        _fail(_WRONG_INPUT, f"{argument[1:]} cannot be read: {error.strerror}")
+
+
 def _print_json(value: Any) -> None:
     typer.echo(
         json.dumps(
@@ -347,7 +357,7 @@ def _as_json(value: Any) -> Any:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return {"base64": __import__("base64").b64encode(value).decode()}
+        return {"base64": b64encode(value).decode()}
 
 
 def _say(message: str) -> None:
