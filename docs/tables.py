@@ -1,4 +1,4 @@
-"""Writes the README's tables of settings, metrics and exit codes from the code, or checks that they are the same.
+"""Writes the README's tables from the code and the last bench run, or checks that they are the same.
 
 ``python docs/tables.py README.md`` writes; ``python docs/tables.py --check README.md`` exits 1 on a difference.
 """
@@ -9,6 +9,9 @@ from pathlib import Path
 
 from cachesvc.observe.metrics import catalogue
 from cachesvc.settings_text import markdown_table
+
+
+_BENCH = Path(__file__).parent.parent / "bench" / "results" / "latest.md"
 
 
 def metrics_table() -> str:
@@ -22,7 +25,8 @@ def metrics_table() -> str:
 
 def filled(text: str) -> str:
     """The text with every marked table made anew."""
-    for name, table in (("settings", markdown_table()), ("metrics", metrics_table())):
+    bench = _BENCH.read_text() if _BENCH.exists() else ""
+    for name, table in (("bench", bench), ("settings", markdown_table()), ("metrics", metrics_table())):
         marked = re.compile(rf"(<!-- {name}: .*?-->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = marked.subn(lambda match, table=table: match[1] + table + match[2], text)
         if count != 1:
