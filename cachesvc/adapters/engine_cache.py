@@ -82,8 +82,11 @@ def compile_engine(model: str, precision: str, cache_dir: Path, progress: Callab
             f"embedder.model {model!r} is not compiled yet and compiling needs more packages: "
             "pip install 'cachesvc[compile]', then run: cachesvc compile-model",
         )
-    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".compiling-", dir=cache_dir))
+    try:
+        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".compiling-", dir=cache_dir))
+    except OSError as error:
+        raise _unwritable(cache_dir, error) from None
     try:
         source = model_directory(model)
         _run_compiler(str(source or model), precision, work, progress)
@@ -96,7 +99,7 @@ def compile_engine(model: str, precision: str, cache_dir: Path, progress: Callab
                 raise
         _write_alias(cache_dir, model, precision, path.name)
     except OSError as error:
-        raise CacheError(Kind.UNAVAILABLE, f"embedder.cache_dir {cache_dir}: {error.strerror}") from None
+        raise _unwritable(cache_dir, error) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _read(path)
@@ -122,6 +125,10 @@ def model_digest(directory: Path) -> str:
                 digest = hashlib.file_digest(stream, "sha256").digest()
             total.update(file.relative_to(directory).as_posix().encode() + b"\0" + digest)
     return total.hexdigest()
+
+
+def _unwritable(cache_dir: Path, error: OSError) -> CacheError:
+    return CacheError(Kind.UNAVAILABLE, f"embedder.cache_dir {cache_dir} cannot be written: {error.strerror}")
 
 
 def _engine_name(digest: str, precision: str) -> str:

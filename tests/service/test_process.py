@@ -163,6 +163,12 @@ def test_model_that_cannot_be_had(tmp_path: Path) -> None:
     assert "cachesvc compile-model" in result.stderr
 
 
+def test_engine_cache_that_cannot_be_written() -> None:
+    """An engine cache directory that cannot be made exits 4 and names the setting."""
+    result = run("compile-model", env={"CACHESVC_EMBEDDER__CACHE_DIR": "/proc/nowhere"})
+    assert (result.returncode, "embedder.cache_dir" in result.stderr) == (4, True)
+
+
 def test_help_is_worth_reading() -> None:
     """Every command has a help text, and the top one lists the exit codes."""
     top = run("--help").stdout

@@ -1,0 +1,1 @@
+"""Measurements of cachesvc against its floors and its peers. See bench/README.md."""
