@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cachesvc import aio as aio
+    import cachesvc.aio as aio  # noqa: PLR0402 - through from, mypy asks __getattr__
     from cachesvc.client import Client as Client
 
 __version__ = "0.1.0"

@@ -66,6 +66,8 @@ class LmdbStore:
         try:
             self._env = _open_env(options)
             self._tables = Tables(self._env)
+            _sync_directory(options.path)
+            _sync_directory(options.path.parent)
             self._sealer = Sealer(self._meet(), options.compress_min_bytes)
         except BaseException:
             os.close(self._lock_file)
@@ -270,6 +272,15 @@ def _make_private(path: Path) -> None:
         raise CacheError(
             Kind.UNAVAILABLE, f"store.path {path}: cannot be made a private directory: {error.strerror}"
         ) from None
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the names of new files durable; LMDB syncs what is in them."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(path: Path) -> int:

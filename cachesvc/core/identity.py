@@ -17,6 +17,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 # Stands in the context where the query text was. Not a role, so no turn can spell it.
 _QUERY_PLACE = "\u0000query"
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def identify(request: Request, fingerprint: str) -> Identity:
@@ -65,7 +66,7 @@ def _query_place(messages: tuple[Message, ...]) -> int:
 
 def _json(value: object) -> bytes:
     """Canonical JSON: keys sorted, no white space. Injective on the values used here."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(value).encode()
 
 
 def _digest(kind: bytes, *parts: bytes) -> bytes:

@@ -262,8 +262,9 @@ class LookupResult:
 class Keep:
     """A store: what to keep under which identity.
 
-    Either ``request`` or a ``lookup_id`` that is still known gives the identity; with both,
-    they must agree. ``ttl_ms`` None means the policy's.
+    Either ``request`` or a ``lookup_id`` that is still known gives the identity; with both, they
+    must agree. A request without messages gives none, but what it has must agree too. ``ttl_ms``
+    None means the policy's.
     """
 
     payload: Payload

@@ -12,7 +12,18 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
 from cachesvc.core.identity import identify
 from cachesvc.core.policy import Policy, lifetime_ms
-from cachesvc.core.types import Draft, Entry, Identity, Keep, Receipt, Removal, StoreResult, Unseen, Vector
+from cachesvc.core.types import (
+    Draft,
+    Entry,
+    Identity,
+    Keep,
+    Receipt,
+    Removal,
+    Request,
+    StoreResult,
+    Unseen,
+    Vector,
+)
 from cachesvc.engine.parts import Parts
 
 
@@ -110,14 +121,17 @@ class Admit:
 
     def _identity(self, keep: Keep) -> tuple[Identity, Vector | Unseen | None]:
         ticket = self._tickets.find(keep.lookup_id) if keep.lookup_id else None
-        if keep.request is None:
+        request = keep.request
+        if request is None or not request.messages:
             if ticket is None:
                 raise CacheError(
                     Kind.REFUSED,
                     "lookup_id: is not known any more; send the identity fields (prompt or chat, model, vary) too",
                 )
+            if request is not None:
+                _agree(request, ticket.request)
             return ticket.identity, ticket.embedded
-        identity = identify(keep.request, self._embedder.fingerprint)
+        identity = identify(request, self._embedder.fingerprint)
         if ticket is None:
             return identity, None
         if ticket.identity.exact_key != identity.exact_key:
@@ -163,3 +177,11 @@ class Admit:
         return StoreResult(
             receipt.entry_id, receipt.replaced_id, item.draft.expires_ms, semantic, item.reason
         )
+
+
+def _agree(given: Request, asked: Request) -> None:
+    """What a Store without prompt says of the identity must be what the lookup said."""
+    for field in ("namespace", "model", "vary"):
+        value = getattr(given, field)
+        if value and value != getattr(asked, field):
+            raise CacheError.invalid(field, "is not that of the lookup that lookup_id names")

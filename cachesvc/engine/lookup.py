@@ -61,7 +61,7 @@ class Lookup:
         found = self._find(ask, identity, policy, watch)
         watch.stop()
         result = self._result(found, watch.timings)
-        self._remember(result, identity, found)
+        self._remember(ask, identity, found, result)
         self._observer.on(_event(ask, result))
         return result
 
@@ -156,11 +156,11 @@ class Lookup:
             age_ms=None if entry is None else max(self._clock.now_ms() - entry.created_ms, 0),
         )
 
-    def _remember(self, result: LookupResult, identity: Identity, found: _Found) -> None:
+    def _remember(self, ask: Ask, identity: Identity, found: _Found, result: LookupResult) -> None:
         if result.entry is not None:
             self._janitor.note_used(result.entry.id)
         else:
-            self._tickets.keep(result.lookup_id, Ticket(identity, found.embedded))
+            self._tickets.keep(result.lookup_id, Ticket(ask.request, identity, found.embedded))
 
 
 class _Watch:

@@ -5,13 +5,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from cachesvc.core.ports import Clock
-from cachesvc.core.types import Identity, Unseen, Vector
+from cachesvc.core.types import Identity, Request, Unseen, Vector
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a miss knew: the identity, and what embedding it came to (None: it was not embedded)."""
+    """What a miss knew: the request, its identity, and what embedding came to (None: not embedded)."""
 
+    request: Request
     identity: Identity
     embedded: Vector | Unseen | None
 

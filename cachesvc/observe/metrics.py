@@ -25,6 +25,7 @@ _BUCKETS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
 _STAGES = ("identity", "exact", "embed", "search", "fetch", "decide")
+_TIERS = {Outcome.HIT_EXACT: "exact", Outcome.HIT_SEMANTIC: "semantic"}
 _OTHER_JOURNEY = "other"
 
 
@@ -174,19 +175,20 @@ class MetricsObserver:
 
     def _on_lookup(self, event: LookupDone) -> None:
         outcome, timings = event.outcome, event.timings
-        self._lookups.labels(outcome.label).inc()
-        tier = {Outcome.HIT_EXACT: "exact", Outcome.HIT_SEMANTIC: "semantic"}.get(outcome, "none")
-        self._lookup_s.labels(tier).observe(timings.total_us / 1e6)
-        for stage in _STAGES:
-            took_us = getattr(timings, f"{stage}_us")
+        self._of_outcome[outcome].inc()
+        self._of_tier[_TIERS.get(outcome, "none")].observe(timings.total_us / 1e6)
+        for stage, histogram in self._of_stage.items():
+            took_us = getattr(timings, stage)
             if took_us:
-                self._stage_s.labels(stage).observe(took_us / 1e6)
+                histogram.observe(took_us / 1e6)
         if event.journey:
             result = "hit" if outcome.is_hit else outcome.label.partition("_")[0]
             self._journey_lookups.labels(self._bounded(event.journey), result).inc()
-        if outcome.is_hit:
+        if event.saved_input_tokens:
             self._saved_tokens.labels("input").inc(event.saved_input_tokens)
+        if event.saved_output_tokens:
             self._saved_tokens.labels("output").inc(event.saved_output_tokens)
+        if event.saved_cost_usd:
             self._saved_usd.inc(event.saved_cost_usd)
 
     def _bounded(self, journey: str) -> str:
@@ -197,12 +199,10 @@ class MetricsObserver:
         return journey
 
     def _start_labels(self) -> None:
-        for outcome in Outcome:
-            self._lookups.labels(outcome.label)
-        for tier in ("exact", "semantic", "none"):
-            self._lookup_s.labels(tier)
-        for stage in _STAGES:
-            self._stage_s.labels(stage)
+        """Make them now, at 0; those of every lookup are kept, for finding one costs as much as counting."""
+        self._of_outcome = {outcome: self._lookups.labels(outcome.label) for outcome in Outcome}
+        self._of_tier = {tier: self._lookup_s.labels(tier) for tier in ("exact", "semantic", "none")}
+        self._of_stage = {f"{stage}_us": self._stage_s.labels(stage) for stage in _STAGES}
         for kind in ("input", "output"):
             self._saved_tokens.labels(kind)
         for tier in ("semantic", "exact"):

@@ -124,12 +124,10 @@ class RequestReader:
         check = _Check(prefix)
         if message.lookup_id and not _HEX.fullmatch(message.lookup_id):
             check.wrong("lookup_id", "must be the lookup_id of a LookupResponse")
-        by_ticket = bool(message.lookup_id) and message.WhichOneof("input") is None
-        if by_ticket and (message.model or message.vary or message.namespace):
-            check.wrong(
-                "prompt", "is missing: with model, vary or namespace the whole identity must be given"
-            )
-        request = None if by_ticket else self._request(message, check)
+        if message.lookup_id and message.WhichOneof("input") is None:
+            request = self._part_of_request(message, check)
+        else:
+            request = self._request(message, check)
         check.name("journey", message.journey)
         check.name("request_id", message.request_id)
         payload = self._payload(message, check)
@@ -165,6 +163,13 @@ class RequestReader:
         check.name("model", message.model)
         self._check_map("vary", message.vary, check)
         return Request(namespace, messages, message.model, dict(message.vary), check.prefix + query_field)
+
+    def _part_of_request(self, message: pb.StoreRequest, check: "_Check") -> Request:
+        """What is said of the identity beside a lookup_id."""
+        check.namespace(message.namespace)
+        check.name("model", message.model)
+        self._check_map("vary", message.vary, check)
+        return Request(message.namespace, (), message.model, dict(message.vary))
 
     def _check_chat(self, messages: tuple[Message, ...], check: "_Check") -> str:
         query_field = "chat.messages"

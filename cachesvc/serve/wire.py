@@ -1,5 +1,7 @@
 """Messages ↔ core values. Replies only; requests, which must be checked, are read in ``requests``."""
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 import cachesvc.v1.cache_pb2 as pb
 from cachesvc.core.types import Entry, LookupResult, Outcome, StoreResult
 
@@ -38,34 +40,36 @@ def lookup_response(result: LookupResult) -> pb.LookupResponse:
 
 def store_response(result: StoreResult) -> pb.StoreResponse:
     """A store's answer."""
-    response = pb.StoreResponse(
+    return pb.StoreResponse(
         entry_id=entry_id_text(result.entry_id),
         replaced_entry_id="" if result.replaced_id is None else entry_id_text(result.replaced_id),
         semantic=result.semantic,
+        expire_time=_timestamp(result.expires_ms),
         reason=result.reason,
     )
-    response.expire_time.FromMilliseconds(result.expires_ms)
-    return response
 
 
 def entry_message(entry: Entry) -> pb.Entry:
     """An entry as callers see it."""
     payload = entry.payload
-    message = pb.Entry(
+    return pb.Entry(
         id=entry_id_text(entry.id),
         response=payload.response,
         content_type=payload.content_type,
         metadata=payload.metadata,
         tags=payload.tags,
         sources=[pb.Source(id=source.id, version=source.version) for source in payload.sources],
+        create_time=_timestamp(entry.created_ms),
+        expire_time=_timestamp(entry.expires_ms),
         usage=pb.Usage(input_tokens=payload.input_tokens, output_tokens=payload.output_tokens),
         cost_usd=payload.cost_usd,
         prompt=entry.prompt,
         model=entry.model,
     )
-    message.create_time.FromMilliseconds(entry.created_ms)
-    message.expire_time.FromMilliseconds(entry.expires_ms)
-    return message
+
+
+def _timestamp(milliseconds: int) -> Timestamp:
+    return Timestamp(seconds=milliseconds // _MS, nanos=milliseconds % _MS * 1_000_000)
 
 
 def entry_id_text(entry_id: int) -> str:

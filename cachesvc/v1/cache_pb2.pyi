@@ -561,7 +561,7 @@ Global___LookupResponse: _TypeAlias = LookupResponse  # noqa: Y015
 @_typing.final
 class StoreRequest(_message.Message):
     """StoreRequest keeps a response. The identity is given by the same fields as in
-    LookupRequest, or by the lookup_id of a recent miss, or both, which must then agree.
+    LookupRequest, or by the lookup_id of a recent miss, or both; what is given must agree.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
