@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine, model_digest, model_directory
-from cachesvc.adapters.faiss_index import FaissIndex
+from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
 from cachesvc.core.errors import CacheError, Kind
@@ -35,8 +35,6 @@ from cachesvc.serve.admin import AdminPages, AdminServer
 from cachesvc.serve.grpc_service import CacheService, GrpcOptions, GrpcServer
 from cachesvc.serve.requests import Limits, RequestReader
 from cachesvc.settings import EmbedderSettings, Settings
-
-_ROW_OVERHEAD_BYTES = 8  # an id beside each vector
 
 
 class App:
@@ -65,7 +63,7 @@ class App:
         views = Views(
             store,
             lambda: FaissIndex(embedder.dimension),
-            row_bytes=embedder.dimension * 4 + _ROW_OVERHEAD_BYTES,
+            row_bytes=row_bytes(embedder.dimension),
             max_bytes=settings.index.max_bytes,
             clock=clock,
             observer=observer,
