@@ -25,6 +25,7 @@ EXIT_CODES: Mapping[Kind, int] = {
     Kind.NOT_FOUND: 1,
     Kind.REFUSED: 2,
     Kind.OVERLOADED: 4,
+    Kind.FULL: 4,
     Kind.DEADLINE: 4,
     Kind.UNAVAILABLE: 4,
     Kind.LOCKED: 5,

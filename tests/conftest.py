@@ -1,5 +1,8 @@
 """Real parts for the tests: the compiled default model, and servers on real sockets and real stores."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +10,19 @@ from typing import Any
 
 import grpc
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from cachesvc.app import App, make_embedder
 from cachesvc.core.ports import Embedder
 from cachesvc.observe.log import make_logger
 from cachesvc.settings import EmbedderSettings, Settings
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+
+# Hypothesis keeps its caches here, so that no run leaves one in the checkout. At import and not in a
+# fixture: the first of them are written while tests are collected.
+_HOME = tempfile.mkdtemp(prefix="hypothesis-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+set_hypothesis_home_dir(_HOME)
 
 
 @dataclass(frozen=True)

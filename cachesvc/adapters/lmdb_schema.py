@@ -34,6 +34,7 @@ from cachesvc.core.types import Draft, Receipt
 SCHEMA_VERSION = 1
 
 _SCOPE_BYTES = 32
+_INTEGER_BYTES = 8
 _TRIM_COUNT = 1024  # more than any job adds, so that a log that was made shorter shrinks bit by bit
 Table: TypeAlias = Any  # lmdb's handle of a named database
 
@@ -47,12 +48,17 @@ _CLOCK = b"clock_ms"
 
 def key_of(number: int) -> bytes:
     """An integer as a key."""
-    return number.to_bytes(8, "big")
+    return number.to_bytes(_INTEGER_BYTES, "big")
 
 
 def integer(key: bytes) -> int:
     """A key as the integer it is."""
     return int.from_bytes(key, "big")
+
+
+def is_key(value: bytes) -> bool:
+    """Whether a value can be an id. What LMDB returns may be damaged."""
+    return len(value) == _INTEGER_BYTES
 
 
 def get(txn: lmdb.Transaction, table: Table, key: bytes) -> bytes | None:
@@ -194,9 +200,9 @@ class Write:
         identity = draft.identity
         self._clock_ms = max(self._clock_ms, draft.created_ms)
         replaced_id = None
-        found = get(self._txn, self._tables.exact, identity.exact_key)
-        if found is not None and self.remove(integer(found)):
-            replaced_id = integer(found)
+        found = self._holder(identity.exact_key)
+        if found is not None and self.remove(found):
+            replaced_id = found
 
         entry_id, self._next_id = self._next_id, self._next_id + 1
         key = key_of(entry_id)
@@ -221,6 +227,17 @@ class Write:
             put(keys.vector, self._sealer.seal_vector(draft.vector, keys.vector), db=tables.vectors)
         self._log(identity.scope, entry_id, added=True)
         return Receipt(entry_id, replaced_id, self._sequence)
+
+    def _holder(self, exact_key: bytes) -> int | None:
+        """The entry that has this exact key; None, too, when the key is damaged and names another."""
+        found = get(self._txn, self._tables.exact, exact_key)
+        if found is None or not is_key(found):
+            return None
+        try:
+            head = self._tables.head(self._txn, self._sealer, integer(found))
+        except BadRecordError:
+            return integer(found)
+        return integer(found) if head is not None and head.exact_key == exact_key else None
 
     def remove(self, entry_id: int) -> bool:
         """Remove an entry from every table. Whether it was there."""

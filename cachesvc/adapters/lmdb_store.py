@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,17 @@ import lmdb
 import numpy as np
 
 from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, LogRecord, Sealer, entry_of
-from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, Tables, Write, get, integer, key_of, scan
+from cachesvc.adapters.lmdb_schema import (
+    SCHEMA_VERSION,
+    Table,
+    Tables,
+    Write,
+    get,
+    integer,
+    is_key,
+    key_of,
+    scan,
+)
 from cachesvc.adapters.lmdb_verify import disagreements
 from cachesvc.adapters.lmdb_writer import GroupWriter
 from cachesvc.core.errors import CacheError, Kind
@@ -65,12 +76,19 @@ class LmdbStore:
         self._lock_file = _lock(options.path)
         try:
             self._env = _open_env(options)
-            self._tables = Tables(self._env)
-            _sync_directory(options.path)
-            _sync_directory(options.path.parent)
-            self._sealer = Sealer(self._meet(), options.compress_min_bytes)
         except BaseException:
             os.close(self._lock_file)
+            raise
+        try:
+            self._tables = Tables(self._env)
+            self._sealer = Sealer(self._meet(), options.compress_min_bytes)
+            _sync_directory(options.path)
+            _sync_directory(options.path.parent)
+        except BaseException as error:
+            self._env.close()
+            os.close(self._lock_file)
+            if isinstance(error, lmdb.Error):
+                raise _unopenable(options.path, error) from None
             raise
         self._writer = GroupWriter(self._env, options.write_queue_length)
 
@@ -90,11 +108,21 @@ class LmdbStore:
 
     def expire(self, now_ms: int, limit: int) -> int:
         """See ``ResponseStore.expire``."""
-        return self._write(lambda write: write.remove_first(self._tables.expiry, limit, before_ms=now_ms))
+        return self._remove_first(self._tables.expiry, limit, now_ms)
 
     def evict(self, limit: int) -> int:
         """See ``ResponseStore.evict``."""
-        return self._write(lambda write: write.remove_first(self._tables.recency, limit))
+        return self._remove_first(self._tables.recency, limit)
+
+    def _remove_first(self, order: Table, limit: int, before_ms: int | None = None) -> int:
+        """Where there is no room for so many removals (they copy pages before they free them), do fewer."""
+        while True:
+            try:
+                return self._write(partial(Write.remove_first, order=order, limit=limit, before_ms=before_ms))
+            except CacheError as error:
+                if error.kind is not Kind.FULL or limit <= 1:
+                    raise
+                limit //= 2
 
     def _write(self, work: Callable[[Write], T], wait_s: float | None = None) -> T:
         def job(txn: lmdb.Transaction) -> T:
@@ -109,11 +137,9 @@ class LmdbStore:
         """See ``ResponseStore.find``."""
         with self._read() as txn:
             found = get(txn, self._tables.exact, exact_key)
-            if found is None:
-                return None
-            row = self._row(txn, scope, integer(found))
+            row = None if found is None or not is_key(found) else self._row(txn, scope, integer(found))
         if isinstance(row, Entry) and row.exact_key != exact_key:
-            return Lost(row.id, corrupt=True)
+            return None  # a damaged key that names another entry; the next store mends it
         return row
 
     def fetch(self, scope: bytes, entry_ids: Sequence[int]) -> list[Row]:
@@ -144,7 +170,7 @@ class LmdbStore:
             if after >= self._tables.sequence(txn):
                 return []
             records = list(islice(scan(txn, self._tables.log, key_of(after + 1)), limit))
-            if not records or integer(records[0][0]) != after + 1:
+            if not records or integer(records[-1][0]) != after + len(records):
                 return None
             try:
                 return [self._change(key, sealed) for key, sealed in records]
@@ -315,8 +341,12 @@ def _open_env(options: StoreOptions) -> lmdb.Environment:
             lib_version=0,
         )
     except lmdb.Error as error:
-        raise CacheError(
-            Kind.CORRUPT,
-            f"the store at {options.path} cannot be opened ({type(error).__name__}): "
-            "restore it, or move the directory aside to start empty",
-        ) from None
+        raise _unopenable(options.path, error) from None
+
+
+def _unopenable(path: Path, error: lmdb.Error) -> CacheError:
+    return CacheError(
+        Kind.CORRUPT,
+        f"the store at {path} cannot be opened ({type(error).__name__}): "
+        "restore it, or move the directory aside to start empty",
+    )

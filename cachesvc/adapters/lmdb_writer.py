@@ -127,8 +127,8 @@ def _translate(error: Exception) -> Exception:
     if isinstance(error, CacheError):
         return error
     if isinstance(error, lmdb.MapFullError):
-        return CacheError(Kind.OVERLOADED, "the store is full (store.map_size_bytes is used up)")
+        return CacheError(Kind.FULL, "the store is full (store.map_size_bytes is used up)")
     if isinstance(error, lmdb.Error):
         # A full disk is lmdb.DiskError, a file size limit a plain lmdb.Error; both leave reads working.
-        return CacheError(Kind.OVERLOADED, "the store could not be written: disk full or failing")
+        return CacheError(Kind.FULL, "the store could not be written: disk full or failing")
     return CacheError(Kind.INTERNAL, f"a store write failed: {type(error).__name__}")

@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import tokenizers
+import torch
 from sentence_transformers import SentenceTransformer
 
 from cachesvc.adapters.sight import Sight
@@ -28,7 +30,13 @@ class SbertEmbedder:
                 f"embedder.model {str(model)!r} cannot be loaded: {type(error).__name__}",
             ) from None
         self._model.eval()
-        self._sight = Sight(self._model.tokenizer.backend_tokenizer)
+        # One thread per inference, as in the compiled engine; torch's own threads fight over the cores.
+        torch.set_num_threads(1)
+        # A copy: encode() switches truncation on and off on the model's own, which other threads see.
+        self._tokenizer = tokenizers.Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._sight = Sight(self._tokenizer)
         self._prefix = self._model.prompts.get(self._model.default_prompt_name or "", "")
         self._fingerprint = f"sentence-transformers-{self._model.device.type}:{digest[:32]}"
         self._dimension = int(self._model.get_embedding_dimension() or 0)
@@ -52,7 +60,7 @@ class SbertEmbedder:
         unseen = self._sight.before(text)
         if unseen is not None:
             return unseen
-        ids = self._model.tokenizer(self._prefix + text, truncation=False, verbose=False)["input_ids"]
+        ids = self._tokenizer.encode(self._prefix + text).ids
         unseen = self._sight.after(ids, self._model.max_seq_length)
         if unseen is not None:
             return unseen

@@ -16,7 +16,8 @@ class Kind(Enum):
     INVALID = "invalid"  # the caller sent something wrong
     NOT_FOUND = "not_found"  # what was named does not exist
     REFUSED = "refused"  # the request is fine, but the state of things does not allow it
-    OVERLOADED = "overloaded"  # a bound was reached; later may work
+    OVERLOADED = "overloaded"  # too much at once; later may work
+    FULL = "full"  # the store or its disk has no room
     DEADLINE = "deadline"  # the caller's time ran out
     UNAVAILABLE = "unavailable"  # a part is down or going down
     CORRUPT = "corrupt"  # stored data fails its checks
@@ -41,6 +42,11 @@ class CacheError(Exception):
         self.kind = kind
         self.message = message
         self.violations = violations
+
+    def within(self, place: str) -> "CacheError":
+        """The same, of an item: ``place`` goes before each field, for example ``items[3].``."""
+        violations = tuple(Violation(place + v.field, v.description) for v in self.violations)
+        return CacheError(self.kind, f"{place}{self.message}" if violations else self.message, violations)
 
     @classmethod
     def invalid(cls, field: str, description: str) -> "CacheError":

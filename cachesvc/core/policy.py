@@ -58,7 +58,7 @@ class Terms:
     @classmethod
     def of(cls, policy: Policy, min_score: float | None, now_ms: int, max_age_ms: int | None) -> "Terms":
         """A caller may tighten the threshold, never loosen it below the policy's."""
-        return cls(max(policy.min_score, min_score or -1.0), now_ms, max_age_ms)
+        return cls(max(policy.min_score, -1.0 if min_score is None else min_score), now_ms, max_age_ms)
 
 
 def eligible(candidates: Sequence[Candidate], terms: Terms) -> list[Candidate]:

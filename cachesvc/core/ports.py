@@ -87,8 +87,8 @@ class ResponseStore(Protocol):
         """Store entries in one transaction, in order, replacing those of equal exact key.
 
         Blocks until durable, at most ``wait_s`` (None: as long as it takes). Raises DEADLINE when
-        that was not enough (the write may still happen), OVERLOADED when the queue or the disk is
-        full, UNAVAILABLE when the store is closing.
+        that was not enough (the write may still happen), OVERLOADED when the queue is full,
+        FULL when the disk or the map is, UNAVAILABLE when the store is closing.
         """
 
     def remove(self, entry_ids: Sequence[int]) -> int:

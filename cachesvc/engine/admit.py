@@ -5,7 +5,7 @@ transaction; the indexes follow the log before they next search. So there is no 
 index knows what the store does not, or an acknowledged entry is not found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cachesvc.core.errors import CacheError, Kind
@@ -57,10 +57,17 @@ class Admit:
             raise result
         return result
 
-    def store_many(self, keeps: Sequence[Keep]) -> list[StoreResult | CacheError]:
-        """Store responses in one durable commit. An item that is wrong fails alone."""
+    def store_many(
+        self, keeps: Sequence[Keep], wanted: Callable[[], bool] = lambda: True
+    ) -> list[StoreResult | CacheError]:
+        """Store responses in one durable commit. An item that is wrong fails alone.
+
+        ``wanted`` is asked before each item; once it says no, nothing is stored. Raises UNAVAILABLE then.
+        """
         started_s = self._clock.monotonic_s()
-        admitted = [self._try_admit(keep) for keep in keeps]
+        admitted = [self._try_admit(keep) for keep in keeps if wanted()]
+        if len(admitted) < len(keeps):
+            raise CacheError(Kind.UNAVAILABLE, "the caller is gone, or the server is stopping")
         good = [item for item in admitted if isinstance(item, _Admitted)]
         if not good:
             return [item for item in admitted if isinstance(item, CacheError)]
@@ -68,6 +75,8 @@ class Admit:
             self._janitor.make_room()
             receipts = iter(self._store.put([item.draft for item in good], self._wait_s(good)))
         except CacheError as error:
+            if error.kind is Kind.FULL:
+                self._janitor.relieve()
             return [error if isinstance(item, _Admitted) else item for item in admitted]
         took_us = int((self._clock.monotonic_s() - started_s) * 1e6)
         return [
@@ -107,7 +116,7 @@ class Admit:
             raise CacheError(
                 Kind.REFUSED, f"the policy of namespace {identity.namespace!r} turns the cache off"
             )
-        vector, unseen, reason = self._vector(policy, identity, embedded)
+        vector, unseen, reason = self._vector(keep, policy, identity, embedded)
         now_ms = self._clock.now_ms()
         draft = Draft(
             identity=identity,
@@ -139,19 +148,24 @@ class Admit:
         return identity, ticket.embedded
 
     def _vector(
-        self, policy: Policy, identity: Identity, embedded: Vector | Unseen | None
+        self, keep: Keep, policy: Policy, identity: Identity, embedded: Vector | Unseen | None
     ) -> tuple[Vector | None, Unseen | None, str]:
         """The vector to store, or why there is none. A failing embedder costs the semantic tier only."""
         if not (policy.semantic and policy.store_prompts):
             return None, None, "the policy of this namespace has the exact tier only"
         if embedded is None:
             try:
-                embedded = self._embedder.embed(identity.text, self._budget.max_wait_s)
+                embedded = self._embedder.embed(identity.text, self._embed_wait_s(keep))
             except CacheError as error:
                 return None, None, error.message
         if isinstance(embedded, Unseen):
             return None, embedded, embedded.value
         return embedded, None, ""
+
+    def _embed_wait_s(self, keep: Keep) -> float:
+        if keep.deadline_s is None:
+            return self._budget.max_wait_s
+        return max(min(self._budget.max_wait_s, keep.deadline_s - self._clock.monotonic_s()), 0.0)
 
     def _wait_s(self, admitted: Sequence[_Admitted]) -> float | None:
         deadlines = [item.keep.deadline_s for item in admitted if item.keep.deadline_s is not None]

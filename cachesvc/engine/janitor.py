@@ -7,6 +7,7 @@ waiting and lookups, which read from a snapshot, notice nothing. ``tidy`` is one
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from cachesvc.core.errors import CacheError
 from cachesvc.core.events import EntriesRemoved, TaskFailed
@@ -42,6 +43,7 @@ class Janitor:
         self._damaged: set[int] = set()
         self._wake = threading.Event()
         self._stopping = False
+        self._refused = False
         self._thread = threading.Thread(target=self._run, name="cachesvc-janitor", daemon=True)
 
     def start(self) -> None:
@@ -73,6 +75,11 @@ class Janitor:
         """Something has expired, or the store fills up: do a round now."""
         self._wake.set()
 
+    def relieve(self) -> None:
+        """A write found no room although the bound is not reached: evict a round. A full disk does that."""
+        self._refused = True
+        self._wake.set()
+
     def make_room(self) -> None:
         """Evict on the caller's thread when the store is past its bound: stores help before they add."""
         stats = self._store.stats()
@@ -99,16 +106,22 @@ class Janitor:
             self._observer.on(TaskFailed(task.__name__.strip("_"), error.kind, error.message))
 
     def _drop_damaged(self) -> None:
-        with self._lock:
-            damaged, self._damaged = self._damaged, set()
-        if damaged:
-            self._count(Removal.QUARANTINED, self._store.remove(sorted(damaged)))
+        while self._damaged:
+            with self._lock:
+                some = sorted(self._damaged)[:_ROUND_COUNT]
+            self._count(Removal.QUARANTINED, self._store.remove(some))
+            with self._lock:
+                self._damaged.difference_update(some)
 
     def _flush_notes(self) -> None:
-        with self._lock:
-            notes, self._used_ms = self._used_ms, {}
-        for first in range(0, len(notes), _ROUND_COUNT):
-            self._store.touch(dict(list(notes.items())[first : first + _ROUND_COUNT]))
+        while self._used_ms:
+            with self._lock:
+                some = dict(islice(self._used_ms.items(), _ROUND_COUNT))
+            self._store.touch(some)
+            with self._lock:
+                for entry_id, used_ms in some.items():
+                    if self._used_ms.get(entry_id) == used_ms:  # else it was used again meanwhile
+                        del self._used_ms[entry_id]
 
     def _expire(self) -> None:
         while (
@@ -119,6 +132,9 @@ class Janitor:
 
     def _evict(self) -> None:
         stats = self._store.stats()
+        if self._refused:
+            self._refused = False
+            self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT))
         if stats.used_bytes < stats.max_bytes * self._options.high_watermark:
             return
         while stats.used_bytes > stats.max_bytes * self._options.low_watermark:

@@ -49,7 +49,7 @@ class Views:
     ) -> None:
         self._store = store
         self._make_index = make_index
-        self._max_rows = max_bytes // row_bytes
+        self._max_rows = max(max_bytes - make_index().memory_bytes, 0) // row_bytes
         self._max_bytes = max_bytes
         self._clock = clock
         self._observer = observer

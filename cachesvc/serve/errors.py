@@ -18,6 +18,7 @@ CODES: Mapping[Kind, grpc.StatusCode] = {
     Kind.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Kind.REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
     Kind.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Kind.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
     Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Kind.CORRUPT: grpc.StatusCode.DATA_LOSS,
@@ -43,7 +44,7 @@ def status(error: CacheError) -> status_pb2.Status:
                 ]
             )
         )
-    if error.kind is Kind.OVERLOADED:
+    if error.kind in (Kind.OVERLOADED, Kind.FULL):
         details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=_RETRY_AFTER_S)))
     packed = []
     for detail in details:

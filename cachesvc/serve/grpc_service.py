@@ -6,8 +6,10 @@ bytes in, message out; whatever goes wrong becomes one CacheError, one event and
 
 import os
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +33,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
 
 _M = TypeVar("_M", bound=Message)
 
+_FLUSH_S = 0.2  # for replies that are on their way when the last call has ended
 _NO_DEADLINE_S = 1e7  # what grpcio reports for a call without one is further away than this
 
 
@@ -46,23 +49,31 @@ class GrpcOptions:
     drain_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call under way: its deadline, an instant of ``Clock.monotonic_s``, and whether somebody still waits."""
+
+    deadline_s: float | None
+    wanted: Callable[[], bool]
+
+
 class CacheService:
-    """The methods. ``deadline_s`` is an instant of the clock's ``monotonic_s``, or None."""
+    """The methods: bytes in, message out. Raise CacheError."""
 
     def __init__(self, lookup: Lookup, admit: Admit, reader: RequestReader) -> None:
         self._lookup = lookup
         self._admit = admit
         self._reader = reader
 
-    def lookup(self, data: bytes, deadline_s: float | None) -> pb.LookupResponse:
+    def lookup(self, data: bytes, call: Call) -> pb.LookupResponse:
         """``Lookup``."""
-        return wire.lookup_response(self._lookup(self._reader.lookup(data, deadline_s)))
+        return wire.lookup_response(self._lookup(self._reader.lookup(data, call.deadline_s)))
 
-    def store(self, data: bytes, deadline_s: float | None) -> pb.StoreResponse:
+    def store(self, data: bytes, call: Call) -> pb.StoreResponse:
         """``Store``."""
-        return wire.store_response(self._admit.store(self._reader.store(data, deadline_s)))
+        return wire.store_response(self._admit.store(self._reader.store(data, call.deadline_s)))
 
-    def get(self, data: bytes, deadline_s: float | None) -> pb.GetResponse:
+    def get(self, data: bytes, call: Call) -> pb.GetResponse:
         """``Get``."""
         namespace, entry_id = self._reader.entry_name(parse(pb.GetRequest, data))
         entry = self._admit.get(namespace, entry_id)
@@ -72,33 +83,36 @@ class CacheService:
             )
         return pb.GetResponse(entry=wire.entry_message(entry))
 
-    def delete(self, data: bytes, deadline_s: float | None) -> pb.DeleteResponse:
+    def delete(self, data: bytes, call: Call) -> pb.DeleteResponse:
         """``Delete``."""
         namespace, entry_id = self._reader.entry_name(parse(pb.DeleteRequest, data))
         return pb.DeleteResponse(deleted=self._admit.delete(namespace, entry_id))
 
-    def batch_lookup(self, data: bytes, deadline_s: float | None) -> pb.BatchLookupResponse:
+    def batch_lookup(self, data: bytes, call: Call) -> pb.BatchLookupResponse:
         """``BatchLookup``."""
         response = pb.BatchLookupResponse()
-        for ask in self._reader.batch_lookup(data, deadline_s):
+        for n, ask in enumerate(self._reader.batch_lookup(data, call.deadline_s)):
+            if not call.wanted():
+                raise CacheError(Kind.UNAVAILABLE, "the caller is gone, or the server is stopping")
             result = response.results.add()
             try:
                 if isinstance(ask, CacheError):
                     raise ask
                 result.response.CopyFrom(wire.lookup_response(self._lookup(ask)))
             except CacheError as error:
-                result.error.CopyFrom(item_error(error))
+                result.error.CopyFrom(item_error(error.within(f"items[{n}].")))
         return response
 
-    def batch_store(self, data: bytes, deadline_s: float | None) -> pb.BatchStoreResponse:
+    def batch_store(self, data: bytes, call: Call) -> pb.BatchStoreResponse:
         """``BatchStore``."""
-        keeps = self._reader.batch_store(data, deadline_s)
-        stored = iter(self._admit.store_many([keep for keep in keeps if not isinstance(keep, CacheError)]))
+        keeps = self._reader.batch_store(data, call.deadline_s)
+        good = [keep for keep in keeps if not isinstance(keep, CacheError)]
+        stored = iter(self._admit.store_many(good, call.wanted))
         response = pb.BatchStoreResponse()
-        for keep in keeps:
+        for n, keep in enumerate(keeps):
             outcome = keep if isinstance(keep, CacheError) else next(stored)
             if isinstance(outcome, CacheError):
-                response.results.add(error=item_error(outcome))
+                response.results.add(error=item_error(outcome.within(f"items[{n}].")))
             else:
                 response.results.add(response=wire.store_response(outcome))
         return response
@@ -117,6 +131,9 @@ class GrpcServer:
         new_id: Callable[[], str],
     ) -> None:
         self._options = options
+        self._under_way = threading.Condition()  # guards the next two
+        self._call_count = 0
+        self._draining = False
         self._clock = clock
         self._observer = observer
         self._new_id = new_id
@@ -164,13 +181,20 @@ class GrpcServer:
             self._health.set(name, state)
 
     def stop(self) -> None:
-        """Say NOT_SERVING, let calls under way finish within ``drain_s``, then end."""
+        """Say NOT_SERVING, refuse new calls, let those under way finish within ``drain_s``, then end.
+
+        gRPC's own grace would also wait for whoever watches health, and cancels calls that it has
+        accepted and not yet handed over; hence calls are counted here.
+        """
         self._health.enter_graceful_shutdown()
-        self._server.stop(self._options.drain_s).wait()
+        with self._under_way:
+            self._draining = True
+            self._under_way.wait_for(lambda: not self._call_count, self._options.drain_s)
+        self._server.stop(_FLUSH_S).wait()
         self._pool.shutdown(wait=True)
 
     def _handlers(self, service: CacheService) -> "grpc.GenericRpcHandler[bytes, Message]":
-        methods: dict[str, Callable[[bytes, float | None], Message]] = {
+        methods: dict[str, Callable[[bytes, Call], Message]] = {
             "Lookup": service.lookup,
             "Store": service.store,
             "Get": service.get,
@@ -189,14 +213,15 @@ class GrpcServer:
         )
 
     def _guarded(
-        self, name: str, method: Callable[[bytes, float | None], _M]
+        self, name: str, method: Callable[[bytes, Call], _M]
     ) -> Callable[[bytes, grpc.ServicerContext], _M]:
         """The edge: every exception of a call ends here."""
 
         def handle(data: bytes, context: grpc.ServicerContext) -> _M:  # noqa: RET503 - abort raises
             error_id, cause = "", ""
             try:
-                return method(data, self._deadline_s(context))
+                with self._counted():
+                    return method(data, Call(self._deadline_s(context), context.is_active))
             except CacheError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001 - the edge: counted, logged by type, told by id only
@@ -207,6 +232,19 @@ class GrpcServer:
             context.abort_with_status(rpc_status.to_status(status(failure)))
 
         return handle
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._under_way:
+            if self._draining:
+                raise CacheError(Kind.UNAVAILABLE, "the server is stopping")
+            self._call_count += 1
+        try:
+            yield
+        finally:
+            with self._under_way:
+                self._call_count -= 1
+                self._under_way.notify_all()
 
     def _deadline_s(self, context: grpc.ServicerContext) -> float | None:
         left_s = context.time_remaining()

@@ -61,15 +61,15 @@ class RequestReader:
 
     def lookup(self, data: bytes, deadline_s: float | None) -> Ask:
         """A LookupRequest."""
-        return self._ask(parse(pb.LookupRequest, data), deadline_s, "")
+        return self._ask(parse(pb.LookupRequest, data), deadline_s)
 
     def store(self, data: bytes, deadline_s: float | None) -> Keep:
         """A StoreRequest."""
-        return self._keep(parse(pb.StoreRequest, data), deadline_s, "")
+        return self._keep(parse(pb.StoreRequest, data), deadline_s)
 
     def entry_name(self, message: pb.GetRequest | pb.DeleteRequest) -> tuple[str, int]:
         """The namespace and id of a GetRequest or DeleteRequest."""
-        check = _Check("")
+        check = _Check()
         namespace = check.namespace(message.namespace)
         if not _ENTRY_ID.fullmatch(message.id):
             check.wrong("id", "must be an entry id: 16 hexadecimal digits, as in LookupResponse.entry.id")
@@ -79,16 +79,12 @@ class RequestReader:
     def batch_lookup(self, data: bytes, deadline_s: float | None) -> list[Ask | CacheError]:
         """A BatchLookupRequest; an item that is wrong is an error in its place."""
         items = self._batch(parse(pb.BatchLookupRequest, data).items)
-        return [
-            _attempt(partial(self._ask, item, deadline_s, f"items[{n}].")) for n, item in enumerate(items)
-        ]
+        return [_attempt(partial(self._ask, item, deadline_s)) for item in items]
 
     def batch_store(self, data: bytes, deadline_s: float | None) -> list[Keep | CacheError]:
         """A BatchStoreRequest; an item that is wrong is an error in its place."""
         items = self._batch(parse(pb.BatchStoreRequest, data).items)
-        return [
-            _attempt(partial(self._keep, item, deadline_s, f"items[{n}].")) for n, item in enumerate(items)
-        ]
+        return [_attempt(partial(self._keep, item, deadline_s)) for item in items]
 
     def _batch(self, items: Sequence[_M]) -> Sequence[_M]:
         if not 1 <= len(items) <= self._limits.batch_items:
@@ -97,8 +93,8 @@ class RequestReader:
             )
         return items
 
-    def _ask(self, message: pb.LookupRequest, deadline_s: float | None, prefix: str) -> Ask:
-        check = _Check(prefix)
+    def _ask(self, message: pb.LookupRequest, deadline_s: float | None) -> Ask:
+        check = _Check()
         request = self._request(message, check)
         check.name("journey", message.journey)
         check.name("request_id", message.request_id)
@@ -120,8 +116,8 @@ class RequestReader:
             deadline_s=deadline_s,
         )
 
-    def _keep(self, message: pb.StoreRequest, deadline_s: float | None, prefix: str) -> Keep:
-        check = _Check(prefix)
+    def _keep(self, message: pb.StoreRequest, deadline_s: float | None) -> Keep:
+        check = _Check()
         if message.lookup_id and not _HEX.fullmatch(message.lookup_id):
             check.wrong("lookup_id", "must be the lookup_id of a LookupResponse")
         if message.lookup_id and message.WhichOneof("input") is None:
@@ -151,7 +147,9 @@ class RequestReader:
             case "prompt":
                 messages = (Message("user", message.prompt),)
             case "chat":
-                messages = tuple(Message(turn.role, turn.content) for turn in message.chat.messages)
+                # One more than is allowed, so that the number is found wrong and not all are copied.
+                turns = message.chat.messages[: self._limits.messages + 1]
+                messages = tuple(Message(turn.role, turn.content) for turn in turns)
                 query_field = self._check_chat(messages, check)
             case _:
                 check.wrong("prompt", "is missing: give prompt or chat")
@@ -162,7 +160,7 @@ class RequestReader:
             )
         check.name("model", message.model)
         self._check_map("vary", message.vary, check)
-        return Request(namespace, messages, message.model, dict(message.vary), check.prefix + query_field)
+        return Request(namespace, messages, message.model, dict(message.vary), query_field)
 
     def _part_of_request(self, message: pb.StoreRequest, check: "_Check") -> Request:
         """What is said of the identity beside a lookup_id."""
@@ -176,8 +174,9 @@ class RequestReader:
         if not 1 <= len(messages) <= self._limits.messages:
             check.wrong(
                 "chat.messages",
-                f"holds {len(messages)}; must hold 1 to {self._limits.messages} (limits.messages)",
+                f"must hold 1 to {self._limits.messages} (limits.messages)",
             )
+            return query_field
         for n, turn in enumerate(messages):
             if turn.role not in ROLES:
                 check.wrong(f"chat.messages[{n}].role", f"must be one of {', '.join(ROLES)}")
@@ -205,8 +204,8 @@ class RequestReader:
             response=message.response,
             content_type=message.content_type or "application/octet-stream",
             metadata=dict(message.metadata),
-            tags=tuple(dict.fromkeys(message.tags)),
-            sources=tuple(Source(source.id, source.version) for source in message.sources),
+            tags=tuple(dict.fromkeys(message.tags[: limits.tags])),
+            sources=tuple(Source(source.id, source.version) for source in message.sources[: limits.tags]),
             input_tokens=message.usage.input_tokens,
             output_tokens=message.usage.output_tokens,
             cost_usd=message.cost_usd,
@@ -216,14 +215,14 @@ class RequestReader:
         limits = self._limits
         if len(message.tags) > limits.tags:
             check.wrong("tags", f"holds {len(message.tags)}; must hold at most {limits.tags} (limits.tags)")
-        for n, tag in enumerate(message.tags):
+        for n, tag in enumerate(message.tags[: limits.tags]):
             if not tag or len(tag.encode()) > _TAG_BYTES or not tag.isprintable():
                 check.wrong(f"tags[{n}]", f"must have 1 to {_TAG_BYTES} bytes of printable text")
         if len(message.sources) > limits.tags:
             check.wrong(
                 "sources", f"holds {len(message.sources)}; must hold at most {limits.tags} (limits.tags)"
             )
-        for n, source in enumerate(message.sources):
+        for n, source in enumerate(message.sources[: limits.tags]):
             if not 1 <= len(source.id.encode()) <= limits.value_bytes:
                 check.wrong(
                     f"sources[{n}].id", f"must have 1 to {limits.value_bytes} bytes (limits.value_bytes)"
@@ -236,6 +235,7 @@ class RequestReader:
             check.wrong(
                 field, f"holds {len(values)}; must hold at most {limits.vary_entries} (limits.vary_entries)"
             )
+            return
         for key, value in values.items():
             shown = key if key.isprintable() and len(key) <= _TAG_BYTES else "…"
             if not 1 <= len(key.encode()) <= _NAME_BYTES or not key.isprintable():
@@ -252,12 +252,11 @@ class RequestReader:
 class _Check:
     """Gathers what is wrong with one message."""
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
+    def __init__(self) -> None:
         self._violations: list[Violation] = []
 
     def wrong(self, field: str, description: str) -> None:
-        self._violations.append(Violation(self.prefix + field, description))
+        self._violations.append(Violation(field, description))
 
     def done(self) -> None:
         if self._violations:
@@ -281,6 +280,10 @@ class _Check:
             self.wrong(field, f"must have at most {_NAME_BYTES} bytes of printable text")
 
     def duration_ms(self, field: str, value: Duration, least_ms: int) -> int:
+        # A Duration's parts have one sign, and its nanos are less than a second (duration.proto).
+        if abs(value.nanos) >= 1_000_000_000 or value.seconds * value.nanos < 0:
+            self.wrong(field, "is not a valid Duration")
+            return 0
         milliseconds = value.seconds * 1000 + math.floor(value.nanos / 1e6)
         if not least_ms <= milliseconds <= _TEN_YEARS_MS:
             self.wrong(field, f"must be a duration of {least_ms / 1000:g} seconds to ten years")

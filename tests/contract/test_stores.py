@@ -1,0 +1,437 @@
+"""The contract of the ResponseStore port, over every implementation."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
+from cachesvc.adapters.memory import MemoryStore
+from cachesvc.core.identity import identify
+from cachesvc.core.ports import ResponseStore
+from cachesvc.core.types import (
+    Change,
+    Draft,
+    Entry,
+    Identity,
+    Lost,
+    Message,
+    Payload,
+    Receipt,
+    Request,
+    Source,
+    Vector,
+)
+
+PRINT = "engine:test"
+NOW_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
+NOBODY = b"\xff" * 32
+
+
+def lmdb_store(path: Path, log_max_records: int = 100_000) -> LmdbStore:
+    options = StoreOptions(
+        path=path,
+        map_size_bytes=64 << 20,
+        max_bytes=32 << 20,
+        durability="sync",
+        write_queue_length=256,
+        compress_min_bytes=256,
+        log_max_records=log_max_records,
+    )
+    return LmdbStore(options, PRINT)
+
+
+@pytest.fixture(params=["lmdb", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResponseStore]:
+    """Each implementation in turn, empty; clean by its own account at the end."""
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    made = lmdb_store(tmp_path / "store")
+    yield made
+    assert made.check() == []
+    made.close()
+
+
+def identity(text: str = "q", namespace: str = "default") -> Identity:
+    return identify(Request(namespace, (Message("user", text),), "m", {}), PRINT)
+
+
+def vector(seed: int) -> Vector:
+    drawn = np.random.default_rng(seed).normal(size=8)
+    scaled: Vector = (drawn / np.linalg.norm(drawn)).astype(np.float32)
+    return scaled
+
+
+def draft(
+    text: str = "q",
+    response: bytes = b"r",
+    namespace: str = "default",
+    *,
+    created_ms: int = NOW_MS,
+    expires_ms: int = NOW_MS + HOUR_MS,
+    row: Vector | None = None,
+) -> Draft:
+    return Draft(identity(text, namespace), Payload(response), text, row, created_ms, expires_ms)
+
+
+def put(store: ResponseStore, *drafts: Draft) -> list[Receipt]:
+    return store.put(drafts, None)
+
+
+def put_one(store: ResponseStore, one: Draft) -> int:
+    return put(store, one)[0].entry_id
+
+
+def found(store: ResponseStore, of: Identity) -> Entry:
+    row = store.find(of.scope, of.exact_key)
+    assert isinstance(row, Entry)
+    return row
+
+
+def test_an_empty_store_has_nothing(store: ResponseStore) -> None:
+    """Every read of a new store is an empty answer, not an error."""
+    of = identity()
+    assert store.find(of.scope, of.exact_key) is None
+    assert store.get(1) is None
+    assert store.fetch(of.scope, []) == []
+    assert store.fetch(of.scope, [1]) == [Lost(1, corrupt=False)]
+    assert store.vector(of.scope, 1) is None
+    assert store.sequence() == 0
+    assert store.changes(0, 10) == []
+    assert store.remove([1, 2]) == store.expire(NOW_MS, 10) == store.evict(10) == 0
+    store.touch({1: NOW_MS})
+    held = store.scope_vectors(of.scope, 10)
+    assert held is not None
+    assert (held.sequence, len(held.ids), len(held.vectors)) == (0, 0, 0)
+    assert (store.stats().entries, store.stats().sequence) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(Payload(b""), id="empty response"),
+        pytest.param(Payload(bytes(range(256)) * 3), id="every byte"),
+        pytest.param(Payload(b"x" * 3_000_000), id="large and compressible"),
+        pytest.param(Payload(np.random.default_rng(1).bytes(300_000)), id="large and not compressible"),
+        pytest.param(
+            Payload(
+                b"{}",
+                "application/json; charset=utf-8",
+                {"k": "v", "": "é\n", "🦜": "x" * 5000},
+                ("a", "b"),
+                (Source("doc-1", "7"), Source("", "")),
+                1 << 53,
+                0,
+                0.1 + 0.2,
+            ),
+            id="every field",
+        ),
+    ],
+)
+def test_what_was_put_is_found(store: ResponseStore, payload: Payload) -> None:
+    """An entry comes back by key, by scope and by id as it went in, byte for byte."""
+    of = identity("Wie geht's? 日本")
+    receipt = put(store, Draft(of, payload, of.text, vector(1), NOW_MS, NOW_MS + 1))[0]
+    assert (receipt.replaced_id, receipt.sequence) == (None, 1)
+    expected = Entry(
+        id=receipt.entry_id,
+        namespace=of.namespace,
+        model=of.model,
+        context=of.context,
+        scope=of.scope,
+        exact_key=of.exact_key,
+        prompt=of.text,
+        payload=payload,
+        created_ms=NOW_MS,
+        expires_ms=NOW_MS + 1,
+    )
+    assert store.find(of.scope, of.exact_key) == expected
+    assert store.fetch(of.scope, [receipt.entry_id]) == [expected]
+    assert store.get(receipt.entry_id) == expected
+    held = store.vector(of.scope, receipt.entry_id)
+    assert held is not None
+    assert held.tobytes() == vector(1).tobytes()
+
+
+def test_the_same_identity_replaces(store: ResponseStore) -> None:
+    """The new entry has an id of its own; the old one is gone from every read."""
+    of = identity()
+    first = put_one(store, draft(response=b"old", row=vector(1)))
+    receipt = put(store, draft(response=b"new"))[0]
+    assert receipt.replaced_id == first
+    assert receipt.entry_id != first
+    assert found(store, of).payload.response == b"new"
+    assert store.get(first) is None
+    assert store.fetch(of.scope, [first]) == [Lost(first, corrupt=False)]
+    assert store.vector(of.scope, first) is None
+    assert store.vector(of.scope, receipt.entry_id) is None
+    assert store.stats().entries == 1
+
+
+def test_one_call_may_replace_its_own_entries(store: ResponseStore) -> None:
+    """Drafts are stored in order: of two with one key the last stays."""
+    first, other, last = put(store, draft(response=b"1"), draft("other"), draft(response=b"2"))
+    assert (first.replaced_id, other.replaced_id, last.replaced_id) == (None, None, first.entry_id)
+    assert found(store, identity()).payload.response == b"2"
+    assert store.stats().entries == 2
+
+
+def test_no_entry_is_read_in_another_scope(store: ResponseStore) -> None:
+    """Under another scope an entry is never an Entry, whoever names its id or its key."""
+    mine, theirs = identity(namespace="mine"), identity(namespace="theirs")
+    entry_id = put_one(store, draft(namespace="mine", row=vector(1)))
+    assert store.find(theirs.scope, theirs.exact_key) is None
+    assert not isinstance(store.find(theirs.scope, mine.exact_key), Entry)
+    assert not isinstance(store.fetch(theirs.scope, [entry_id])[0], Entry)
+    assert store.vector(theirs.scope, entry_id) is None
+    held = store.scope_vectors(theirs.scope, 10)
+    assert held is not None
+    assert len(held.ids) == 0
+
+
+def test_fetch_keeps_the_order_asked(store: ResponseStore) -> None:
+    """Rows come in the order of the ids, gone ones and repeated ones in their places."""
+    scope = identity().scope
+    ids = [receipt.entry_id for receipt in put(store, draft("a"), draft("b"), draft("c"))]
+    store.remove([ids[1]])
+    asked = [ids[2], ids[1], ids[0], 999, ids[2]]
+    rows = store.fetch(scope, asked)
+    assert [row.id if isinstance(row, Entry) else row.entry_id for row in rows] == asked
+    assert [isinstance(row, Entry) for row in rows] == [True, False, True, False, True]
+
+
+def test_removed_entries_are_gone(store: ResponseStore) -> None:
+    """Remove counts what was there and leaves nothing of it to read."""
+    of = identity("a")
+    a, b = (receipt.entry_id for receipt in put(store, draft("a", row=vector(1)), draft("b")))
+    assert store.remove([a, 999, a]) == 1
+    assert store.find(of.scope, of.exact_key) is None
+    assert store.get(a) is None
+    assert store.vector(of.scope, a) is None
+    assert store.get(b) is not None
+    assert store.remove([a]) == 0
+    assert store.remove([]) == 0
+    assert store.stats().entries == 1
+
+
+def test_ids_are_never_reused(store: ResponseStore) -> None:
+    """Ids grow through replacement, removal, eviction and an empty store."""
+    given = []
+    for n in range(4):
+        given += [receipt.entry_id for receipt in put(store, draft("a"), draft(f"b{n}"))]
+        store.evict(10)
+    assert given == sorted(set(given))
+
+
+def test_expiry_is_by_time_and_bounded(store: ResponseStore) -> None:
+    """What expired by now goes, earliest first, at most so many; the rest stays."""
+    texts = ["c", "a", "b", "late"]
+    ends = [NOW_MS + 3, NOW_MS + 1, NOW_MS + 2, NOW_MS + 100]
+    put(store, *(draft(text, expires_ms=end) for text, end in zip(texts, ends, strict=True)))
+    assert store.expire(NOW_MS, 10) == 0
+    assert store.expire(NOW_MS + 50, 2) == 2
+    assert left(store, texts) == ["c", "late"]
+    assert store.expire(NOW_MS + 50, 10) == 1
+    assert store.expire(NOW_MS + 99, 10) == 0
+    assert store.expire(NOW_MS + 100, 10) == 1
+    assert store.stats().entries == 0
+
+
+def left(store: ResponseStore, texts: list[str]) -> list[str]:
+    """Of these texts the ones that are stored."""
+    return [text for text in texts if store.find(identity(text).scope, identity(text).exact_key) is not None]
+
+
+def test_eviction_is_by_last_use(store: ResponseStore) -> None:
+    """The least recently used goes first: use is creation, then the latest touch."""
+    texts = ["a", "b", "c", "d"]
+    ids = [
+        receipt.entry_id
+        for receipt in put(store, *(draft(text, created_ms=NOW_MS + n) for n, text in enumerate(texts)))
+    ]
+    store.touch({ids[0]: NOW_MS + 50, ids[1]: NOW_MS + 40, 999: NOW_MS + 60})
+    store.touch({ids[0]: NOW_MS + 10})  # an older note takes nothing back
+    assert store.evict(1) == 1
+    assert left(store, texts) == ["a", "b", "d"]
+    assert store.evict(2) == 2
+    assert left(store, texts) == ["a"]
+    assert store.evict(2) == 1
+    assert store.evict(2) == 0
+
+
+def test_touch_changes_no_entry_and_logs_nothing(store: ResponseStore) -> None:
+    """Noting use is invisible but for the order of eviction."""
+    entry_id = put_one(store, draft())
+    before, sequence = store.get(entry_id), store.sequence()
+    store.touch({entry_id: NOW_MS + 5})
+    assert store.get(entry_id) == before
+    assert store.sequence() == sequence
+
+
+def test_the_log_tells_every_change_in_order(store: ResponseStore) -> None:
+    """Each coming and going of an entry is one record, sequences have no gap."""
+    a, b = identity("a"), identity("b", "other")
+    first = put_one(store, draft("a"))
+    second = put_one(store, draft("b", namespace="other"))
+    third = put_one(store, draft("a"))
+    store.remove([second])
+    store.evict(5)
+    assert store.sequence() == store.stats().sequence == 6
+    log = [
+        Change(1, a.scope, first, added=True),
+        Change(2, b.scope, second, added=True),
+        Change(3, a.scope, first, added=False),
+        Change(4, a.scope, third, added=True),
+        Change(5, b.scope, second, added=False),
+        Change(6, a.scope, third, added=False),
+    ]
+    assert store.changes(0, 100) == log
+    assert store.changes(2, 2) == log[2:4]
+    assert store.changes(6, 10) == []
+
+
+def test_a_receipt_s_sequence_is_that_of_its_record(store: ResponseStore) -> None:
+    """What was put is in the log at the sequence that the receipt names."""
+    put(store, draft("a"))
+    receipt = put(store, draft("a"), draft("b"))[0]
+    assert store.changes(receipt.sequence - 1, 1) == [
+        Change(receipt.sequence, identity().scope, receipt.entry_id, added=True)
+    ]
+
+
+def test_scope_vectors_are_those_of_the_scope(store: ResponseStore) -> None:
+    """Ids and vectors of one scope, none that was removed or never had one, with their sequence."""
+    scope = identity().scope
+    drafts = [draft(str(n), row=vector(n)) for n in range(5)]
+    ids = [receipt.entry_id for receipt in put(store, *drafts, draft("exact only"))][:5]
+    put(store, draft("x", namespace="other", row=vector(9)))
+    store.remove([ids[2]])
+    held = store.scope_vectors(scope, 4)
+    assert held is not None
+    assert held.sequence == store.sequence()
+    assert held.ids.dtype == np.int64
+    assert held.vectors.dtype == np.float32
+    by_id = dict(zip(held.ids.tolist(), held.vectors, strict=True))
+    assert sorted(by_id) == [ids[0], ids[1], ids[3], ids[4]]
+    assert all(by_id[ids[n]].tobytes() == vector(n).tobytes() for n in (0, 1, 3, 4))
+
+
+@pytest.mark.parametrize(("max_count", "fits"), [(3, True), (2, False), (0, False)])
+def test_scope_vectors_has_a_bound(store: ResponseStore, max_count: int, *, fits: bool) -> None:
+    """A scope of more vectors than asked for is not read out."""
+    put(store, *(draft(str(n), row=vector(n)) for n in range(3)))
+    assert (store.scope_vectors(identity().scope, max_count) is not None) == fits
+
+
+def test_a_hundred_stores_of_one_key_leave_one_entry(store: ResponseStore) -> None:
+    """Each has a receipt with an id of its own; the last one is what is found, whole."""
+    barrier = threading.Barrier(100)
+
+    def race(n: int) -> tuple[Receipt, bytes]:
+        response = f"answer {n} ".encode() * 50
+        barrier.wait()
+        return put(store, draft(response=response, row=vector(n)))[0], response
+
+    with ThreadPoolExecutor(100) as pool:
+        outcomes = list(pool.map(race, range(100)))
+    receipts = [receipt for receipt, _ in outcomes]
+    ids = {receipt.entry_id for receipt in receipts}
+    replaced = [receipt.replaced_id for receipt in receipts if receipt.replaced_id is not None]
+    assert len(ids) == 100
+    assert len(replaced) == len(set(replaced)) == 99
+    (winner_id,) = ids - set(replaced)
+    winner = found(store, identity())
+    assert winner.id == winner_id == max(ids)
+    assert winner.payload.response == next(text for one, text in outcomes if one.entry_id == winner_id)
+    assert store.stats().entries == 1
+    held = store.scope_vectors(identity().scope, 100)
+    assert held is not None
+    assert held.ids.tolist() == [winner_id]
+
+
+def test_readers_see_whole_entries_while_writers_write(store: ResponseStore) -> None:
+    """Under replacing writers each read is one of the entries written, never a mixture, and never absent."""
+    put(store, draft("k", b"0" * 2000))
+    done = threading.Event()
+
+    def write(first: int) -> None:
+        for n in range(first, first + 30):
+            put(store, draft("k", str(n % 10).encode() * 2000, created_ms=NOW_MS + n))
+
+    def read() -> int:
+        reads = 0
+        of = identity("k")
+        while not (done.is_set() and reads):
+            response = found(store, of).payload.response
+            assert len(response) == 2000
+            assert len(set(response)) == 1
+            reads += 1
+        return reads
+
+    with ThreadPoolExecutor(5) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            for writer in [pool.submit(write, first) for first in (0, 100, 200)]:
+                writer.result()
+        finally:
+            done.set()
+        assert all(reader.result() > 0 for reader in readers)
+    assert store.stats().entries == 1
+
+
+def test_a_view_that_follows_the_log_ends_with_the_store(store: ResponseStore) -> None:
+    """Replaying the log from its start gives the entries that are there."""
+    for n in range(60):
+        put(store, draft(str(n % 17), created_ms=NOW_MS + n))
+        if n % 5 == 0:
+            store.evict(2)
+    present: set[int] = set()
+    after = 0
+    while changes := store.changes(after, 7):
+        for change in changes:
+            (present.add if change.added else present.discard)(change.entry_id)
+        after = changes[-1].sequence
+    assert after == store.sequence()
+    assert len(present) == store.stats().entries
+    assert all(isinstance(row, Entry) for row in store.fetch(identity().scope, sorted(present)))
+
+
+@pytest.mark.parametrize("reach", [4, 1])
+def test_a_trimmed_log_says_so(tmp_path: Path, reach: int) -> None:
+    """Who is further behind than the log reaches gets None; who is not gets every change."""
+    store = lmdb_store(tmp_path / "store", log_max_records=reach)
+    try:
+        for n in range(10):
+            put(store, draft(str(n)))
+        assert store.sequence() == 10
+        assert store.changes(10 - reach - 1, 10) is None
+        assert store.changes(0, 10) is None
+        kept = store.changes(10 - reach, 10)
+        assert kept is not None
+        assert [change.sequence for change in kept] == list(range(11 - reach, 11))
+        assert store.changes(10, 10) == []
+        assert store.check() == []
+    finally:
+        store.close()
+
+
+def test_a_log_made_shorter_shrinks(tmp_path: Path) -> None:
+    """A store reopened with a shorter log trims it in bounded steps and stays in order."""
+    store = lmdb_store(tmp_path / "store")
+    put(store, *(draft(str(n)) for n in range(1500)))
+    store.close()
+    store = lmdb_store(tmp_path / "store", log_max_records=10)
+    try:
+        put(store, draft("more"))
+        assert store.changes(400, 1) is None
+        assert store.changes(1200, 1) is not None
+        put(store, draft("and more"))
+        assert store.changes(1400, 1) is None
+        assert len(store.changes(1492, 100) or ()) == 10
+    finally:
+        store.close()

@@ -1,0 +1,202 @@
+"""A whole engine on the plain ports, with parts that fail when told to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cachesvc.adapters.memory import ManualClock, MemoryIndex, MemoryStore
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import Event
+from cachesvc.core.policy import Policy, PolicyBook
+from cachesvc.core.types import (
+    Ask,
+    Draft,
+    Keep,
+    LookupResult,
+    Lost,
+    Message,
+    Payload,
+    Receipt,
+    Request,
+    Row,
+    StoreResult,
+    Unseen,
+    Vector,
+)
+from cachesvc.engine.admit import Admit
+from cachesvc.engine.janitor import Janitor, JanitorOptions
+from cachesvc.engine.lookup import Lookup
+from cachesvc.engine.parts import EmbedBudget, Parts
+from cachesvc.engine.tickets import Tickets
+from cachesvc.engine.views import Views
+
+DIMENSION = 32
+MAX_WAIT_S = 0.25
+MIN_LEFT_S = 0.01
+
+
+class WordEmbedder:
+    """An Embedder that adds up a vector per word, so that sharing words is meaning the same.
+
+    ``unseen`` and ``error`` are what it answers instead; ``waits_s`` remembers every call.
+    """
+
+    fingerprint = "words:1"
+    dimension = DIMENSION
+
+    def __init__(self) -> None:
+        self.unseen: Unseen | None = None
+        self.error: Kind | None = None
+        self.waits_s: list[float] = []
+
+    @property
+    def calls(self) -> int:
+        """How often it was asked."""
+        return len(self.waits_s)
+
+    def embed(self, text: str, wait_s: float) -> Vector | Unseen:
+        self.waits_s.append(wait_s)
+        if self.error is not None:
+            raise CacheError(self.error, "the embedder fails as told")
+        if self.unseen is not None:
+            return self.unseen
+        words = text.lower().split()
+        total = np.sum(
+            [np.random.default_rng(list(w.encode())).normal(size=DIMENSION) for w in words], axis=0
+        )
+        scaled: Vector = (total / np.linalg.norm(total)).astype(np.float32)
+        return scaled
+
+
+class ToldStore(MemoryStore):
+    """A MemoryStore whose rows can be lost and whose methods can fail by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing: set[str] = set()
+        self.corrupt: set[int] = set()
+        self.gone: set[int] = set()
+        self.put_waits_s: list[float | None] = []
+        self.removed_counts: list[int] = []
+
+    def _fail(self, method: str) -> None:
+        if method in self.failing:
+            raise CacheError(Kind.UNAVAILABLE, f"{method} fails as told")
+
+    def _told(self, row: Row) -> Row:
+        entry_id = row.entry_id if isinstance(row, Lost) else row.id
+        if entry_id in self.corrupt:
+            return Lost(entry_id, corrupt=True)
+        return Lost(entry_id, corrupt=False) if entry_id in self.gone else row
+
+    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt]:
+        self._fail("put")
+        self.put_waits_s.append(wait_s)
+        return super().put(drafts, wait_s)
+
+    def remove(self, entry_ids: Sequence[int]) -> int:
+        self._fail("remove")
+        self.removed_counts.append(len(entry_ids))
+        return super().remove(entry_ids)
+
+    def find(self, scope: bytes, exact_key: bytes) -> Row | None:
+        self._fail("find")
+        row = super().find(scope, exact_key)
+        return None if row is None else self._told(row)
+
+    def fetch(self, scope: bytes, entry_ids: Sequence[int]) -> list[Row]:
+        self._fail("fetch")
+        return [self._told(row) for row in super().fetch(scope, entry_ids)]
+
+    def touch(self, used_ms: Mapping[int, int]) -> None:
+        self._fail("touch")
+        super().touch(used_ms)
+
+
+class Events:
+    """An Observer that remembers."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def on(self, event: Event) -> None:
+        self.seen.append(event)
+
+
+class World:
+    """Lookup and Admit over one store, one clock, one policy book that tests may exchange."""
+
+    def __init__(self, index_rows: int = 1000) -> None:
+        self.clock = ManualClock()
+        self.store = ToldStore()
+        self.embedder = WordEmbedder()
+        self.events = Events()
+        self.book = PolicyBook(Policy(min_score=0.8), {})
+        self.janitor = Janitor(
+            self.store, JanitorOptions(1.0, 0.95, 0.9, 1000), clock=self.clock, observer=self.events
+        )
+        row_bytes = DIMENSION * 4 + 8
+        views = Views(
+            self.store,
+            lambda: MemoryIndex(DIMENSION),
+            row_bytes=row_bytes,
+            max_bytes=index_rows * row_bytes,
+            clock=self.clock,
+            observer=self.events,
+        )
+        self._ids = 0
+        parts = Parts(
+            store=self.store,
+            embedder=self.embedder,
+            views=views,
+            tickets=Tickets(self.clock, 100, 60.0),
+            janitor=self.janitor,
+            policies=lambda: self.book,
+            budget=EmbedBudget(MAX_WAIT_S, MIN_LEFT_S),
+            clock=self.clock,
+            observer=self.events,
+            new_id=self._new_id,
+        )
+        self.lookup = Lookup(parts)
+        self.admit = Admit(parts)
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"id{self._ids}"
+
+    def policy(self, **changes: object) -> None:
+        """Change the default policy."""
+        self.book = PolicyBook(replace(self.book.default, **changes), {})  # type: ignore[arg-type]  # by name
+
+    def ask(self, text: str, **options: object) -> LookupResult:
+        """Look a prompt up."""
+        return self.lookup(Ask(request(text), **options))  # type: ignore[arg-type]  # by name
+
+    def keep(self, text: str, response: bytes = b"r", **options: object) -> StoreResult:
+        """Store a response to a prompt."""
+        return self.admit.store(Keep(Payload(response), request(text), **options))  # type: ignore[arg-type]
+
+
+def request(text: str, namespace: str = "default") -> Request:
+    """A single prompt."""
+    return Request(namespace, (Message("user", text),), "m", {})
+
+
+@pytest.fixture
+def world() -> World:
+    """An engine with room for everything, a threshold of 0.8 and a clock that stands."""
+    return World()
+
+
+@pytest.fixture
+def small_world() -> World:
+    """An engine whose index memory holds one row."""
+    return World(index_rows=1)
+
+
+@pytest.fixture
+def ask_for() -> Callable[[str], Request]:
+    """Makes the request of a single prompt."""
+    return request

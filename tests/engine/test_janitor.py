@@ -1,0 +1,263 @@
+"""Housekeeping: in small rounds, in the order of use, and again when it failed."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cachesvc.adapters.memory import ManualClock, MemoryStore
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import EntriesRemoved, TaskFailed
+from cachesvc.core.identity import identify
+from cachesvc.core.types import Draft, Message, Payload, Removal, Request
+from cachesvc.engine.janitor import Janitor, JanitorOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cachesvc.core.events import Event
+
+ROUND = 256
+MAX_BYTES = 100_000
+ENTRY_BYTES = 100
+
+
+class RecordingStore(MemoryStore):
+    """Records the size of every removal, and fails by name as often as told."""
+
+    def __init__(self) -> None:
+        super().__init__(MAX_BYTES)
+        self.evict_limits: list[int] = []
+        self.expire_limits: list[int] = []
+        self.removed: list[list[int]] = []
+        self.touched: list[dict[int, int]] = []
+        self.failures: dict[str, int] = {}
+
+    def _fail(self, method: str) -> None:
+        if self.failures.get(method, 0):
+            self.failures[method] -= 1
+            raise CacheError(Kind.OVERLOADED, f"{method} fails as told")
+
+    def evict(self, limit: int) -> int:
+        self._fail("evict")
+        self.evict_limits.append(limit)
+        return super().evict(limit)
+
+    def expire(self, now_ms: int, limit: int) -> int:
+        self._fail("expire")
+        self.expire_limits.append(limit)
+        return super().expire(now_ms, limit)
+
+    def remove(self, entry_ids: Sequence[int]) -> int:
+        self._fail("remove")
+        self.removed.append(list(entry_ids))
+        return super().remove(entry_ids)
+
+    def touch(self, used_ms: Mapping[int, int]) -> None:
+        self._fail("touch")
+        self.touched.append(dict(used_ms))
+        super().touch(used_ms)
+
+
+class Events:
+    """An Observer that remembers, and lets a test wait for the next event."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+        self.arrived = threading.Semaphore(0)
+
+    def on(self, event: Event) -> None:
+        self.seen.append(event)
+        self.arrived.release()
+
+    def removed(self, why: Removal) -> list[int]:
+        return [event.count for event in self.seen if isinstance(event, EntriesRemoved) and event.why is why]
+
+
+class House:
+    """A janitor, what it keeps, and its time."""
+
+    def __init__(self, max_notes: int = 10_000) -> None:
+        self.clock = ManualClock()
+        self.store = RecordingStore()
+        self.events = Events()
+        options = JanitorOptions(
+            interval_s=3600.0, high_watermark=0.9, low_watermark=0.5, max_notes=max_notes
+        )
+        self.janitor = Janitor(self.store, options, clock=self.clock, observer=self.events)
+
+    def fill(self, count: int, ttl_ms: int = 1 << 40) -> list[int]:
+        """Store entries of 100 bytes, each a millisecond younger than the one before."""
+        ids = []
+        for _ in range(count):
+            identity = identify(
+                Request("default", (Message("user", f"q{self.store.sequence()}"),), "m", {}), "engine:test"
+            )
+            now_ms = self.clock.now_ms()
+            draft = Draft(identity, Payload(b"x" * ENTRY_BYTES), "", None, now_ms, now_ms + ttl_ms)
+            ids.append(self.store.put([draft], None)[0].entry_id)
+            self.clock.advance(1)
+        return ids
+
+    def kept(self, ids: list[int]) -> list[int]:
+        return [entry_id for entry_id in ids if self.store.get(entry_id) is not None]
+
+
+@pytest.fixture
+def house() -> House:
+    """An empty store of 1,000 entries' room, watermarks at 900 and 500."""
+    return House()
+
+
+@pytest.mark.parametrize(
+    ("count", "evicted"),
+    [
+        pytest.param(0, 0, id="empty"),
+        pytest.param(899, 0, id="below the high watermark"),
+        pytest.param(900, 512, id="at the high watermark"),
+        pytest.param(1200, 768, id="over the bound"),
+    ],
+)
+def test_eviction_runs_from_the_high_to_the_low_watermark(house: House, count: int, evicted: int) -> None:
+    """Nothing is evicted below the high watermark; from there on rounds of at most 256 until the low one."""
+    house.fill(count)
+    house.janitor.tidy()
+    assert house.store.stats().entries == count - evicted
+    assert all(limit <= ROUND for limit in house.store.evict_limits)
+    assert sum(house.events.removed(Removal.EVICTED)) == evicted
+
+
+def test_eviction_takes_what_was_not_used_longest(house: House) -> None:
+    """Entries that were served since stay, older ones that were not go, oldest first."""
+    ids = house.fill(900)
+    used = ids[:100]
+    for entry_id in used:
+        house.janitor.note_used(entry_id)
+    house.janitor.tidy()
+    assert house.kept(ids) == used + ids[100 + 512 :]
+
+
+def test_use_is_noted_in_small_rounds(house: House) -> None:
+    """Notes reach the store in transactions of at most 256, each once, with the latest time."""
+    ids = house.fill(600)
+    for entry_id in (*ids, *ids[:10]):
+        house.janitor.note_used(entry_id)
+        house.clock.advance(1)
+    house.janitor.tidy()
+    assert [len(notes) for notes in house.store.touched] == [256, 256, 88]
+    assert house.store.touched[0][ids[0]] == house.clock.now_ms() - 10
+    house.janitor.tidy()
+    assert len(house.store.touched) == 3
+
+
+def test_notes_are_bounded() -> None:
+    """Past the bound new entries are not noted; those that are noted already still are."""
+    house = House(max_notes=3)
+    ids = house.fill(5)
+    for entry_id in (*ids, ids[0]):
+        house.janitor.note_used(entry_id)
+        house.clock.advance(1)
+    house.janitor.tidy()
+    (notes,) = house.store.touched
+    assert sorted(notes) == ids[:3]
+    assert notes[ids[0]] > notes[ids[2]]
+
+
+def test_expired_entries_go_in_small_rounds(house: House) -> None:
+    """All that expired goes in one tidy, at most 256 at a time, and is counted."""
+    short, lasting = house.fill(600, ttl_ms=10), house.fill(5)
+    house.clock.advance(1000)
+    house.janitor.tidy()
+    assert house.kept(short + lasting) == lasting
+    assert all(limit <= ROUND for limit in house.store.expire_limits)
+    assert house.events.removed(Removal.EXPIRED) == [256, 256, 88]
+
+
+def test_what_has_not_expired_stays(house: House) -> None:
+    """An entry goes at its time and not before."""
+    (entry_id,) = house.fill(1, ttl_ms=100)
+    house.clock.advance(98)
+    house.janitor.tidy()
+    assert house.kept([entry_id]) == [entry_id]
+    house.clock.advance(1)
+    house.janitor.tidy()
+    assert house.kept([entry_id]) == []
+
+
+def test_damaged_entries_are_dropped_once(house: House) -> None:
+    """A quarantined entry is removed in the next round and counted; quarantining twice is once."""
+    ids = house.fill(3)
+    house.janitor.quarantine(ids[1])
+    house.janitor.quarantine(ids[1])
+    house.janitor.tidy()
+    house.janitor.tidy()
+    assert house.kept(ids) == [ids[0], ids[2]]
+    assert house.store.removed == [[ids[1]]]
+    assert house.events.removed(Removal.QUARANTINED) == [1]
+
+
+def test_damaged_entries_go_in_small_rounds(house: House) -> None:
+    """However many are damaged, one transaction removes at most 256."""
+    ids = house.fill(600)
+    for entry_id in ids:
+        house.janitor.quarantine(entry_id)
+    house.janitor.tidy()
+    house.janitor.tidy()
+    house.janitor.tidy()
+    assert max(map(len, house.store.removed)) <= ROUND
+    assert house.kept(ids) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "task"),
+    [("remove", "drop_damaged"), ("touch", "flush_notes"), ("expire", "expire"), ("evict", "evict")],
+)
+def test_a_failing_task_is_reported_and_tried_again(house: House, method: str, task: str) -> None:
+    """One task that fails stops no other, and the next round does what it had to do."""
+    expired = house.fill(1, ttl_ms=0)
+    ids = house.fill(1000)
+    house.janitor.quarantine(ids[0])
+    house.janitor.note_used(ids[1])
+    house.store.failures = {method: 1}
+    house.janitor.tidy()
+    failed = [event for event in house.events.seen if isinstance(event, TaskFailed)]
+    assert [(event.task, event.kind) for event in failed] == [(task, Kind.OVERLOADED)]
+    house.janitor.tidy()
+    assert house.kept([*expired, ids[0]]) == []
+    assert house.store.removed == [[ids[0]]]
+    assert [list(notes) for notes in house.store.touched] == [[ids[1]]]
+    assert house.store.stats().used_bytes <= MAX_BYTES // 2
+
+
+@pytest.mark.parametrize(
+    ("count", "evicted"),
+    [pytest.param(999, 0, id="room left"), pytest.param(1000, 256, id="full")],
+)
+def test_stores_make_room_when_there_is_none(house: House, count: int, evicted: int) -> None:
+    """A store past its bound evicts one round on the caller's thread before it adds."""
+    house.fill(count)
+    house.janitor.make_room()
+    assert sum(house.events.removed(Removal.EVICTED)) == evicted
+
+
+def test_the_thread_tidies_when_woken_and_once_more_at_the_end(house: House) -> None:
+    """A quarantine wakes the thread; what comes after it is done by stop."""
+    ids = house.fill(2)
+    house.janitor.start()
+    house.janitor.quarantine(ids[0])
+    assert house.events.arrived.acquire(timeout=10)
+    assert house.kept(ids) == [ids[1]]
+    house.janitor.note_used(ids[1])
+    house.janitor.stop()
+    assert ids[1] in house.store.touched[-1]
+    house.janitor.stop()
+
+
+def test_stop_without_start_does_a_last_round(house: House) -> None:
+    """A janitor that never began still puts down what it noted."""
+    (entry_id,) = house.fill(1)
+    house.janitor.note_used(entry_id)
+    house.janitor.stop()
+    assert [list(notes) for notes in house.store.touched] == [[entry_id]]

@@ -1,0 +1,215 @@
+"""One damaged record of a known kind: it is never served, and can be dropped or written over."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TypeAlias
+
+import lmdb
+import numpy as np
+import pytest
+
+from cachesvc.adapters.lmdb_schema import Tables, get, key_of
+from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.identity import identify
+from cachesvc.core.types import Change, Draft, Entry, Identity, Lost, Message, Payload, Request
+
+A, B = 1, 2
+Damage: TypeAlias = Callable[[lmdb.Transaction, Tables], object]
+
+
+def identity(text: str) -> Identity:
+    return identify(Request("default", (Message("user", text),), "m", {}), "engine:test")
+
+
+def draft(text: str, response: bytes = b"answer") -> Draft:
+    tagged = Payload(response + text.encode(), tags=("t",))
+    return Draft(identity(text), tagged, text, np.ones(4, np.float32), 0, 1 << 50)
+
+
+ONE = identity("a")
+VECTOR_A = ONE.scope + key_of(A)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LmdbStore]:
+    """A store with the entries a (id 1) and b (id 2) of one scope."""
+    options = StoreOptions(tmp_path / "store", 8 << 20, 4 << 20, "async", 64, 1024, 1000)
+    with closing(LmdbStore(options, "engine:test")) as made:
+        made.put([draft("a"), draft("b")], None)
+        yield made
+
+
+def damage(store: LmdbStore, how: Damage) -> None:
+    """On the writer's thread, as every write."""
+    store._writer.run(lambda txn: how(txn, store._tables))
+
+
+def flip(table: str, key: bytes) -> Damage:
+    """The first bit of the last byte of the record but the digest."""
+
+    def how(txn: lmdb.Transaction, tables: Tables) -> None:
+        data = bytearray(get(txn, getattr(tables, table), key) or b"")
+        data[-17] ^= 1
+        txn.put(key, bytes(data), db=getattr(tables, table))
+
+    return how
+
+
+def put(table: str, key: bytes, value: bytes) -> Damage:
+    return lambda txn, tables: txn.put(key, value, db=getattr(tables, table))
+
+
+def delete(table: str, key: bytes) -> Damage:
+    return lambda txn, tables: txn.delete(key, db=getattr(tables, table))
+
+
+def copy_b_over_a(txn: lmdb.Transaction, tables: Tables) -> None:
+    txn.put(key_of(A), get(txn, tables.entries, key_of(B)) or b"", db=tables.entries)
+
+
+BODY_DAMAGES = [
+    pytest.param(flip("entries", key_of(A)), id="bit flipped"),
+    pytest.param(copy_b_over_a, id="another entry's record"),
+    pytest.param(put("entries", key_of(A), b""), id="empty record"),
+    pytest.param(put("entries", key_of(A), b"\x01\x00" + b"x" * 40), id="garbage"),
+]
+
+
+@pytest.mark.parametrize("how", BODY_DAMAGES)
+def test_a_damaged_body_is_lost_and_can_be_dropped(store: LmdbStore, how: Damage) -> None:
+    """Every read says corrupt, check tells of it, dropping it leaves a clean store and its neighbour."""
+    damage(store, how)
+    assert store.find(ONE.scope, ONE.exact_key) == Lost(A, corrupt=True)
+    a, b = store.fetch(ONE.scope, [A, B])
+    assert a == Lost(A, corrupt=True)
+    assert isinstance(b, Entry)
+    with pytest.raises(CacheError) as caught:
+        store.get(A)
+    assert caught.value.kind is Kind.CORRUPT
+    assert store.check() != []
+    assert store.remove([A]) == 1
+    assert store.check() == []
+    assert store.find(ONE.scope, ONE.exact_key) is None
+
+
+@pytest.mark.parametrize("how", BODY_DAMAGES)
+def test_a_damaged_body_can_be_written_over(store: LmdbStore, how: Damage) -> None:
+    """Storing the same identity again replaces it."""
+    damage(store, how)
+    assert store.put([draft("a", b"new ")], None)[0].replaced_id == A
+    row = store.find(ONE.scope, ONE.exact_key)
+    assert isinstance(row, Entry)
+    assert row.payload.response == b"new a"
+    assert store.check() == []
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(flip("heads", key_of(A)), id="bit flipped"),
+        pytest.param(put("heads", key_of(A), b""), id="empty record"),
+    ],
+)
+@pytest.mark.parametrize("way", ["remove", "replace", "evict", "expire"])
+def test_an_entry_with_a_damaged_head_can_be_removed(store: LmdbStore, how: Damage, way: str) -> None:
+    """Without its head an entry is found in every table all the same, whoever removes it."""
+    damage(store, how)
+    store.touch({A: 5})
+    assert store.check() != []
+    if way == "remove":
+        assert store.remove([A]) == 1
+    elif way == "replace":
+        assert store.put([draft("a")], None)[0].replaced_id == A
+    else:
+        assert (store.evict(2) if way == "evict" else store.expire(1 << 51, 2)) == 2
+    assert store.check() == []
+    changes = store.changes(2, 10)
+    assert changes is not None
+    assert Change(3, ONE.scope, A, added=False) in changes
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(flip("vectors", VECTOR_A), id="bit flipped"),
+        pytest.param(put("vectors", VECTOR_A, b""), id="empty record"),
+        pytest.param(put("vectors", VECTOR_A, b"\0" * 32), id="zeros"),
+    ],
+)
+def test_a_damaged_vector_is_left_out(store: LmdbStore, how: Damage) -> None:
+    """No index sees it; the exact tier goes on."""
+    damage(store, how)
+    assert store.vector(ONE.scope, A) is None
+    held = store.scope_vectors(ONE.scope, 10)
+    assert held is not None
+    assert held.ids.tolist() == [B]
+    assert isinstance(store.find(ONE.scope, ONE.exact_key), Entry)
+    assert store.check() != []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(key_of(B), id="another entry of the scope"),
+        pytest.param(key_of(999), id="no entry"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\x01", id="too short"),
+        pytest.param(b"\xff" * 8, id="the largest id"),
+        pytest.param(b"\xff" * 9, id="too long"),
+    ],
+)
+def test_an_exact_key_that_names_another_entry_is_a_loss(store: LmdbStore, value: bytes) -> None:
+    """The identity of what is found is checked, and storing it again makes it good."""
+    damage(store, put("exact", ONE.exact_key, value))
+    row = store.find(ONE.scope, ONE.exact_key)
+    assert not isinstance(row, Entry) or row.exact_key == ONE.exact_key
+    store.put([draft("a", b"new ")], None)
+    row = store.find(ONE.scope, ONE.exact_key)
+    assert isinstance(row, Entry)
+    assert row.payload.response == b"new a"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(flip("log", key_of(2)), id="bit flipped"),
+        pytest.param(put("log", key_of(2), b""), id="empty record"),
+    ],
+)
+def test_a_damaged_log_is_one_that_does_not_reach_back(store: LmdbStore, how: Damage) -> None:
+    """Views are told to read anew rather than something else."""
+    damage(store, how)
+    assert store.changes(0, 10) is None
+    assert store.changes(1, 10) is None
+    assert store.changes(2, 10) == []
+    assert store.check() != []
+
+
+def test_a_gap_in_the_log_is_never_passed_over(store: LmdbStore) -> None:
+    """A record that is missing in the middle is not skipped in silence."""
+    store.put([draft("c"), draft("d")], None)
+    damage(store, delete("log", key_of(3)))
+    changes = store.changes(0, 10)
+    assert changes is None or [change.sequence for change in changes] == [1, 2]
+    assert store.check() != []
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("exact", ONE.exact_key),
+        ("entries", key_of(A)),
+        ("heads", key_of(A)),
+        ("log", key_of(1)),
+        ("expiry", key_of(1 << 50) + key_of(A)),
+        ("recency", key_of(0) + key_of(A)),
+        ("tags", b"default\0t\0" + key_of(A)),
+    ],
+)
+def test_check_misses_nothing(store: LmdbStore, table: str, key: bytes) -> None:
+    """A record gone from any table is a disagreement, but the log's oldest, which is trimmed in time."""
+    assert store.check() == []
+    damage(store, delete(table, key))
+    assert (store.check() == []) == (table == "log")

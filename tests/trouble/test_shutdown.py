@@ -1,0 +1,236 @@
+"""Stopping, and starting where another server is: nothing is lost, and the reason is said."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cachesvc.adapters.lmdb_store import LmdbStore
+from cachesvc.v1 import cache_pb2 as pb
+from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+
+if TYPE_CHECKING:
+    from tests.trouble.conftest import Process
+
+Launch: TypeAlias = "Callable[[Mapping[str, Mapping[str, Any]]], Process]"
+Dial: TypeAlias = Callable[[str], grpc.Channel]
+Page: TypeAlias = Callable[[str, str], str]
+
+CALL_S = 30.0
+POLL_S = 0.01
+IN_USE = 5  # the exit code that the command's help documents
+
+
+@dataclass
+class Done:
+    """What one caller saw until it was refused."""
+
+    entry_ids: list[str] = field(default_factory=list)
+    refused: grpc.StatusCode | None = None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
+def test_a_signal_under_load_ends_it_in_order(
+    launch: Launch, dial: Dial, page: Page, open_store: Callable[[], LmdbStore], number: signal.Signals
+) -> None:
+    """Health says NOT_SERVING, calls under way finish, new ones are refused, nothing is lost, exit 0."""
+    process = launch({"server": {"drain_s": 30.0}}).serving()
+    watched = _watch_health(dial(process.address))
+    with ThreadPoolExecutor(8) as pool:
+        callers = [pool.submit(_store_until_refused, dial(process.address), n) for n in range(4)]
+        callers += [pool.submit(_look_up_until_refused, dial(process.address)) for _ in range(2)]
+        long_call = _long_call(dial(process.address), items=128)
+        _wait_until_under_way(process, page)
+        process.signal(number)
+
+        assert watched.result(CALL_S), "health did not say NOT_SERVING"
+        _wait_until_new_calls_are_refused(dial, process.address)
+        assert not long_call.done(), "new calls were refused only when the old ones had finished"
+        results = long_call.result().results
+        assert [result.WhichOneof("result") for result in results] == ["response"] * len(results)
+        seen = [caller.result(CALL_S) for caller in callers]
+        assert process.ended() == 0, process.log
+
+    for done in seen:
+        assert done.refused is grpc.StatusCode.UNAVAILABLE
+    acknowledged = [entry_id for done in seen for entry_id in done.entry_ids]
+    assert acknowledged
+    store = open_store()
+    try:
+        assert store.check() == []
+        assert all(store.get(int(entry_id, 16)) is not None for entry_id in acknowledged)
+    finally:
+        store.close()
+
+
+def test_somebody_who_watches_health_does_not_hold_up_the_end(launch: Launch, dial: Dial) -> None:
+    """A health watch stays open for as long as its client lives; the server does not wait for it."""
+    process = launch({"server": {"drain_s": 20.0}}).serving()
+    request = health_pb2.HealthCheckRequest()
+    watch = health_pb2_grpc.HealthStub(dial(process.address)).Watch(request)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    began_s = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert process.ended() == 0, process.log
+    assert time.monotonic() - began_s < 5.0
+    watch.cancel()
+
+
+def test_a_call_that_is_too_long_is_cut_off(launch: Launch, dial: Dial, page: Page) -> None:
+    """After server.drain_s what is still under way is ended, and the exit code is 0 all the same."""
+    process = launch({"server": {"drain_s": 0.1}}).serving()
+    long_call = _long_call(dial(process.address), items=256)
+    _wait_until_under_way(process, page)
+    began_s = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert long_call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert process.ended() == 0, process.log
+    assert time.monotonic() - began_s < 3.0
+    assert "Traceback" not in process.log
+
+
+def test_an_idle_server_ends_at_once(launch: Launch, dial: Dial) -> None:
+    """With nothing under way, SIGTERM takes well under the time that orchestrators allow."""
+    process = launch({}).serving()
+    assert _health(dial(process.address)) == health_pb2.HealthCheckResponse.SERVING
+    began_s = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert process.ended() == 0, process.log
+    assert time.monotonic() - began_s < 3.0
+
+
+# ------------------------------------------------------------ a second server
+
+
+def test_a_second_server_on_the_same_store_says_who_has_it(
+    launch: Launch, dial: Dial, tmp_path: Path
+) -> None:
+    """It ends with the documented code, names the store and the process, and harms nothing."""
+    first = launch({}).serving()
+    stub = CacheServiceStub(dial(first.address))
+    stub.Store(pb.StoreRequest(prompt="who has it?", response=b"the first"), timeout=CALL_S)
+
+    second = launch({})
+    assert second.ended() == IN_USE
+    assert str(tmp_path / "store") in _unwrapped(second.log)
+    assert f"process {first.pid}" in _unwrapped(second.log)
+    assert "Traceback" not in second.log
+
+    assert _who_has_it(stub) == b"the first"
+    first.kill()
+    third = launch({}).serving()
+    assert _who_has_it(CacheServiceStub(dial(third.address))) == b"the first"
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix", "admin"])
+def test_a_second_server_on_the_same_address_says_so(
+    launch: Launch, dial: Dial, tmp_path: Path, kind: str
+) -> None:
+    """It ends with the documented code, names the setting and the address, and the first goes on."""
+    first = launch({"server": {"listen": f"unix:{tmp_path}/s"}} if kind == "unix" else {}).serving()
+    section, address = ("admin", first.admin) if kind == "admin" else ("server", first.address)
+
+    second = launch({section: {"listen": address}, "store": {"path": str(tmp_path / "another")}})
+    assert second.ended() == IN_USE
+    assert f"{section}.listen {address}" in _unwrapped(second.log)
+    assert "Traceback" not in second.log
+
+    assert _health(dial(first.address)) == health_pb2.HealthCheckResponse.SERVING
+
+
+# ------------------------------------------------------------------- helpers
+
+
+def _store_until_refused(channel: grpc.Channel, caller: int) -> Done:
+    stub, done = CacheServiceStub(channel), Done()
+    for n in count():
+        request = pb.StoreRequest(prompt=f"question {n} of caller {caller}", response=b"answer" * 100)
+        try:
+            done.entry_ids.append(stub.Store(request, timeout=CALL_S).entry_id)
+        except grpc.RpcError as error:
+            return _refused(done, error)
+    return done
+
+
+def _look_up_until_refused(channel: grpc.Channel) -> Done:
+    stub, done = CacheServiceStub(channel), Done()
+    while True:
+        try:
+            stub.Lookup(pb.LookupRequest(prompt="question 0 of caller 0"), timeout=CALL_S)
+        except grpc.RpcError as error:
+            return _refused(done, error)
+
+
+def _refused(done: Done, error: grpc.RpcError) -> Done:
+    assert isinstance(error, grpc.Call)
+    done.refused = error.code()
+    return done
+
+
+def _long_call(channel: grpc.Channel, items: int) -> "grpc.CallFuture[pb.BatchLookupResponse]":
+    """A call that takes seconds: many long texts to embed, tens of milliseconds each."""
+    words = "the quick brown fox jumps over the lazy dog and " * 18
+    batch = pb.BatchLookupRequest(
+        items=[pb.LookupRequest(prompt=f"{n} {words}", model="long") for n in range(items)]
+    )
+    return CacheServiceStub(channel).BatchLookup.future(batch, timeout=CALL_S)
+
+
+def _wait_until_under_way(process: "Process", page: Page) -> None:
+    """Until the metrics tell that items of the long call were answered: only they miss as empty."""
+    pause = threading.Event()
+    until_s = time.monotonic() + CALL_S
+    while time.monotonic() < until_s:
+        for line in page(process.admin, "/metrics").splitlines():
+            if line.startswith('cachesvc_lookups_total{outcome="miss_empty"}') and float(line.split()[1]) > 4:
+                return
+        pause.wait(POLL_S)
+    raise AssertionError("the long call did not begin")
+
+
+def _watch_health(channel: grpc.Channel) -> "Future[bool]":
+    """True once health has said SERVING and then NOT_SERVING. The watch is given up then."""
+    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    result: Future[bool] = Future()
+
+    def read() -> None:
+        result.set_result(next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING)
+        watch.cancel()
+
+    threading.Thread(target=read, daemon=True).start()
+    return result
+
+
+def _health(channel: grpc.Channel) -> int:
+    stub = health_pb2_grpc.HealthStub(channel)
+    status: int = stub.Check(health_pb2.HealthCheckRequest(), timeout=CALL_S).status
+    return status
+
+
+def _wait_until_new_calls_are_refused(dial: Dial, address: str) -> None:
+    """Until a newcomer is told UNAVAILABLE. NOT_SERVING comes first, so a few may still be answered."""
+    until_s = time.monotonic() + CALL_S
+    while time.monotonic() < until_s:
+        call = CacheServiceStub(dial(address)).Lookup.future(pb.LookupRequest(prompt="new"), timeout=CALL_S)
+        if call.code() is grpc.StatusCode.UNAVAILABLE:
+            return
+        assert call.code() is grpc.StatusCode.OK
+    raise AssertionError("new calls are still answered")
+
+
+def _who_has_it(stub: CacheServiceStub) -> bytes:
+    return stub.Lookup(pb.LookupRequest(prompt="who has it?"), timeout=CALL_S).entry.response
+
+
+def _unwrapped(text: str) -> str:
+    return " ".join(text.split())
