@@ -112,7 +112,10 @@ class StoreSettings(_Section):
         1024, ge=1, le=65_536, description="Writes waiting for a commit; further ones get RESOURCE_EXHAUSTED"
     )
     compress_min_bytes: int = Field(
-        1024, ge=0, le=GIB, description="Records at least this large are compressed (zstandard)"
+        2048,
+        ge=0,
+        le=GIB,
+        description="Records at least this large are compressed (zstandard); smaller ones share a page anyway",
     )
     log_max_records: int = Field(
         100_000, ge=1024, le=100_000_000, description="Changes kept for indexes to follow"

@@ -96,9 +96,9 @@ class Sealer:
         if len(framed) < 2 or framed[0] != _FRAME_VERSION or mac != self._mac(kind.__name__, place, framed):
             raise BadRecordError(kind.__name__)
         try:
-            body = zstd.decompress(framed[2:]) if framed[1] else framed[2:]
+            body = zstd.ZstdDecompressor().decompress(framed[2:]) if framed[1] else framed[2:]
             record = self._decoders[kind].decode(body)
-        except (zstd.ZstdError, msgspec.MsgspecError) as error:
+        except (zstd.ZstdError, EOFError, msgspec.MsgspecError) as error:
             raise BadRecordError(kind.__name__) from error
         if not isinstance(record, kind):
             raise BadRecordError(kind.__name__)

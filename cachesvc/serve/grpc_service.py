@@ -7,9 +7,8 @@ bytes in, message out; whatever goes wrong becomes one CacheError, one event and
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -220,8 +219,11 @@ class GrpcServer:
         def handle(data: bytes, context: grpc.ServicerContext) -> _M:  # noqa: RET503 - abort raises
             error_id, cause = "", ""
             try:
-                with self._counted():
+                self._enter()
+                try:
                     return method(data, Call(self._deadline_s(context), context.is_active))
+                finally:
+                    self._leave()
             except CacheError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001 - the edge: counted, logged by type, told by id only
@@ -233,17 +235,16 @@ class GrpcServer:
 
         return handle
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _enter(self) -> None:
         with self._under_way:
             if self._draining:
                 raise CacheError(Kind.UNAVAILABLE, "the server is stopping")
             self._call_count += 1
-        try:
-            yield
-        finally:
-            with self._under_way:
-                self._call_count -= 1
+
+    def _leave(self) -> None:
+        with self._under_way:
+            self._call_count -= 1
+            if self._draining:
                 self._under_way.notify_all()
 
     def _deadline_s(self, context: grpc.ServicerContext) -> float | None:
