@@ -14,9 +14,7 @@ import grpc.aio
 from cachesvc.calls import (
     CHANNEL_OPTIONS,
     UNSENDABLE,
-    CachedCall,
     CachedEntry,
-    CachedOptions,
     Counts,
     LookupOptions,
     LookupReply,
@@ -27,7 +25,6 @@ from cachesvc.calls import (
     batch_lookup_replies,
     cached_entry,
     call_error,
-    decode,
     failed_lookup,
     failed_store,
     lookup_reply,
@@ -35,6 +32,7 @@ from cachesvc.calls import (
     store_reply,
     store_request,
 )
+from cachesvc.decorated import CachedCall, CachedOptions, decode
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 

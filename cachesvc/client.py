@@ -22,9 +22,7 @@ import grpc
 from cachesvc.calls import (
     CHANNEL_OPTIONS,
     UNSENDABLE,
-    CachedCall,
     CachedEntry,
-    CachedOptions,
     Counts,
     LookupOptions,
     LookupReply,
@@ -35,7 +33,6 @@ from cachesvc.calls import (
     batch_lookup_replies,
     cached_entry,
     call_error,
-    decode,
     failed_lookup,
     failed_store,
     lookup_reply,
@@ -43,6 +40,7 @@ from cachesvc.calls import (
     store_reply,
     store_request,
 )
+from cachesvc.decorated import CachedCall, CachedOptions, decode
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
