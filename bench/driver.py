@@ -1,0 +1,102 @@
+"""A client process of several callers, for throughput. ``bench.load`` runs two of them.
+
+A job comes as a JSON line; it is prepared, ``ready`` is printed, and it runs when a line says so.
+The result, as JSON: how many calls were done in how many seconds.
+"""
+
+import itertools
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from bench.prompts import MODEL, answer
+from cachesvc.v1 import cache_pb2 as pb
+from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+
+_TIMEOUT_S = 30.0
+
+
+def main() -> None:
+    for line in sys.stdin:
+        job = json.loads(line)
+        with grpc.insecure_channel(job["address"]) as channel:
+            calls = _calls(job, CacheServiceStub(channel))
+            print("ready", flush=True)
+            sys.stdin.readline()
+            print(json.dumps(_run(calls, job["threads"], job["seconds"])), flush=True)
+
+
+def _calls(job: dict[str, Any], stub: CacheServiceStub) -> Iterator[Callable[[], None]]:
+    """The calls of a job, in order: endless for lookups, each entry once for stores."""
+    texts: list[str] = job["texts"]
+    namespace: str = job["namespace"]
+    match job["kind"]:
+        case "lookup":
+            expected = job["outcome"]
+            return (_lookup(stub, text, expected) for text in itertools.cycle(texts))
+        case "store":
+            return iter([_store(stub, namespace, n, prompt=text) for n, text in enumerate(texts)])
+        case "ticket":
+            lookups = [
+                stub.Lookup(pb.LookupRequest(namespace=namespace, prompt=text, model=MODEL)) for text in texts
+            ]
+            return iter(
+                [_store(stub, namespace, n, ticket=found.lookup_id) for n, found in enumerate(lookups)]
+            )
+        case other:
+            raise SystemExit(f"unknown kind {other}")
+
+
+def _lookup(stub: CacheServiceStub, text: str, expected: int) -> Callable[[], None]:
+    def call() -> None:
+        found = stub.Lookup(pb.LookupRequest(prompt=text, model=MODEL), timeout=_TIMEOUT_S)
+        if found.outcome != expected:
+            raise SystemExit(f"a lookup came to {pb.Outcome.Name(found.outcome)}")
+
+    return call
+
+
+def _store(
+    stub: CacheServiceStub, namespace: str, number: int, prompt: str = "", ticket: str = ""
+) -> Callable[[], None]:
+    request = pb.StoreRequest(response=answer(number))
+    if ticket:
+        request.lookup_id = ticket
+    else:
+        request.namespace, request.prompt, request.model = namespace, prompt, MODEL
+
+    def call() -> None:
+        stub.Store(request, timeout=_TIMEOUT_S)
+
+    return call
+
+
+def _run(calls: Iterator[Callable[[], None]], threads: int, seconds: float) -> dict[str, float]:
+    lock = threading.Lock()
+    began_s = time.perf_counter()
+    until_s = began_s + seconds
+
+    def caller() -> int:
+        done = 0
+        while time.perf_counter() < until_s:
+            with lock:
+                call = next(calls, None)
+            if call is None:
+                break
+            call()
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(threads) as pool:
+        done = sum(caller_done.result() for caller_done in [pool.submit(caller) for _ in range(threads)])
+    return {"done": done, "seconds": time.perf_counter() - began_s}
+
+
+if __name__ == "__main__":
+    main()
