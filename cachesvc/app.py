@@ -29,6 +29,7 @@ from cachesvc.engine.parts import EmbedBudget, Parts
 from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
 from cachesvc.observe.fanout import Fanout
+from cachesvc.observe.later import Later
 from cachesvc.observe.log import Logger, LogObserver, make_logger
 from cachesvc.observe.metrics import Gauges, MetricsObserver
 from cachesvc.serve.admin import AdminPages, AdminServer
@@ -55,7 +56,10 @@ class App:
     def _start(self, settings: Settings, embedder: Embedder, undo: list[Callable[[], None]]) -> None:
         registry = CollectorRegistry()
         metrics = MetricsObserver(registry, __version__, settings.metrics.max_journeys)
-        observer = Fanout(metrics, LogObserver(self._logger))
+        later = Later(metrics)
+        undo.append(later.stop)
+        self._later = later
+        observer = Fanout(later, LogObserver(self._logger))
 
         self._store = store = LmdbStore(_store_options(settings), embedder.fingerprint)
         undo.append(store.close)
@@ -100,7 +104,7 @@ class App:
         )
         self._admin = AdminServer(
             settings.admin.listen,
-            AdminPages(registry, self._components, lambda: self._store.alive, settings.redacted),
+            AdminPages(registry, later.flush, self._components, lambda: self._store.alive, settings.redacted),
         )
         undo.append(self._admin.stop)
         self.address = self._grpc.start()
@@ -123,6 +127,7 @@ class App:
         self._logger.info("stopping")
         self._grpc.stop()
         self._janitor.stop()
+        self._later.stop()
         self._admin.stop()
         self._store.close()
         self._logger.info("stopped")

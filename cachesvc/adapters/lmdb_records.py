@@ -146,24 +146,25 @@ def body_of(draft: Draft) -> EntryBody:
 
 def entry_of(entry_id: int, scope: bytes, body: EntryBody) -> Entry:
     """A stored record as the entry it is."""
+    payload = Payload(  # by position: this is on the path of every hit
+        body.response,
+        body.content_type,
+        body.metadata,
+        tuple(body.tags),
+        tuple([Source(*source) for source in body.sources]),
+        body.input_tokens,
+        body.output_tokens,
+        body.cost_usd,
+    )
     return Entry(
-        id=entry_id,
-        namespace=body.namespace,
-        model=body.model,
-        context=body.context,
-        scope=scope,
-        exact_key=body.exact_key,
-        prompt=body.prompt,
-        payload=Payload(
-            response=body.response,
-            content_type=body.content_type,
-            metadata=body.metadata,
-            tags=tuple(body.tags),
-            sources=tuple(Source(*source) for source in body.sources),
-            input_tokens=body.input_tokens,
-            output_tokens=body.output_tokens,
-            cost_usd=body.cost_usd,
-        ),
-        created_ms=body.created_ms,
-        expires_ms=body.expires_ms,
+        entry_id,
+        body.namespace,
+        body.model,
+        body.context,
+        scope,
+        body.exact_key,
+        body.prompt,
+        payload,
+        body.created_ms,
+        body.expires_ms,
     )

@@ -8,12 +8,12 @@ them inside one transaction; here is who may call, when, and what failure means.
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 import lmdb
@@ -237,15 +237,8 @@ class LmdbStore:
         except BadRecordError:
             return None
 
-    @contextmanager
-    def _read(self) -> Iterator[lmdb.Transaction]:
-        try:
-            with self._env.begin() as txn:
-                yield txn
-        except lmdb.Error as error:
-            raise CacheError(
-                Kind.UNAVAILABLE, f"the store could not be read: {type(error).__name__}"
-            ) from None
+    def _read(self) -> "_Reading":
+        return _Reading(self._env)
 
     # ------------------------------------------------------------- lifecycle
 
@@ -286,6 +279,33 @@ class LmdbStore:
                 "store.path to another directory",
             )
         return meta.mac_key
+
+
+class _Reading:
+    """A read transaction for the time of a call; LMDB's errors become ours. (A generator costs more.)"""
+
+    __slots__ = ("_env", "_txn")
+
+    def __init__(self, env: lmdb.Environment) -> None:
+        self._env = env
+
+    def __enter__(self) -> lmdb.Transaction:
+        try:
+            self._txn = self._env.begin()
+        except lmdb.Error as error:
+            raise _unreadable(error) from None
+        return self._txn
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._txn.abort()
+        if isinstance(error, lmdb.Error):
+            raise _unreadable(error) from None
+
+
+def _unreadable(error: lmdb.Error) -> CacheError:
+    return CacheError(Kind.UNAVAILABLE, f"the store could not be read: {type(error).__name__}")
 
 
 def _make_private(path: Path) -> None:

@@ -8,7 +8,9 @@ turn belong to the context, so that a follow-up never meets another conversation
 
 import json
 import unicodedata
+from functools import lru_cache
 from hashlib import blake2b
+from typing import TypeAlias
 
 from cachesvc.core.errors import CacheError
 from cachesvc.core.types import Identity, Message, Request
@@ -17,6 +19,8 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 # Stands in the context where the query text was. Not a role, so no turn can spell it.
 _QUERY_PLACE = "\u0000query"
+_REMEMBERED_LENGTH = 4096
+_Pairs: TypeAlias = tuple[tuple[str, str], ...]
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -30,19 +34,19 @@ def identify(request: Request, fingerprint: str) -> Identity:
     text = canonical_text(request.messages[place].content)
     if not text.strip():
         raise CacheError.invalid(request.query_field, "is blank; the text that is asked must not be")
-    turns = [
+    model = canonical_text(request.model)
+    turns = tuple(
         (_QUERY_PLACE, "") if n == place else (message.role, canonical_text(message.content))
         for n, message in enumerate(request.messages)
-    ]
+    )
     vary = {canonical_text(key): canonical_text(value) for key, value in request.vary.items()}
     if len(vary) != len(request.vary):
         raise CacheError.invalid("vary", "two keys are equal after Unicode normalisation; keep one")
 
-    context = _digest(b"context", _json([request.namespace, request.model, vary, turns]))
-    scope = _digest(b"scope", context, fingerprint.encode())
+    context, scope = _wall(request.namespace, model, tuple(sorted(vary.items())), turns, fingerprint)
     return Identity(
         namespace=request.namespace,
-        model=request.model,
+        model=model,
         context=context,
         scope=scope,
         exact_key=_digest(b"exact", scope, text.encode()),
@@ -64,9 +68,22 @@ def _query_place(messages: tuple[Message, ...]) -> int:
     raise CacheError.invalid("chat.messages", "holds no user message; the last one is what is asked")
 
 
-def _json(value: object) -> bytes:
-    """Canonical JSON: keys sorted, no white space. Injective on the values used here."""
-    return _encode(value).encode()
+def _wall(namespace: str, model: str, vary: _Pairs, turns: _Pairs, fingerprint: str) -> tuple[bytes, bytes]:
+    """Context and scope. Applications repeat them far more than prompts, so small ones are remembered."""
+    size = sum(len(key) + len(value) for key, value in vary + turns)
+    digests = _remembered if size <= _REMEMBERED_LENGTH else _wall_digests
+    return digests(namespace, model, vary, turns, fingerprint)
+
+
+def _wall_digests(
+    namespace: str, model: str, vary: _Pairs, turns: _Pairs, fingerprint: str
+) -> tuple[bytes, bytes]:
+    # Canonical JSON, injective on these values: keys sorted, no white space.
+    context = _digest(b"context", _encode([namespace, model, dict(vary), turns]).encode())
+    return context, _digest(b"scope", context, fingerprint.encode())
+
+
+_remembered = lru_cache(maxsize=1024)(_wall_digests)  # at most about 8 MB
 
 
 def _digest(kind: bytes, *parts: bytes) -> bytes:

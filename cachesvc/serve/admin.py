@@ -24,9 +24,12 @@ _TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class AdminPages:
-    """What the pages show. ``components`` maps each part of the service to whether it works."""
+    """What the pages show. ``components`` maps each part of the service to whether it works; ``flush``
+    brings the registry up to date.
+    """
 
     registry: CollectorRegistry
+    flush: Callable[[], None]
     components: Callable[[], Mapping[str, bool]]
     alive: Callable[[], bool]
     config: Callable[[], Mapping[str, Any]]
@@ -88,6 +91,7 @@ def _handler(pages: AdminPages) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             match self.path.partition("?")[0]:
                 case "/metrics":
+                    pages.flush()
                     encode, content_type = choose_encoder(self.headers.get("Accept", ""))
                     self._reply(200, content_type, encode(pages.registry))
                 case "/healthz":

@@ -80,7 +80,7 @@ class CacheService:
             raise CacheError(
                 Kind.NOT_FOUND, f"id: no entry {wire.entry_id_text(entry_id)} in namespace {namespace}"
             )
-        return pb.GetResponse(entry=wire.entry_message(entry))
+        return wire.get_response(entry)
 
     def delete(self, data: bytes, call: Call) -> pb.DeleteResponse:
         """``Delete``."""

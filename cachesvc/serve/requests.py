@@ -159,15 +159,15 @@ class RequestReader:
                 f"all text must have at most {self._limits.prompt_bytes} bytes (limits.prompt_bytes)",
             )
         check.name("model", message.model)
-        self._check_map("vary", message.vary, check)
-        return Request(namespace, messages, message.model, dict(message.vary), query_field)
+        vary = self._map("vary", message.vary, check)
+        return Request(namespace, messages, message.model, vary, query_field)
 
     def _part_of_request(self, message: pb.StoreRequest, check: "_Check") -> Request:
         """What is said of the identity beside a lookup_id."""
         check.namespace(message.namespace)
         check.name("model", message.model)
-        self._check_map("vary", message.vary, check)
-        return Request(message.namespace, (), message.model, dict(message.vary))
+        vary = self._map("vary", message.vary, check)
+        return Request(message.namespace, (), message.model, vary)
 
     def _check_chat(self, messages: tuple[Message, ...], check: "_Check") -> str:
         query_field = "chat.messages"
@@ -193,7 +193,7 @@ class RequestReader:
             )
         if message.content_type and not _CONTENT_TYPE.fullmatch(message.content_type):
             check.wrong("content_type", "must be a media type of at most 256 ASCII characters, as text/plain")
-        self._check_map("metadata", message.metadata, check)
+        metadata = self._map("metadata", message.metadata, check)
         self._check_labels(message, check)
         for name in ("input_tokens", "output_tokens"):
             if not 0 <= getattr(message.usage, name) <= _MAX_TOKENS:
@@ -203,7 +203,7 @@ class RequestReader:
         return Payload(
             response=message.response,
             content_type=message.content_type or "application/octet-stream",
-            metadata=dict(message.metadata),
+            metadata=metadata,
             tags=tuple(dict.fromkeys(message.tags[: limits.tags])),
             sources=tuple(Source(source.id, source.version) for source in message.sources[: limits.tags]),
             input_tokens=message.usage.input_tokens,
@@ -229,13 +229,13 @@ class RequestReader:
                 )
             check.name(f"sources[{n}].version", source.version)
 
-    def _check_map(self, field: str, values: Mapping[str, str], check: "_Check") -> None:
+    def _map(self, field: str, values: Mapping[str, str], check: "_Check") -> dict[str, str]:
         limits = self._limits
         if len(values) > limits.vary_entries:
             check.wrong(
                 field, f"holds {len(values)}; must hold at most {limits.vary_entries} (limits.vary_entries)"
             )
-            return
+            return {}
         for key, value in values.items():
             shown = key if key.isprintable() and len(key) <= _TAG_BYTES else "…"
             if not 1 <= len(key.encode()) <= _NAME_BYTES or not key.isprintable():
@@ -247,6 +247,7 @@ class RequestReader:
                     f"{field}[{shown}]",
                     f"must have at most {limits.value_bytes} bytes (limits.value_bytes); send a digest instead",
                 )
+        return dict(values)
 
 
 class _Check:
@@ -276,7 +277,7 @@ class _Check:
         return value or DEFAULT_NAMESPACE
 
     def name(self, field: str, value: str) -> None:
-        if len(value.encode()) > _NAME_BYTES or not value.isprintable():
+        if value and (len(value.encode()) > _NAME_BYTES or not value.isprintable()):
             self.wrong(field, f"must have at most {_NAME_BYTES} bytes of printable text")
 
     def duration_ms(self, field: str, value: Duration, least_ms: int) -> int:

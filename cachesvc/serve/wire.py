@@ -10,23 +10,13 @@ _MS = 1000
 
 
 def lookup_response(result: LookupResult) -> pb.LookupResponse:
-    """A lookup's answer."""
-    timings = result.timings
-    response = pb.LookupResponse(
-        outcome=_OUTCOMES[result.outcome],
-        entry=None if result.entry is None else entry_message(result.entry),
-        lookup_id=result.lookup_id,
-        timings=pb.Timings(
-            identity_us=timings.identity_us,
-            exact_us=timings.exact_us,
-            embed_us=timings.embed_us,
-            search_us=timings.search_us,
-            fetch_us=timings.fetch_us,
-            decide_us=timings.decide_us,
-            total_us=timings.total_us,
-        ),
-        reason=result.outcome.value,
-    )
+    """A lookup's answer. Filled in place: building messages from parts costs four times as much."""
+    response = pb.LookupResponse()
+    response.outcome = _OUTCOMES[result.outcome]
+    response.reason = result.outcome.value
+    response.lookup_id = result.lookup_id
+    if result.entry is not None:
+        _fill_entry(response.entry, result.entry)
     if result.score is not None:
         response.score = result.score
     if result.best_score is not None:
@@ -35,41 +25,59 @@ def lookup_response(result: LookupResult) -> pb.LookupResponse:
         response.threshold = result.threshold
     if result.age_ms is not None:
         response.age_s = result.age_ms / _MS
+    timings, taken = response.timings, result.timings
+    timings.identity_us = taken.identity_us
+    timings.exact_us = taken.exact_us
+    timings.embed_us = taken.embed_us
+    timings.search_us = taken.search_us
+    timings.fetch_us = taken.fetch_us
+    timings.decide_us = taken.decide_us
+    timings.total_us = taken.total_us
     return response
 
 
 def store_response(result: StoreResult) -> pb.StoreResponse:
     """A store's answer."""
-    return pb.StoreResponse(
+    response = pb.StoreResponse(
         entry_id=entry_id_text(result.entry_id),
         replaced_entry_id="" if result.replaced_id is None else entry_id_text(result.replaced_id),
         semantic=result.semantic,
-        expire_time=_timestamp(result.expires_ms),
         reason=result.reason,
     )
+    _fill_time(response.expire_time, result.expires_ms)
+    return response
 
 
-def entry_message(entry: Entry) -> pb.Entry:
-    """An entry as callers see it."""
+def get_response(entry: Entry) -> pb.GetResponse:
+    """An entry as the answer to Get."""
+    response = pb.GetResponse()
+    _fill_entry(response.entry, entry)
+    return response
+
+
+def _fill_entry(message: pb.Entry, entry: Entry) -> None:
     payload = entry.payload
-    return pb.Entry(
-        id=entry_id_text(entry.id),
-        response=payload.response,
-        content_type=payload.content_type,
-        metadata=payload.metadata,
-        tags=payload.tags,
-        sources=[pb.Source(id=source.id, version=source.version) for source in payload.sources],
-        create_time=_timestamp(entry.created_ms),
-        expire_time=_timestamp(entry.expires_ms),
-        usage=pb.Usage(input_tokens=payload.input_tokens, output_tokens=payload.output_tokens),
-        cost_usd=payload.cost_usd,
-        prompt=entry.prompt,
-        model=entry.model,
-    )
+    message.id = entry_id_text(entry.id)
+    message.response = payload.response
+    message.content_type = payload.content_type
+    message.prompt = entry.prompt
+    message.model = entry.model
+    message.cost_usd = payload.cost_usd
+    message.usage.input_tokens = payload.input_tokens
+    message.usage.output_tokens = payload.output_tokens
+    _fill_time(message.create_time, entry.created_ms)
+    _fill_time(message.expire_time, entry.expires_ms)
+    if payload.metadata:
+        message.metadata.update(payload.metadata)
+    if payload.tags:
+        message.tags.extend(payload.tags)
+    for source in payload.sources:
+        message.sources.add(id=source.id, version=source.version)
 
 
-def _timestamp(milliseconds: int) -> Timestamp:
-    return Timestamp(seconds=milliseconds // _MS, nanos=milliseconds % _MS * 1_000_000)
+def _fill_time(message: Timestamp, milliseconds: int) -> None:
+    message.seconds = milliseconds // _MS
+    message.nanos = milliseconds % _MS * 1_000_000
 
 
 def entry_id_text(entry_id: int) -> str:
