@@ -3,8 +3,8 @@
 The only module that imports torch besides ``sbert_embedder``; the serving process never imports it.
 The graph takes the token ids of one text, unpadded, and gives its unit vector: pooling and
 normalisation are part of it. Weights are quantised to int8 per channel with a reduced range, which
-does not saturate on processors without VNNI (measured: ROC-AUC within 0.1 point of fp32 on labelled
-pairs); activations are quantised per tensor at run time, which is why texts are never batched.
+does not saturate on processors without VNNI (what that costs in quality: ``make bench-quality``);
+activations are quantised per tensor at run time, which is why texts are never batched.
 What comes out is compared with what went in, and nothing is written unless it agrees.
 """
 
