@@ -83,4 +83,4 @@ bench-quality: setup ## Show that the compiled engine keeps the model's quality
 
 .PHONY: clean
 clean: ## Remove what set-up and tests made in the checkout
-	rm -rf $(VENV) bench/.venv-* tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build bench/.venv-* tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

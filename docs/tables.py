@@ -10,7 +10,6 @@ from pathlib import Path
 from cachesvc.observe.metrics import catalogue
 from cachesvc.settings_text import markdown_table
 
-
 _BENCH = Path(__file__).parent.parent / "bench" / "results" / "latest.md"
 
 
