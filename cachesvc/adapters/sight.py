@@ -1,5 +1,8 @@
 """What a tokenizer lets its model see of a text; both embedders ask it before they embed."""
 
+import json
+from functools import lru_cache
+
 import tokenizers
 
 from cachesvc.core.types import Unseen
@@ -12,17 +15,20 @@ class Sight:
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         special = [token for token in tokenizer.get_added_tokens_decoder().values() if token.special]
         self._special = tuple(token.content for token in special)
-        unknown = getattr(tokenizer.model, "unk_token", None)
-        self._unknown_id = None if unknown is None else tokenizer.token_to_id(unknown)
+        self._unknown_id = _unknown_id(tokenizer)
+        self._normalizer = tokenizer.normalizer
+        self._drops = lru_cache(maxsize=4096)(self._drops_uncached)
         # A mark that composes with nothing: the tokenizer either keeps it or strips it.
-        normalizer = tokenizer.normalizer
-        self._sees_marks = normalizer is None or "\u0332" in normalizer.normalize_str("q\u0332")
+        self._sees_marks = not self._drops("\u0332")
 
     def before(self, text: str) -> Unseen | None:
         """Judge the characters."""
         if any(token in text for token in self._special):
             return Unseen.SPECIAL_TOKENS
-        return unseen_characters(text, sees_marks=self._sees_marks)
+        unseen = unseen_characters(text, sees_marks=self._sees_marks)
+        if unseen is None and not text.isascii() and any(map(self._drops, set(text))):
+            return Unseen.INVISIBLE_CHARACTERS
+        return unseen
 
     def after(self, ids: list[int], window_tokens: int) -> Unseen | None:
         """Judge the tokens."""
@@ -31,3 +37,18 @@ class Sight:
         if self._unknown_id is not None and self._unknown_id in ids:
             return Unseen.UNKNOWN_TOKENS
         return None
+
+    def _drops_uncached(self, character: str) -> bool:
+        """Whether the tokenizer's normalizer leaves nothing of a character between two letters."""
+        if self._normalizer is None:
+            return False
+        return bool(self._normalizer.normalize_str(f"q{character}q") == self._normalizer.normalize_str("qq"))
+
+
+def _unknown_id(tokenizer: tokenizers.Tokenizer) -> int | None:
+    """The id that stands for what the vocabulary lacks: by name for WordPiece and BPE, by id for Unigram."""
+    model = json.loads(tokenizer.to_str())["model"]
+    if model.get("unk_id") is not None:
+        return int(model["unk_id"])
+    unknown = model.get("unk_token")
+    return None if unknown is None else tokenizer.token_to_id(unknown)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from cachesvc.core.types import Candidate, Decision, Entry, Lost, Outcome, Row
+from cachesvc.core.visibility import unseen_difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ def eligible(candidates: Sequence[Candidate], terms: Terms) -> list[Candidate]:
     return [candidate for candidate in candidates if candidate.score >= terms.threshold]
 
 
-def decide(candidates: Sequence[Candidate], rows: Mapping[int, Row], terms: Terms) -> Decision:
-    """Choose the first candidate, best score first, that may be served; else say why none may.
+def decide(text: str, candidates: Sequence[Candidate], rows: Mapping[int, Row], terms: Terms) -> Decision:
+    """Choose the first candidate, best score first, that may be served for a text; else say why none may.
 
     ``rows`` holds the row of every eligible candidate. When several candidates fail, the best one's
     reason is given.
@@ -80,7 +81,9 @@ def decide(candidates: Sequence[Candidate], rows: Mapping[int, Row], terms: Term
         row = rows[candidate.entry_id]
         reason = refuse(row, terms)
         if reason is None and isinstance(row, Entry):
-            return Decision(Outcome.HIT_SEMANTIC, row, candidate.score, best_score)
+            if not unseen_difference(text, row.prompt):
+                return Decision(Outcome.HIT_SEMANTIC, row, candidate.score, best_score)
+            reason = Outcome.MISS_UNSEEN_DIFFERENCE
         refusal = refusal or reason
     return Decision(refusal or Outcome.MISS_BELOW_THRESHOLD, best_score=best_score)
 

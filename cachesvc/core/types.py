@@ -48,6 +48,9 @@ class Outcome(Enum):
         "the text spells a special token of the model, and the identical request is not stored"
     )
     MISS_ENTRY_GONE = "the matching entry was removed a moment ago"
+    MISS_UNSEEN_DIFFERENCE = (
+        "the nearest prompt differs in what the model cannot see: accents, case in code, or indentation"
+    )
     MISS_CORRUPT = "the matching record failed its integrity check and was dropped"
 
     BYPASS_REQUESTED = "the request asked not to be answered from the cache"

@@ -20,6 +20,8 @@ _IGNORABLE = re.compile(
 )
 _VISIBLE_CONTROLS = frozenset("\t\n")
 _WORD = re.compile(r"[^\W\d_]+")
+_PROSE_PUNCTUATION = ".,;:!?\"'()[]{}<>«»“”‘’`"
+_CODE_SIGN = re.compile(r"[._$/\\=@#]")
 # Alphabets that look alike. Scripts that mix in ordinary writing (kana and han) are not among them.
 _LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN"})
 
@@ -65,3 +67,59 @@ def _script(letter: str) -> str:
     Micro sign, ordinals and letter-like symbols have other first words and mix freely.
     """
     return unicodedata.name(letter, "").split(" ", 1)[0]
+
+
+def unseen_difference(one: str, other: str) -> bool:
+    """Whether two texts differ in what embedders drop from both: accents, case in code, indentation.
+
+    Uncased models fold accents and case, and tokenizers fold white space, so "20 años" and "20 anos", or
+    ``curl -X`` and ``curl -x``, have the same vector; no threshold tells them apart. A word that both
+    texts hold must be spelt the same in both, case aside; a flag, path, dotted name or mixed-case id must
+    be the same in case as well; and lines that are the same must be indented the same.
+    """
+    if one == other:
+        return False
+    if _plain(one) and _plain(other):
+        return False
+    ours, theirs = _spellings(one), _spellings(other)
+    for word in ours.keys() & theirs.keys():
+        here, there = ours[word], theirs[word]
+        if here != there and (len(here) == len(there) or set(here) != set(there)):
+            return True
+    return one.split() == other.split() and _indents(one) != _indents(other)
+
+
+def _plain(text: str) -> bool:
+    """Nothing in it that could be dropped."""
+    return text.isascii() and text == text.lower() and "\n" not in text
+
+
+def _spellings(text: str) -> dict[str, list[str]]:
+    """Each word as embedders see it, and how it is spelt, in order."""
+    spellings: dict[str, list[str]] = {}
+    for token in text.split():
+        word = token.strip(_PROSE_PUNCTUATION)
+        if word:
+            lower = word.lower()
+            seen = lower if lower.isascii() else _without_marks(lower)
+            spellings.setdefault(seen, []).append(word if _case_counts(word) else lower)
+    return spellings
+
+
+def _without_marks(word: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFD", word) if unicodedata.category(c) != "Mn")
+
+
+def _case_counts(word: str) -> bool:
+    """Code and ids, as against prose, where a word may be capitalised or not."""
+    if word.startswith("-") or _CODE_SIGN.search(word):
+        return True
+    uniform = word.islower() or word.isupper() or word.istitle()
+    return not uniform and any(character.isdigit() for character in word)
+
+
+def _indents(text: str) -> list[str]:
+    """The white space that code begins its lines with; nothing for text that has none."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    indents = [line[: len(line) - len(line.lstrip())] for line in lines]
+    return indents if any(indents) else []

@@ -125,7 +125,7 @@ class Lookup:
             return Decision(Outcome.BYPASS_SCOPE_TOO_LARGE)
         except CacheError:
             return Decision(Outcome.BYPASS_STORE_FAILED)
-        decision = decide(candidates, rows, terms)
+        decision = decide(identity.text, candidates, rows, terms)
         watch.lap("decide_us")
         for row in rows.values():
             refusal = refuse(row, terms)

@@ -64,6 +64,10 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """The index named an entry whose record is gone; the index is repaired."""
     OUTCOME_MISS_CORRUPT: _Outcome.ValueType  # 21
     """The matching record failed its integrity check; it is dropped and never served."""
+    OUTCOME_MISS_UNSEEN_DIFFERENCE: _Outcome.ValueType  # 22
+    """The nearest entry's prompt differs from the text in what the model cannot see: accents,
+    case in code and ids, or indentation.
+    """
     OUTCOME_BYPASS_REQUESTED: _Outcome.ValueType  # 30
     """The request asked not to be answered from the cache."""
     OUTCOME_BYPASS_DISABLED: _Outcome.ValueType  # 31
@@ -120,6 +124,10 @@ OUTCOME_MISS_ENTRY_GONE: Outcome.ValueType  # 20
 """The index named an entry whose record is gone; the index is repaired."""
 OUTCOME_MISS_CORRUPT: Outcome.ValueType  # 21
 """The matching record failed its integrity check; it is dropped and never served."""
+OUTCOME_MISS_UNSEEN_DIFFERENCE: Outcome.ValueType  # 22
+"""The nearest entry's prompt differs from the text in what the model cannot see: accents,
+case in code and ids, or indentation.
+"""
 OUTCOME_BYPASS_REQUESTED: Outcome.ValueType  # 30
 """The request asked not to be answered from the cache."""
 OUTCOME_BYPASS_DISABLED: Outcome.ValueType  # 31

@@ -94,7 +94,7 @@ def test_what_is_decided(
 ) -> None:
     """The best candidate that may be served is; else the best one's reason is given."""
     candidates = [Candidate(entry_id, score) for entry_id, score in scores.items()]
-    decision = decide(candidates, rows, terms())
+    decision = decide("what is asked", candidates, rows, terms())
     assert decision.outcome is outcome
     assert decision.entry is served
     assert decision.score == (scores[served.id] if served is not None else None)
