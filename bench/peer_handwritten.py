@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from cachesvc.adapters.engine_cache import DEFAULT_MODEL, model_directory
+from cachesvc.adapters.model_files import DEFAULT_MODEL, model_directory
 
 _MIN_SCORE = 0.95
 

@@ -43,8 +43,8 @@ class Figure:
         return f" {self.unit}" if self.unit else ""
 
 
-def publish(figures: Sequence[Figure], notes: Sequence[str], *, mode: str) -> None:
-    """Print the table and write ``results/latest.json`` and ``results/latest.md``."""
+def report(figures: Sequence[Figure], notes: Sequence[str], *, mode: str, publish: bool) -> None:
+    """Print the table; to publish it, write ``results/latest.json`` and ``results/latest.md`` too."""
     table = Table(*_COLUMNS, title="cachesvc, measured")
     for figure in figures:
         table.add_row(*figure.cells())
@@ -53,6 +53,8 @@ def publish(figures: Sequence[Figure], notes: Sequence[str], *, mode: str) -> No
     lines = [*_machine(), *notes]
     for line in lines:
         console.print(line, highlight=False)
+    if not publish:
+        return
     RESULTS.mkdir(exist_ok=True)
     record = {
         "mode": mode,

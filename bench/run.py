@@ -19,7 +19,7 @@ import grpc
 from bench import load, peers, servers
 from bench.prompts import MODEL, RESPONSE_BYTES, ROOT, answer, variant
 from bench.prompts import load as load_prompts
-from bench.report import Figure, publish
+from bench.report import Figure, report
 from cachesvc.app import make_embedder
 from cachesvc.settings import EmbedderSettings
 from cachesvc.v1 import cache_pb2 as pb
@@ -81,7 +81,7 @@ def main() -> int:
         f"{size.load_rounds} rounds for throughput, callers in two client processes",
         *peer_hits,
     ]
-    publish(figures, notes, mode=mode)
+    report(figures, notes, mode=mode, publish=options.publish)
     return 0
 
 
@@ -91,7 +91,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--no-peers", action="store_true", help="leave GPTCache and the hand-written cache out"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="write bench/results, which the README shows (make fix takes it over); a full run only",
+    )
+    options = parser.parse_args()
+    if options.publish and (options.quick or options.no_peers):
+        parser.error("--publish takes a full run with the peers")
+    return options
 
 
 def _measure(

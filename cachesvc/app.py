@@ -9,6 +9,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from types import FrameType
 
@@ -16,9 +17,10 @@ from prometheus_client import CollectorRegistry
 
 from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
-from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine, model_digest, model_directory
+from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
 from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
+from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
@@ -26,7 +28,7 @@ from cachesvc.engine.admit import Admit
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.parts import EmbedBudget, Parts
-from cachesvc.engine.tickets import Tickets
+from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
 from cachesvc.observe.fanout import Fanout
 from cachesvc.observe.later import Later
@@ -45,24 +47,22 @@ class App:
         """Open and listen. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then."""
         self._logger = logger
         self._stopping = False
-        undo: list[Callable[[], None]] = []
+        self._closing = ExitStack()  # what was opened, closed in reverse, each whatever the others do
         try:
-            self._start(settings, embedder, undo)
+            self._start(settings, embedder)
         except BaseException:
-            for step in reversed(undo):
-                step()
+            self._closing.close()
             raise
 
-    def _start(self, settings: Settings, embedder: Embedder, undo: list[Callable[[], None]]) -> None:
+    def _start(self, settings: Settings, embedder: Embedder) -> None:
         registry = CollectorRegistry()
         metrics = MetricsObserver(registry, __version__, settings.metrics.max_journeys)
         later = Later(metrics)
-        undo.append(later.stop)
-        self._later = later
+        self._closing.callback(later.stop)
         observer = Fanout(later, LogObserver(self._logger))
 
         self._store = store = LmdbStore(_store_options(settings), embedder.fingerprint)
-        undo.append(store.close)
+        self._closing.callback(store.close)
         clock = SystemClock(floor_ms=store.last_clock_ms())
         views = Views(
             store,
@@ -78,7 +78,7 @@ class App:
             store=store,
             embedder=embedder,
             views=views,
-            tickets=Tickets(clock, settings.tickets.max_count, settings.tickets.ttl_s),
+            tickets=Tickets(clock, TicketBounds(**settings.tickets.model_dump())),
             janitor=self._janitor,
             policies=lambda: policies,
             budget=EmbedBudget(settings.embedder.max_wait_s, settings.embedder.min_left_s),
@@ -88,7 +88,7 @@ class App:
         )
         reader = RequestReader(Limits(**settings.limits.model_dump()))
         self._grpc = GrpcServer(
-            CacheService(Lookup(parts), Admit(parts), reader),
+            CacheService(Lookup(parts), Admit(parts), reader, observer),
             GrpcOptions(**settings.server.model_dump(exclude={"insecure_bind"})),
             clock=clock,
             observer=observer,
@@ -106,9 +106,11 @@ class App:
             settings.admin.listen,
             AdminPages(registry, later.flush, self._components, lambda: self._store.alive, settings.redacted),
         )
-        undo.append(self._admin.stop)
+        self._closing.callback(self._admin.stop)
+        self._closing.callback(self._janitor.stop)
         self.address = self._grpc.start()
         self.admin_address = self._admin.address
+        self._closing.callback(self._grpc.stop)
         self._janitor.start()
         self._grpc.set_serving(serving=True)
         self._logger.info(
@@ -125,15 +127,15 @@ class App:
         """Finish what is under way and close everything."""
         self._stopping = True
         self._logger.info("stopping")
-        self._grpc.stop()
-        self._janitor.stop()
-        self._later.stop()
-        self._admin.stop()
-        self._store.close()
+        self._closing.close()
         self._logger.info("stopped")
 
     def _components(self) -> Mapping[str, bool]:
-        return {"grpc": not self._stopping, "store": self._store.alive}
+        return {
+            "grpc": not self._stopping,
+            "store": self._store.alive,
+            "housekeeping": self._janitor.alive,
+        }
 
 
 def serve(settings: Settings) -> None:
@@ -194,11 +196,10 @@ def _sbert_embedder(settings: EmbedderSettings, concurrency: int) -> Embedder:
             Kind.UNAVAILABLE,
             "embedder.engine = 'sentence-transformers' needs more packages: pip install 'cachesvc[compile]'",
         ) from None
-    source = model_directory(settings.model)
-    digest = model_digest(source) if source is not None else settings.model
+    directory = fetched_directory(settings.model)
     return SbertEmbedder(
-        source or settings.model,
-        digest=digest,
+        directory,
+        digest=model_digest(directory),
         concurrency=concurrency,
         max_text_length=settings.max_text_length,
     )

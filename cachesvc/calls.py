@@ -1,7 +1,9 @@
 """What both clients share: requests built, replies read, outcomes of failed calls. No I/O.
 
-Prompts are a string, or a conversation as a list of ``{"role": …, "content": …}``. Values of ``vary``
-that are not strings are written as canonical JSON, so that key order does not matter.
+Prompts are a string, or a conversation as a list of ``{"role": …, "content": …}``. A turn that has more
+(tool calls, a name, content in parts) is sent as canonical JSON, so that all of it must match exactly;
+text parts of the last user turn are joined and matched by meaning, as text is. Values of ``vary`` that
+are not strings are canonical JSON too, so that key order does not matter.
 """
 
 import inspect
@@ -19,7 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cachesvc.v1 import cache_pb2 as pb
 
-Prompt: TypeAlias = str | Sequence[Mapping[str, str]]
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -27,8 +29,16 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),  # a server that comes back is used again within a second
 )
 
-# What fails before anything is sent: text that is not Unicode, numbers out of range.
-UNSENDABLE = (ValueError, UnicodeError)
+# What fails before anything is sent: values of a wrong type or shape, text that is not Unicode, numbers
+# out of range, JSON that is too deep.
+UNSENDABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+# Outcomes of a lookup that the cache did not answer.
+UNANSWERED = ("BYPASS_UNREACHABLE", "BYPASS_TIMEOUT", "BYPASS_ERROR")
+
+# Begins a turn that is JSON. Text that begins so itself is sent as JSON too, so no text can spell a
+# turn; and it is a control character, which the server takes from the exact tier only.
+_FOLDED = "\u0000"
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
@@ -171,13 +181,13 @@ class Counts:
 # ------------------------------------------------------------------ requests
 
 
-def lookup_request(prompt: Prompt, options: LookupOptions) -> pb.LookupRequest:
-    """Build one. Raises TypeError for an option that does not exist."""
-    refuse_unknown(options, LookupOptions)
+def lookup_request(prompt: Prompt, options: LookupOptions, defaults: IdentityOptions) -> pb.LookupRequest:
+    """Build one. ``defaults`` are the client's. Raises one of UNSENDABLE for what is wrong."""
     request = pb.LookupRequest(
         exact_only=options.get("exact_only", False), bypass=options.get("bypass", False)
     )
-    _set_identity(request, prompt, options)
+    _set_input(request, prompt)
+    _set_identity(request, options, defaults)
     if "min_score" in options:
         request.min_score = options["min_score"]
     if "max_age_s" in options:
@@ -185,9 +195,10 @@ def lookup_request(prompt: Prompt, options: LookupOptions) -> pb.LookupRequest:
     return request
 
 
-def store_request(response: bytes | str, prompt: Prompt | None, options: StoreOptions) -> pb.StoreRequest:
-    """Build one. Raises TypeError for an option that does not exist."""
-    refuse_unknown(options, StoreOptions)
+def store_request(
+    response: bytes | str, prompt: Prompt | None, options: StoreOptions, defaults: IdentityOptions
+) -> pb.StoreRequest:
+    """Build one. ``defaults`` are the client's. Raises one of UNSENDABLE for what is wrong."""
     request = pb.StoreRequest(
         lookup_id=options.get("lookup_id", ""),
         response=response.encode() if isinstance(response, str) else response,
@@ -201,25 +212,67 @@ def store_request(response: bytes | str, prompt: Prompt | None, options: StoreOp
         cost_usd=options.get("cost_usd", 0.0),
     )
     if prompt is not None:
-        _set_identity(request, prompt, options)
+        _set_input(request, prompt)
     else:
-        request.journey, request.request_id = options.get("journey", ""), options.get("request_id", "")
+        # The identity is the lookup's, and what the caller says must agree; the defaults need not.
+        defaults = {"journey": defaults.get("journey", "")}
+    _set_identity(request, options, defaults)
     if "ttl_s" in options:
         request.ttl.CopyFrom(_duration(options["ttl_s"]))
     return request
 
 
-def _set_identity(
-    request: pb.LookupRequest | pb.StoreRequest, prompt: Prompt, options: IdentityOptions
-) -> None:
+def _set_input(request: pb.LookupRequest | pb.StoreRequest, prompt: Any) -> None:
     if isinstance(prompt, str):
-        request.prompt = prompt
-    else:
-        for message in prompt:
-            request.chat.messages.add(role=message["role"], content=message["content"])
-    request.namespace = options.get("namespace", "")
-    request.model = options.get("model", "")
-    request.journey = options.get("journey", "")
+        request.prompt = _turn_text({"content": prompt})
+        return
+    if not isinstance(prompt, Sequence):
+        raise TypeError(f"prompt is {type(prompt).__name__}; must be text or a sequence of messages")
+    for n, turn in enumerate(prompt):
+        if not isinstance(turn, Mapping):
+            raise TypeError(f"prompt[{n}] is not a mapping")
+        if not isinstance(turn.get("role"), str):
+            raise TypeError(f"prompt[{n}] has no role")
+    asked = max((n for n, turn in enumerate(prompt) if turn["role"] == "user"), default=-1)
+    request.chat.SetInParent()  # a conversation without turns is one too, for the server to refuse
+    for n, turn in enumerate(prompt):
+        said = {key: value for key, value in turn.items() if key != "role"}
+        if n == asked:
+            said["content"] = _joined(said.get("content"))
+        try:
+            text = _turn_text(said)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"prompt[{n}] is not JSON: {error}") from None
+        request.chat.messages.add(role=turn["role"], content=text)
+
+
+def _joined(content: Any) -> Any:
+    """The text of content that is nothing but text parts; other content as it is."""
+    if not isinstance(content, list | tuple):
+        return content
+    for part in content:
+        plain = isinstance(part, Mapping) and part.keys() == {"type", "text"} and part["type"] == "text"
+        if not plain or not isinstance(part["text"], str):
+            return content
+    return "\n".join(part["text"] for part in content)
+
+
+def _turn_text(said: Mapping[str, Any]) -> str:
+    """A turn without its role as one text, another for every other turn."""
+    content = said.get("content")
+    if content is None:
+        content = ""
+    if isinstance(content, str) and not content.startswith(_FOLDED) and not said.keys() - {"content"}:
+        return content
+    return _FOLDED + canonical_json({**said, "content": content})
+
+
+def _set_identity(
+    request: pb.LookupRequest | pb.StoreRequest, options: IdentityOptions, defaults: IdentityOptions
+) -> None:
+    request.namespace = options.get("namespace", defaults.get("namespace", ""))
+    request.model = options.get("model", defaults.get("model", ""))
+    request.journey = options.get("journey", defaults.get("journey", ""))
     request.request_id = options.get("request_id", "")
     for key, value in options.get("vary", {}).items():
         request.vary[key] = value if isinstance(value, str) else canonical_json(value)

@@ -8,10 +8,12 @@ configuration; 4 the server, or what it needs, cannot be had; 5 the store or the
 import json
 import os
 import sys
+import traceback
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -215,7 +217,9 @@ def stats(
     address = admin or _settings(config).admin.listen
     try:
         values = scrape(address, timeout)
-    except OSError as error:
+    except ValueError:
+        _fail(_WRONG_INPUT, f"--admin {address}: must be host:port")
+    except (OSError, HTTPException) as error:
         _fail(_UNREACHABLE, f"no answer from the admin port {address}: {error}")
     if as_json:
         typer.echo(json.dumps(values, indent=2))
@@ -293,8 +297,12 @@ def main() -> None:
     except CacheError as error:
         _say(f"cachesvc: {error.message}")
         sys.exit(EXIT_CODES[error.kind])
-    except BrokenPipeError:  # whoever read the output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
+    except Exception as error:  # noqa: BLE001 - the edge of the process
+        if isinstance(error, BrokenPipeError):  # whoever read the output has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
+            return
+        traceback.print_exc()
+        sys.exit(EXIT_CODES[Kind.INTERNAL])
 
 
 def _settings(path: Path | None) -> Any:

@@ -24,6 +24,7 @@ from cachesvc.calls import (
     UNSENDABLE,
     CachedEntry,
     Counts,
+    IdentityOptions,
     LookupOptions,
     LookupReply,
     Prompt,
@@ -37,10 +38,11 @@ from cachesvc.calls import (
     failed_store,
     lookup_reply,
     lookup_request,
+    refuse_unknown,
     store_reply,
     store_request,
 )
-from cachesvc.decorated import CachedCall, CachedOptions, decode
+from cachesvc.decorated import CachedCall, CachedOptions, Recalled
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
@@ -67,19 +69,15 @@ class Client:
     ) -> None:
         self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         self._stub = CacheServiceStub(self._channel)
-        self._defaults = {"namespace": namespace, "model": model, "journey": journey}
+        self._defaults = IdentityOptions(namespace=namespace, model=model, journey=journey)
         self._timeout_s = timeout_s
         self._store_timeout_s = store_timeout_s
         self._counts = Counts()
 
     def lookup(self, prompt: Prompt, **options: Unpack[LookupOptions]) -> LookupReply:
-        """Ask. Never raises for what the cache or the network does; TypeError for wrong options."""
-        timeout_s = options.pop("timeout_s", self._timeout_s)
-        try:
-            request = lookup_request(prompt, self._with_defaults(options))
-            reply = lookup_reply(self._stub.Lookup(request, timeout=timeout_s))
-        except (grpc.RpcError, *UNSENDABLE) as error:
-            reply = failed_lookup(error)
+        """Ask. Never raises for what the cache or the network does; TypeError for no such option."""
+        refuse_unknown(options, LookupOptions)
+        reply = self._ask(prompt, options)
         self._counts.add(reply.outcome)
         return reply
 
@@ -87,9 +85,10 @@ class Client:
         self, response: bytes | str, prompt: Prompt | None = None, **options: Unpack[StoreOptions]
     ) -> StoreReply:
         """Keep an answer, under the prompt, the ``lookup_id`` of a miss, or both. Fails open like ``lookup``."""
-        timeout_s = options.pop("timeout_s", self._store_timeout_s)
+        refuse_unknown(options, StoreOptions)
+        timeout_s = options.get("timeout_s", self._store_timeout_s)
         try:
-            request = store_request(response, prompt, self._with_defaults(options))
+            request = store_request(response, prompt, options, self._defaults)
             reply = store_reply(self._stub.Store(request, timeout=timeout_s))
         except (grpc.RpcError, *UNSENDABLE) as error:
             reply = failed_store(error)
@@ -98,9 +97,10 @@ class Client:
 
     def lookup_many(self, prompts: Sequence[Prompt], **options: Unpack[LookupOptions]) -> list[LookupReply]:
         """Ask many at once, with the same options; replies in the same order. Fails open."""
-        timeout_s = options.pop("timeout_s", self._timeout_s)
+        refuse_unknown(options, LookupOptions)
+        timeout_s = options.get("timeout_s", self._timeout_s)
         try:
-            items = [lookup_request(prompt, self._with_defaults(options)) for prompt in prompts]
+            items = [lookup_request(prompt, options, self._defaults) for prompt in prompts]
             batch = pb.BatchLookupRequest(items=items)
             replies = batch_lookup_replies(self._stub.BatchLookup(batch, timeout=timeout_s))
         except (grpc.RpcError, *UNSENDABLE) as error:
@@ -134,6 +134,7 @@ class Client:
         prompt: str = "",
         ignore: Collection[str] = (),
         usage: Callable[[Any], Usage] | None = None,
+        name: str = "",
         **options: Unpack[CachedOptions],
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a model call: lookup, else call, then store.
@@ -142,20 +143,27 @@ class Client:
         first). All other arguments must match exactly, unless ``ignore`` names them. ``usage`` reads
         tokens and cost from the answer. The answer must be str, bytes or JSON; anything else is
         returned and not stored. What the function raises is raised, and nothing is stored.
+
+        Each function has its own entries, by its module and qualified name. ``name`` stands in for
+        them: give it when a function is renamed or moved and its entries should stay, and to tell
+        apart functions that are called the same, as lambdas and what a factory makes.
+
+        When the cache did not answer the lookup in time it is not asked to store: the budget is kept.
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            call = CachedCall(function, prompt, ignore, usage, options)
+            call = CachedCall(function, prompt, ignore, usage, name, options)
 
             @functools.wraps(function)
             def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
                 asked, looked_up = call.identity(args, kwargs)
-                reply = self.lookup(asked, **looked_up)
-                if reply.entry is not None:
-                    hit: R = decode(reply.entry)
+                recalled = call.recall(self._ask(asked, looked_up))
+                self._counts.add(recalled.outcome)
+                if recalled.hit:
+                    hit: R = recalled.answer
                     return hit
                 answer = function(*args, **kwargs)
-                self._store_answer(call, asked, answer, reply, looked_up)
+                self._store_answer(call, asked, answer, recalled, looked_up)
                 return answer
 
             return wrapper
@@ -178,14 +186,20 @@ class Client:
     ) -> None:
         self.close()
 
+    def _ask(self, prompt: Prompt, options: LookupOptions) -> LookupReply:
+        """A lookup that is not counted yet."""
+        timeout_s = options.get("timeout_s", self._timeout_s)
+        try:
+            request = lookup_request(prompt, options, self._defaults)
+            return lookup_reply(self._stub.Lookup(request, timeout=timeout_s))
+        except (grpc.RpcError, *UNSENDABLE) as error:
+            return failed_lookup(error)
+
     def _store_answer(
-        self, call: CachedCall, asked: Prompt, answer: Any, reply: LookupReply, looked_up: LookupOptions
+        self, call: CachedCall, asked: Prompt, answer: Any, recalled: Recalled, looked_up: LookupOptions
     ) -> None:
-        storing = call.storing(answer, reply, looked_up)
+        storing = call.storing(answer, recalled, looked_up)
         if storing is None:
             self._counts.add("NOT_STORED")
         else:
             self.store(storing.response, asked, **storing.options)
-
-    def _with_defaults(self, options: Any) -> Any:
-        return {**{name: value for name, value in self._defaults.items() if value}, **options}

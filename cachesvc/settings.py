@@ -25,6 +25,8 @@ _PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]{0,62}\Z")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d{1,5}\Z")
 _TCP = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})\Z")
 
+_ROOM_BYTES = 1 << 20
+
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -180,7 +182,10 @@ class IndexSettings(_Section):
 class TicketSettings(_Section):
     """The memory of misses, by lookup_id."""
 
-    max_count: int = Field(8192, ge=1, le=10_000_000, description="Misses remembered; about 2 KB each")
+    max_count: int = Field(8192, ge=1, le=10_000_000, description="Misses remembered; about 3 KB each")
+    max_bytes: int = Field(
+        64 * MIB, ge=MIB, le=1 << 40, description="Memory for them; long prompts push out more than one"
+    )
     ttl_s: float = Field(600.0, gt=0, le=86_400, description="How long a lookup_id may be passed to Store")
 
 
@@ -189,7 +194,13 @@ class LimitSettings(_Section):
 
     prompt_bytes: int = Field(256 << 10, ge=1, le=64 * MIB, description="All text of one request, UTF-8")
     messages: int = Field(1024, ge=1, le=100_000, description="Turns of a chat")
-    response_bytes: int = Field(4 * MIB, ge=1, le=64 * MIB, description="A response")
+    response_bytes: int = Field(
+        3 * MIB,
+        ge=1,
+        le=64 * MIB,
+        description="A response; gRPC clients by default read replies of at most 4 MiB, "
+        "and the prompt and metadata come along",
+    )
     vary_entries: int = Field(64, ge=0, le=4096, description="Entries of vary, and of metadata")
     value_bytes: int = Field(
         16 << 10, ge=1, le=MIB, description="A value of vary or metadata, and every other short string"
@@ -198,6 +209,12 @@ class LimitSettings(_Section):
         32, ge=0, le=1024, description="Tags, and sources, of an entry; a tag has at most 128 bytes"
     )
     batch_items: int = Field(256, ge=1, le=4096, description="Items of a batch")
+    batch_reply_bytes: int = Field(
+        32 * MIB,
+        ge=MIB,
+        le=GIB,
+        description="Answers of one BatchLookup; items beyond get RESOURCE_EXHAUSTED in their place",
+    )
 
 
 class LogSettings(_Section):
@@ -294,7 +311,16 @@ class Settings(BaseSettings):
                     f"{name}.listen {address} can be reached from other machines and there is no "
                     f"authentication: use 127.0.0.1 or a unix socket, or set {name}.insecure_bind = true"
                 )
-        for name in self.policy:
+        if self.limits.response_bytes + _ROOM_BYTES > self.server.max_message_bytes:
+            raise ValueError(
+                f"limits.response_bytes {self.limits.response_bytes} does not fit server.max_message_bytes "
+                f"{self.server.max_message_bytes}: leave {_ROOM_BYTES} bytes for what goes along"
+            )
+        for name, policy in self.policy.items():
+            if policy.ttl_s > policy.max_ttl_s:
+                raise ValueError(
+                    f"policy.{name}.ttl_s {policy.ttl_s} is above its max_ttl_s {policy.max_ttl_s}"
+                )
             if not _PATTERN.match(name):
                 raise ValueError(
                     f"policy.{name!r} is not a namespace or pattern: lower-case letters, digits, . _ - * ?"

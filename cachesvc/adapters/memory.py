@@ -152,7 +152,13 @@ class MemoryStore:
             return Lost(entry_id, corrupt=False)
         return entry if entry.scope == scope else Lost(entry_id, corrupt=True)
 
-    def get(self, entry_id: int) -> Entry | None:
+    def namespace_of(self, entry_id: int) -> str | None:
+        """See ``ResponseStore.namespace_of``."""
+        with self._lock:
+            entry = self._entries.get(entry_id)
+        return None if entry is None else entry.namespace
+
+    def get(self, entry_id: int) -> Row | None:
         """See ``ResponseStore.get``."""
         with self._lock:
             return self._entries.get(entry_id)
@@ -166,18 +172,23 @@ class MemoryStore:
         with self._lock:
             return self._log[after : after + limit]
 
-    def vector(self, scope: bytes, entry_id: int) -> Vector | None:
-        """See ``ResponseStore.vector``."""
+    def vectors(self, scope: bytes, entry_ids: Sequence[int]) -> list[Vector | None]:
+        """See ``ResponseStore.vectors``."""
         with self._lock:
-            entry = self._entries.get(entry_id)
-            return self._vectors.get(entry_id) if entry is not None and entry.scope == scope else None
+            return [
+                self._vectors.get(n) if n in self._entries and self._entries[n].scope == scope else None
+                for n in entry_ids
+            ]
 
-    def scope_vectors(self, scope: bytes, max_count: int) -> ScopeVectors | None:
+    def scope_vectors(
+        self, scope: bytes, max_count: int, *, after_id: int = 0, limit: int | None = None
+    ) -> ScopeVectors | None:
         """See ``ResponseStore.scope_vectors``."""
         with self._lock:
-            ids = [n for n in self._vectors if self._entries[n].scope == scope]
-            if len(ids) > max_count:
+            ids = sorted(n for n in self._vectors if self._entries[n].scope == scope)
+            if len(ids) > max_count and not after_id:
                 return None
+            ids = [n for n in ids if n > after_id][:limit]
             vectors = np.stack([self._vectors[n] for n in ids]) if ids else np.empty((0, 0), np.float32)
             return ScopeVectors(len(self._log), np.array(ids, dtype=np.int64), vectors)
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from cachesvc.adapters.engine_cache import RECIPE_VERSION, model_digest
+from cachesvc.adapters.engine_cache import RECIPE_VERSION
+from cachesvc.adapters.model_files import fetched_directory, model_digest
 
 _INPUT, _OUTPUT = "input_ids", "unit_vector"
 _SAMPLES = (
@@ -35,10 +36,11 @@ def main() -> int:
     model, precision, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     warnings.filterwarnings("ignore")
     _step("loading the model")
+    directory = fetched_directory(model)
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - heavy; this process only
 
     transformer = SentenceTransformer(
-        model, device="cpu", trust_remote_code=False, model_kwargs={"attn_implementation": "eager"}
+        str(directory), device="cpu", trust_remote_code=False, model_kwargs={"attn_implementation": "eager"}
     )
     transformer.eval()
     _step("exporting to ONNX")
@@ -57,7 +59,7 @@ def main() -> int:
     _step("comparing with the original")
     prefix = transformer.prompts.get(transformer.default_prompt_name or "", "")
     _compare(transformer, tokenizer, prefix, out / "model.onnx", _MIN_COSINE[precision])
-    digest = model_digest(_directory(model))
+    digest = model_digest(directory)
     manifest = {
         "recipe_version": RECIPE_VERSION,
         "fingerprint": f"onnx-{precision}-r{RECIPE_VERSION}:{digest[:32]}",
@@ -137,15 +139,6 @@ def _compare(transformer: Any, tokenizer: Any, prefix: str, path: Path, min_cosi
                 f"the compiled engine differs from the model (cosine {cosine:.4f}, at least {min_cosine} "
                 "is needed): set embedder.precision = 'fp32' or embedder.engine = 'sentence-transformers'"
             )
-
-
-def _directory(model: str) -> Path:
-    if Path(model).is_dir():
-        return Path(model)
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - comes with sentence-transformers
-
-    name = model if "/" in model else f"sentence-transformers/{model}"
-    return Path(snapshot_download(name, local_files_only=True))
 
 
 if __name__ == "__main__":

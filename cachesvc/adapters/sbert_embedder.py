@@ -21,7 +21,7 @@ from cachesvc.core.types import Unseen, Vector
 class SbertEmbedder:
     """``Embedder`` on a SentenceTransformer. ``digest`` is that of the model's files."""
 
-    def __init__(self, model: str | Path, *, digest: str, concurrency: int, max_text_length: int) -> None:
+    def __init__(self, model: Path, *, digest: str, concurrency: int, max_text_length: int) -> None:
         try:
             self._model = SentenceTransformer(str(model), trust_remote_code=False)
         except Exception as error:  # noqa: BLE001 - the library raises whatever its loaders raise
@@ -72,4 +72,6 @@ class SbertEmbedder:
             raise CacheError(Kind.UNAVAILABLE, f"inference failed: {type(error).__name__}") from None
         finally:
             self._slots.release()
+        if not np.isfinite(vector).all():
+            raise CacheError(Kind.UNAVAILABLE, "inference gave a vector that is not finite")
         return np.asarray(vector, dtype=np.float32)

@@ -20,6 +20,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 # Stands in the context where the query text was. Not a role, so no turn can spell it.
 _QUERY_PLACE = "\u0000query"
 _REMEMBERED_LENGTH = 4096
+_PAIR_LENGTH = 128  # what a pair of strings holds besides their characters
 _Pairs: TypeAlias = tuple[tuple[str, str], ...]
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
@@ -39,7 +40,7 @@ def identify(request: Request, fingerprint: str) -> Identity:
         (_QUERY_PLACE, "") if n == place else (message.role, canonical_text(message.content))
         for n, message in enumerate(request.messages)
     )
-    vary = {canonical_text(key): canonical_text(value) for key, value in request.vary.items()}
+    vary = canonical_vary(request)
     if len(vary) != len(request.vary):
         raise CacheError.invalid("vary", "two keys are equal after Unicode normalisation; keep one")
 
@@ -52,6 +53,11 @@ def identify(request: Request, fingerprint: str) -> Identity:
         exact_key=_digest(b"exact", scope, text.encode()),
         text=text,
     )
+
+
+def canonical_vary(request: Request) -> dict[str, str]:
+    """The further values that must match, canonical."""
+    return {canonical_text(key): canonical_text(value) for key, value in request.vary.items()}
 
 
 def canonical_text(text: str) -> str:
@@ -70,7 +76,7 @@ def _query_place(messages: tuple[Message, ...]) -> int:
 
 def _wall(namespace: str, model: str, vary: _Pairs, turns: _Pairs, fingerprint: str) -> tuple[bytes, bytes]:
     """Context and scope. Applications repeat them far more than prompts, so small ones are remembered."""
-    size = sum(len(key) + len(value) for key, value in vary + turns)
+    size = sum(_PAIR_LENGTH + len(key) + len(value) for key, value in vary + turns)
     digests = _remembered if size <= _REMEMBERED_LENGTH else _wall_digests
     return digests(namespace, model, vary, turns, fingerprint)
 

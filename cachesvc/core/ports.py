@@ -15,7 +15,6 @@ from cachesvc.core.types import (
     Candidate,
     Change,
     Draft,
-    Entry,
     Receipt,
     Row,
     ScopeVectors,
@@ -74,7 +73,7 @@ class VectorIndex(Protocol):
 
     @property
     def memory_bytes(self) -> int:
-        """Memory held, as near as the library tells."""
+        """Memory held, as near as the library tells. Removal need not give it back at once."""
 
 
 class ResponseStore(Protocol):
@@ -100,8 +99,11 @@ class ResponseStore(Protocol):
     def fetch(self, scope: bytes, entry_ids: Sequence[int]) -> list[Row]:
         """Rows of a scope in the order asked, all from one moment. Each checked as in ``find``."""
 
-    def get(self, entry_id: int) -> Entry | None:
-        """One entry by id. Raises CORRUPT when it fails its check."""
+    def namespace_of(self, entry_id: int) -> str | None:
+        """The namespace of an entry, without reading the entry; None when it is gone or damaged."""
+
+    def get(self, entry_id: int) -> Row | None:
+        """One row by id, or None."""
 
     def sequence(self) -> int:
         """The sequence of the last change. A microsecond or two: called before each search."""
@@ -109,11 +111,18 @@ class ResponseStore(Protocol):
     def changes(self, after: int, limit: int) -> list[Change] | None:
         """Changes after a sequence, in order, or None when the log no longer reaches that far back."""
 
-    def vector(self, scope: bytes, entry_id: int) -> Vector | None:
-        """One vector, or None when it is gone or fails its check."""
+    def vectors(self, scope: bytes, entry_ids: Sequence[int]) -> list[Vector | None]:
+        """Vectors in the order asked, all from one moment; None for one that is gone or fails its check."""
 
-    def scope_vectors(self, scope: bytes, max_count: int) -> ScopeVectors | None:
-        """All vectors of a scope with the sequence they stand at; None when more than ``max_count``."""
+    def scope_vectors(
+        self, scope: bytes, max_count: int, *, after_id: int = 0, limit: int | None = None
+    ) -> ScopeVectors | None:
+        """Vectors of a scope in order of id, with the sequence they stand at.
+
+        Those with ids above ``after_id``, at most ``limit`` (None: all); fewer means that there are
+        no more. None when the scope has more than ``max_count``, which is counted, without reading
+        the vectors, only when ``after_id`` is 0.
+        """
 
     def touch(self, used_ms: Mapping[int, int]) -> None:
         """Note when entries were last served, for eviction. Ids that are gone are ignored."""

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
-from cachesvc.core.identity import identify
+from cachesvc.core.identity import canonical_text, canonical_vary, identify
 from cachesvc.core.policy import Policy, lifetime_ms
 from cachesvc.core.types import (
     Draft,
     Entry,
     Identity,
     Keep,
+    Lost,
     Receipt,
     Removal,
     Request,
@@ -25,6 +26,7 @@ from cachesvc.core.types import (
     Vector,
 )
 from cachesvc.engine.parts import Parts
+from cachesvc.engine.tickets import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +88,21 @@ class Admit:
 
     def delete(self, namespace: str, entry_id: int) -> bool:
         """Remove an entry of a namespace. Whether it was there."""
-        try:
-            if self.get(namespace, entry_id) is None:
-                return False
-        except CacheError as error:
-            if error.kind is not Kind.CORRUPT:
-                raise
+        if self._store.namespace_of(entry_id) != namespace:
+            return False
         removed = self._store.remove([entry_id])
         self._observer.on(EntriesRemoved(Removal.DELETED, removed))
         return removed > 0
 
     def get(self, namespace: str, entry_id: int) -> Entry | None:
-        """An entry of a namespace that has not expired, or None. Raises CORRUPT."""
-        entry = self._store.get(entry_id)
-        if entry is None or entry.namespace != namespace or entry.expires_ms <= self._clock.now_ms():
+        """An entry of a namespace that has not expired, or None; a damaged one is dropped and None."""
+        if self._store.namespace_of(entry_id) != namespace:
             return None
-        return entry
+        row = self._store.get(entry_id)
+        if isinstance(row, Lost):
+            self._janitor.quarantine(entry_id)
+            return None
+        return None if row is None or row.expires_ms <= self._clock.now_ms() else row
 
     def _try_admit(self, keep: Keep) -> "_Admitted | CacheError":
         try:
@@ -138,7 +139,7 @@ class Admit:
                     "lookup_id: is not known any more; send the identity fields (prompt or chat, model, vary) too",
                 )
             if request is not None:
-                _agree(request, ticket.request)
+                _agree(request, ticket)
             return ticket.identity, ticket.embedded
         identity = identify(request, self._embedder.fingerprint)
         if ticket is None:
@@ -193,9 +194,14 @@ class Admit:
         )
 
 
-def _agree(given: Request, asked: Request) -> None:
+def _agree(given: Request, ticket: Ticket) -> None:
     """What a Store without prompt says of the identity must be what the lookup said."""
-    for field in ("namespace", "model", "vary"):
-        value = getattr(given, field)
-        if value and value != getattr(asked, field):
+    asked = ticket.identity
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("namespace", given.namespace, asked.namespace),
+        ("model", canonical_text(given.model), asked.model),
+        ("vary", canonical_vary(given), ticket.vary),
+    )
+    for field, value, expected in pairs:
+        if value and value != expected:
             raise CacheError.invalid(field, "is not that of the lookup that lookup_id names")

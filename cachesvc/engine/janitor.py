@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-from cachesvc.core.errors import CacheError
+from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, TaskFailed
 from cachesvc.core.ports import Clock, Observer, ResponseStore
 from cachesvc.core.types import Removal
@@ -58,6 +58,11 @@ class Janitor:
             self._thread.join()
         self.tidy()
 
+    @property
+    def alive(self) -> bool:
+        """Whether housekeeping goes on."""
+        return self._thread.is_alive()
+
     def note_used(self, entry_id: int) -> None:
         """An entry was served. Notes beyond the bound are lost: the order of eviction is then less exact."""
         with self._lock:
@@ -104,6 +109,8 @@ class Janitor:
             task()
         except CacheError as error:
             self._observer.on(TaskFailed(task.__name__.strip("_"), error.kind, error.message))
+        except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
+            self._observer.on(TaskFailed(task.__name__.strip("_"), Kind.INTERNAL, type(error).__name__))
 
     def _drop_damaged(self) -> None:
         while self._damaged:
@@ -124,11 +131,11 @@ class Janitor:
                         del self._used_ms[entry_id]
 
     def _expire(self) -> None:
-        while (
-            self._count(Removal.EXPIRED, self._store.expire(self._clock.now_ms(), _ROUND_COUNT))
-            == _ROUND_COUNT
-        ):
-            pass
+        full_round = True
+        while full_round:
+            count = self._store.expire(self._clock.now_ms(), _ROUND_COUNT)
+            self._count(Removal.EXPIRED, count)
+            full_round = count == _ROUND_COUNT and not self._stopping
 
     def _evict(self) -> None:
         stats = self._store.stats()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import LookupDone
-from cachesvc.core.identity import identify
+from cachesvc.core.identity import canonical_vary, identify
 from cachesvc.core.policy import Policy, Terms, decide, eligible, refuse
 from cachesvc.core.ports import Clock
 from cachesvc.core.types import (
@@ -23,7 +23,7 @@ from cachesvc.core.types import (
 )
 from cachesvc.engine.parts import Parts
 from cachesvc.engine.tickets import Ticket
-from cachesvc.engine.views import ScopeTooLargeError
+from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError
 
 _UNSEEN_OUTCOMES: Mapping[Unseen, Outcome] = {reason: Outcome[f"MISS_{reason.name}"] for reason in Unseen}
 
@@ -95,7 +95,7 @@ class Lookup:
         if isinstance(embedded, Unseen):
             return _Found(Decision(refusal or _UNSEEN_OUTCOMES[embedded]), embedded=embedded)
 
-        decision = self._search(identity, embedded, policy, terms, watch)
+        decision = self._search(ask, identity, embedded, policy, terms, watch)
         if decision.outcome is Outcome.MISS_EMPTY and refusal is not None:
             decision = Decision(refusal)
         return _Found(decision, terms.threshold, embedded)
@@ -113,14 +113,17 @@ class Lookup:
             return Outcome.BYPASS_EMBEDDER_BUSY if busy else Outcome.BYPASS_EMBEDDER_FAILED
 
     def _search(
-        self, identity: Identity, vector: Vector, policy: Policy, terms: Terms, watch: "_Watch"
+        self, ask: Ask, identity: Identity, vector: Vector, policy: Policy, terms: Terms, watch: "_Watch"
     ) -> Decision:
+        wait_s = None if ask.deadline_s is None else ask.deadline_s - self._clock.monotonic_s()
         try:
-            candidates = self._views.search(identity.scope, vector, policy.candidate_count)
+            candidates = self._views.search(identity.scope, vector, policy.candidate_count, wait_s)
             watch.lap("search_us")
             ids = [candidate.entry_id for candidate in eligible(candidates, terms)]
             rows = dict(zip(ids, self._store.fetch(identity.scope, ids), strict=True)) if ids else {}
             watch.lap("fetch_us")
+        except ScopeLoadingError:
+            return Decision(Outcome.BYPASS_DEADLINE)
         except ScopeTooLargeError:
             return Decision(Outcome.BYPASS_SCOPE_TOO_LARGE)
         except CacheError:
@@ -160,7 +163,9 @@ class Lookup:
         if result.entry is not None:
             self._janitor.note_used(result.entry.id)
         else:
-            self._tickets.keep(result.lookup_id, Ticket(ask.request, identity, found.embedded))
+            self._tickets.keep(
+                result.lookup_id, Ticket(identity, canonical_vary(ask.request), found.embedded)
+            )
 
 
 class _Watch:

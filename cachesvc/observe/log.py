@@ -6,8 +6,9 @@ stores are logged at debug; failures and what an operator must know above that.
 
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Literal, TypeAlias, assert_never
+from typing import Literal, TextIO, TypeAlias, assert_never
 
 import structlog
 
@@ -36,11 +37,28 @@ def make_logger(level: str, form: Literal["json", "console"]) -> Logger:
         renderer,
     ]
     logger: Logger = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
+        structlog.PrintLogger(_Unbreakable(sys.stderr)),  # type: ignore[arg-type]  # it is asked to write only
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
     )
     return logger
+
+
+class _Unbreakable:
+    """A stream whose reader may go away, or whose disk may be full, without the service noticing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, or lose it."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, or lose it."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class LogObserver:

@@ -6,9 +6,7 @@ bytes in, message out; whatever goes wrong becomes one CacheError, one event and
 
 import os
 import socket
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,10 +19,12 @@ from grpc_status import rpc_status
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed
 from cachesvc.core.ports import Clock, Observer
+from cachesvc.core.types import Ask
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.lookup import Lookup
 from cachesvc.serve import wire
 from cachesvc.serve.errors import CODES, item_error, status
+from cachesvc.serve.pool import CallPool
 from cachesvc.serve.requests import RequestReader, parse
 from cachesvc.v1 import cache_pb2 as pb
 
@@ -32,7 +32,8 @@ SERVICE = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
 
 _M = TypeVar("_M", bound=Message)
 
-_FLUSH_S = 0.2  # for replies that are on their way when the last call has ended
+_REFUSE_S = 0.2  # for telling those who came too late, when the last call has ended
+_END_S = 5.0  # for calls that were cut off to notice it
 _NO_DEADLINE_S = 1e7  # what grpcio reports for a call without one is further away than this
 
 
@@ -57,12 +58,13 @@ class Call:
 
 
 class CacheService:
-    """The methods: bytes in, message out. Raise CacheError."""
+    """The methods: bytes in, message out. Raise CacheError. An item of a batch that fails is an event."""
 
-    def __init__(self, lookup: Lookup, admit: Admit, reader: RequestReader) -> None:
+    def __init__(self, lookup: Lookup, admit: Admit, reader: RequestReader, observer: Observer) -> None:
         self._lookup = lookup
         self._admit = admit
         self._reader = reader
+        self._observer = observer
 
     def lookup(self, data: bytes, call: Call) -> pb.LookupResponse:
         """``Lookup``."""
@@ -90,16 +92,17 @@ class CacheService:
     def batch_lookup(self, data: bytes, call: Call) -> pb.BatchLookupResponse:
         """``BatchLookup``."""
         response = pb.BatchLookupResponse()
+        left_bytes = self._reader.limits.batch_reply_bytes
         for n, ask in enumerate(self._reader.batch_lookup(data, call.deadline_s)):
             if not call.wanted():
                 raise CacheError(Kind.UNAVAILABLE, "the caller is gone, or the server is stopping")
             result = response.results.add()
             try:
-                if isinstance(ask, CacheError):
-                    raise ask
-                result.response.CopyFrom(wire.lookup_response(self._lookup(ask)))
+                answer = self._answer(ask, left_bytes)
+                left_bytes -= answer.ByteSize()
+                result.response.CopyFrom(answer)
             except CacheError as error:
-                result.error.CopyFrom(item_error(error.within(f"items[{n}].")))
+                result.error.CopyFrom(self._failed("BatchLookup", n, error))
         return response
 
     def batch_store(self, data: bytes, call: Call) -> pb.BatchStoreResponse:
@@ -111,10 +114,27 @@ class CacheService:
         for n, keep in enumerate(keeps):
             outcome = keep if isinstance(keep, CacheError) else next(stored)
             if isinstance(outcome, CacheError):
-                response.results.add(error=item_error(outcome.within(f"items[{n}].")))
+                response.results.add(error=self._failed("BatchStore", n, outcome))
             else:
                 response.results.add(response=wire.store_response(outcome))
         return response
+
+    def _answer(self, ask: Ask | CacheError, left_bytes: int) -> pb.LookupResponse:
+        """One item's answer. A batch is a small request for a reply that may be very large: bounded here."""
+        if isinstance(ask, CacheError):
+            raise ask
+        answer = wire.lookup_response(self._lookup(ask))
+        if answer.ByteSize() > left_bytes:
+            raise CacheError(
+                Kind.OVERLOADED,
+                f"the reply would have more than {self._reader.limits.batch_reply_bytes} bytes "
+                "(limits.batch_reply_bytes): ask for fewer at once, or for this one with Lookup",
+            )
+        return answer
+
+    def _failed(self, method: str, n: int, error: CacheError) -> pb.ItemError:
+        self._observer.on(CallFailed(method, error.kind, CODES[error.kind].name, "", ""))
+        return item_error(error.within(f"items[{n}]."))
 
 
 class GrpcServer:
@@ -130,13 +150,10 @@ class GrpcServer:
         new_id: Callable[[], str],
     ) -> None:
         self._options = options
-        self._under_way = threading.Condition()  # guards the next two
-        self._call_count = 0
-        self._draining = False
         self._clock = clock
         self._observer = observer
         self._new_id = new_id
-        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="cachesvc-call")
+        self._pool = CallPool(options.threads)
         self._health = health.HealthServicer()
         self._server = grpc.server(
             self._pool,
@@ -180,17 +197,16 @@ class GrpcServer:
             self._health.set(name, state)
 
     def stop(self) -> None:
-        """Say NOT_SERVING, refuse new calls, let those under way finish within ``drain_s``, then end.
+        """Say NOT_SERVING, refuse new calls, give those handed over ``drain_s`` to be answered, then end.
 
         gRPC's own grace would also wait for whoever watches health, and cancels calls that it has
-        accepted and not yet handed over; hence calls are counted here.
+        accepted and not yet handed over; hence calls are counted by the pool.
         """
         self._health.enter_graceful_shutdown()
-        with self._under_way:
-            self._draining = True
-            self._under_way.wait_for(lambda: not self._call_count, self._options.drain_s)
-        self._server.stop(_FLUSH_S).wait()
-        self._pool.shutdown(wait=True)
+        self._pool.drain(self._options.drain_s)
+        self._server.stop(_REFUSE_S).wait(_REFUSE_S + _END_S)
+        self._pool.drain(_END_S)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _handlers(self, service: CacheService) -> "grpc.GenericRpcHandler[bytes, Message]":
         methods: dict[str, Callable[[bytes, Call], Message]] = {
@@ -219,11 +235,10 @@ class GrpcServer:
         def handle(data: bytes, context: grpc.ServicerContext) -> _M:  # noqa: RET503 - abort raises
             error_id, cause = "", ""
             try:
-                self._enter()
-                try:
-                    return method(data, Call(self._deadline_s(context), context.is_active))
-                finally:
-                    self._leave()
+                if self._pool.is_late:
+                    raise CacheError(Kind.UNAVAILABLE, "the server is stopping")  # noqa: TRY301 - the edge
+                self._count_until_answered(context)
+                return method(data, Call(self._deadline_s(context), context.is_active))
             except CacheError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001 - the edge: counted, logged by type, told by id only
@@ -235,17 +250,11 @@ class GrpcServer:
 
         return handle
 
-    def _enter(self) -> None:
-        with self._under_way:
-            if self._draining:
-                raise CacheError(Kind.UNAVAILABLE, "the server is stopping")
-            self._call_count += 1
-
-    def _leave(self) -> None:
-        with self._under_way:
-            self._call_count -= 1
-            if self._draining:
-                self._under_way.notify_all()
+    def _count_until_answered(self, context: grpc.ServicerContext) -> None:
+        """The handler ends before its reply is out, and a slow reader takes a while to have it."""
+        self._pool.enter()
+        if not context.add_callback(self._pool.leave):  # the call has ended already
+            self._pool.leave()
 
     def _deadline_s(self, context: grpc.ServicerContext) -> float | None:
         left_s = context.time_remaining()

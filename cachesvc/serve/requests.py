@@ -51,6 +51,7 @@ class Limits:
     value_bytes: int
     tags: int
     batch_items: int
+    batch_reply_bytes: int
 
 
 class RequestReader:
@@ -58,6 +59,11 @@ class RequestReader:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds."""
+        return self._limits
 
     def lookup(self, data: bytes, deadline_s: float | None) -> Ask:
         """A LookupRequest."""
@@ -264,7 +270,7 @@ class _Check:
             raise CacheError(
                 Kind.INVALID,
                 "; ".join(f"{v.field}: {v.description}" for v in self._violations[:8]),
-                tuple(self._violations[:64]),
+                tuple(self._violations),
             )
 
     def namespace(self, value: str) -> str:

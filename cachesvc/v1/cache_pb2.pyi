@@ -5,7 +5,8 @@ The cachesvc API: a semantic response cache asked before every model call.
 
 A miss is an OK reply with an outcome and a reason, never an error. Errors are
 reserved for requests that are wrong and for a service that cannot answer;
-wrong requests carry google.rpc.BadRequest details that name each field.
+wrong requests carry google.rpc.BadRequest details that name each field. Where there are
+more than fit into gRPC's metadata, the last has no field and says how many more there are.
 """
 
 from collections import abc as _abc

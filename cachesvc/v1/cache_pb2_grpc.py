@@ -101,7 +101,8 @@ class CacheServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchLookup(self, request, context):
-        """BatchLookup answers many lookups; each item has its own result.
+        """BatchLookup answers many lookups; each item has its own result. The reply is bounded:
+        an item whose answer has no room in it fails with RESOURCE_EXHAUSTED; ask for fewer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

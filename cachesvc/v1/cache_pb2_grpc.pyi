@@ -5,7 +5,8 @@ The cachesvc API: a semantic response cache asked before every model call.
 
 A miss is an OK reply with an outcome and a reason, never an error. Errors are
 reserved for requests that are wrong and for a service that cannot answer;
-wrong requests carry google.rpc.BadRequest details that name each field.
+wrong requests carry google.rpc.BadRequest details that name each field. Where there are
+more than fit into gRPC's metadata, the last has no field and says how many more there are.
 """
 
 from cachesvc.v1 import cache_pb2 as _cache_pb2
@@ -49,7 +50,9 @@ class CacheServiceStub:
     Delete: _grpc.UnaryUnaryMultiCallable[_cache_pb2.DeleteRequest, _cache_pb2.DeleteResponse]
     """Delete removes one entry by its id. Deleting what is not there is not an error."""
     BatchLookup: _grpc.UnaryUnaryMultiCallable[_cache_pb2.BatchLookupRequest, _cache_pb2.BatchLookupResponse]
-    """BatchLookup answers many lookups; each item has its own result."""
+    """BatchLookup answers many lookups; each item has its own result. The reply is bounded:
+    an item whose answer has no room in it fails with RESOURCE_EXHAUSTED; ask for fewer.
+    """
     BatchStore: _grpc.UnaryUnaryMultiCallable[_cache_pb2.BatchStoreRequest, _cache_pb2.BatchStoreResponse]
     """BatchStore keeps many responses in one durable commit; each item has its own result."""
 
@@ -69,7 +72,9 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Delete: _aio.UnaryUnaryMultiCallable[_cache_pb2.DeleteRequest, _cache_pb2.DeleteResponse]  # type: ignore[assignment]
     """Delete removes one entry by its id. Deleting what is not there is not an error."""
     BatchLookup: _aio.UnaryUnaryMultiCallable[_cache_pb2.BatchLookupRequest, _cache_pb2.BatchLookupResponse]  # type: ignore[assignment]
-    """BatchLookup answers many lookups; each item has its own result."""
+    """BatchLookup answers many lookups; each item has its own result. The reply is bounded:
+    an item whose answer has no room in it fails with RESOURCE_EXHAUSTED; ask for fewer.
+    """
     BatchStore: _aio.UnaryUnaryMultiCallable[_cache_pb2.BatchStoreRequest, _cache_pb2.BatchStoreResponse]  # type: ignore[assignment]
     """BatchStore keeps many responses in one durable commit; each item has its own result."""
 
@@ -116,7 +121,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.BatchLookupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.BatchLookupResponse, _abc.Awaitable[_cache_pb2.BatchLookupResponse]]:
-        """BatchLookup answers many lookups; each item has its own result."""
+        """BatchLookup answers many lookups; each item has its own result. The reply is bounded:
+        an item whose answer has no room in it fails with RESOURCE_EXHAUSTED; ask for fewer.
+        """
 
     @_abc_1.abstractmethod
     def BatchStore(

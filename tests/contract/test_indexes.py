@@ -1,8 +1,10 @@
 """The contract of the VectorIndex port, over every implementation."""
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +16,7 @@ from cachesvc.adapters.memory import MemoryIndex
 from cachesvc.core.ports import VectorIndex
 
 DIMENSION = 384  # the default model's; a half-precision index is less exact with fewer
+STATM = Path("/proc/self/statm")
 ACCURACY = 1e-4  # of a score, as FaissIndex promises
 Rows: TypeAlias = NDArray[np.float32]
 MakeIndex: TypeAlias = Callable[[int], VectorIndex]
@@ -51,6 +54,10 @@ def clustered_rows(seed: int, count: int) -> Rows:
 
 def ids_of(*numbers: int) -> NDArray[np.int64]:
     return np.array(numbers, dtype=np.int64)
+
+
+def resident_bytes() -> int:
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def found(index: VectorIndex, vector: Rows, count: int = 10) -> list[int]:
@@ -158,10 +165,40 @@ def test_ties_are_all_found(index: VectorIndex) -> None:
 def test_memory_grows_with_rows(index: VectorIndex) -> None:
     """Memory is at least the vectors' own, two bytes a value, and comes back with removal."""
     empty = index.memory_bytes
-    index.add(np.arange(100, dtype=np.int64), random_rows(9, 100))
-    assert index.memory_bytes - empty >= 100 * DIMENSION * 2
-    index.remove(np.arange(100, dtype=np.int64))
+    index.add(np.arange(1500, dtype=np.int64), random_rows(9, 1500))
+    full = index.memory_bytes
+    assert full - empty >= 1500 * DIMENSION * 2
+    index.remove(np.arange(800, dtype=np.int64))
+    assert index.memory_bytes - empty < (full - empty) // 2
+    index.add(np.arange(800, dtype=np.int64), random_rows(9, 800))
+    assert index.memory_bytes == full
+    index.remove(np.arange(1500, dtype=np.int64))
     assert index.memory_bytes == empty
+
+
+def test_what_is_left_of_a_large_index_is_whole(index: VectorIndex) -> None:
+    """After most rows went the others are found as before, and rows can be added and removed."""
+    rows = random_rows(14, 2000)
+    index.add(np.arange(2000, dtype=np.int64), rows)
+    index.remove(np.arange(1990, dtype=np.int64))
+    index.add(ids_of(5), rows[5:6])
+    index.remove(ids_of(1990))
+    assert len(index) == 10
+    assert [found(index, rows[n], 1) for n in (5, *range(1991, 2000))] == [
+        [5],
+        *([n] for n in range(1991, 2000)),
+    ]
+    assert sorted(found(index, rows[0], 100)) == [5, *range(1991, 2000)]
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="only Linux tells how much is resident")
+def test_memory_of_removed_rows_is_given_back_to_the_system() -> None:
+    """FAISS, which keeps it, is made to let go: what is counted as free is free."""
+    index = FaissIndex(DIMENSION)
+    index.add(np.arange(60_000, dtype=np.int64), random_rows(15, 60_000))
+    before = resident_bytes()
+    index.remove(np.arange(59_000, dtype=np.int64))
+    assert before - resident_bytes() > 20 << 20  # of 44
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])

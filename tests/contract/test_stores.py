@@ -100,7 +100,7 @@ def test_an_empty_store_has_nothing(store: ResponseStore) -> None:
     assert store.get(1) is None
     assert store.fetch(of.scope, []) == []
     assert store.fetch(of.scope, [1]) == [Lost(1, corrupt=False)]
-    assert store.vector(of.scope, 1) is None
+    assert store.vectors(of.scope, [1]) == [None]
     assert store.sequence() == 0
     assert store.changes(0, 10) == []
     assert store.remove([1, 2]) == store.expire(NOW_MS, 10) == store.evict(10) == 0
@@ -153,7 +153,7 @@ def test_what_was_put_is_found(store: ResponseStore, payload: Payload) -> None:
     assert store.find(of.scope, of.exact_key) == expected
     assert store.fetch(of.scope, [receipt.entry_id]) == [expected]
     assert store.get(receipt.entry_id) == expected
-    held = store.vector(of.scope, receipt.entry_id)
+    held = store.vectors(of.scope, [receipt.entry_id])[0]
     assert held is not None
     assert held.tobytes() == vector(1).tobytes()
 
@@ -168,8 +168,8 @@ def test_the_same_identity_replaces(store: ResponseStore) -> None:
     assert found(store, of).payload.response == b"new"
     assert store.get(first) is None
     assert store.fetch(of.scope, [first]) == [Lost(first, corrupt=False)]
-    assert store.vector(of.scope, first) is None
-    assert store.vector(of.scope, receipt.entry_id) is None
+    assert store.vectors(of.scope, [first]) == [None]
+    assert store.vectors(of.scope, [receipt.entry_id]) == [None]
     assert store.stats().entries == 1
 
 
@@ -188,7 +188,7 @@ def test_no_entry_is_read_in_another_scope(store: ResponseStore) -> None:
     assert store.find(theirs.scope, theirs.exact_key) is None
     assert not isinstance(store.find(theirs.scope, mine.exact_key), Entry)
     assert not isinstance(store.fetch(theirs.scope, [entry_id])[0], Entry)
-    assert store.vector(theirs.scope, entry_id) is None
+    assert store.vectors(theirs.scope, [entry_id]) == [None]
     held = store.scope_vectors(theirs.scope, 10)
     assert held is not None
     assert len(held.ids) == 0
@@ -212,7 +212,7 @@ def test_removed_entries_are_gone(store: ResponseStore) -> None:
     assert store.remove([a, 999, a]) == 1
     assert store.find(of.scope, of.exact_key) is None
     assert store.get(a) is None
-    assert store.vector(of.scope, a) is None
+    assert store.vectors(of.scope, [a]) == [None]
     assert store.get(b) is not None
     assert store.remove([a]) == 0
     assert store.remove([]) == 0
@@ -323,9 +323,60 @@ def test_scope_vectors_are_those_of_the_scope(store: ResponseStore) -> None:
 
 @pytest.mark.parametrize(("max_count", "fits"), [(3, True), (2, False), (0, False)])
 def test_scope_vectors_has_a_bound(store: ResponseStore, max_count: int, *, fits: bool) -> None:
-    """A scope of more vectors than asked for is not read out."""
+    """A scope of more vectors than asked for is not read out; those of other scopes do not count."""
     put(store, *(draft(str(n), row=vector(n)) for n in range(3)))
+    put(store, *(draft(str(n), namespace=space, row=vector(n)) for n in range(3) for space in ("x", "y")))
     assert (store.scope_vectors(identity().scope, max_count) is not None) == fits
+
+
+def test_scope_vectors_come_in_parts(store: ResponseStore) -> None:
+    """Part by part, each from where the last one ended, a scope is read whole; the last part is short."""
+    put(
+        store,
+        *(draft(str(n), namespace=space, row=vector(n)) for n in range(5) for space in ("x", "default")),
+    )
+    scope = identity().scope
+    whole = store.scope_vectors(scope, 5)
+    assert whole is not None
+    parts: list[list[int]] = []
+    after_id = 0
+    while not parts or len(parts[-1]) == 2:
+        part = store.scope_vectors(scope, 5, after_id=after_id, limit=2)
+        assert part is not None
+        assert part.vectors.tobytes() == whole.vectors[2 * len(parts) :][:2].tobytes()
+        parts.append(part.ids.tolist())
+        after_id = parts[-1][-1]
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert [n for part in parts for n in part] == whole.ids.tolist() == sorted(whole.ids.tolist())
+    past = store.scope_vectors(scope, 5, after_id=after_id, limit=2)
+    assert past is not None
+    assert len(past.ids) == len(past.vectors) == 0
+
+
+def test_vectors_come_in_the_order_asked(store: ResponseStore) -> None:
+    """Each as it was stored, and None for what is gone, has none, or is of another scope."""
+    a, b, plain, gone = (
+        receipt.entry_id
+        for receipt in put(
+            store,
+            draft("a", row=vector(1)),
+            draft("b", row=vector(2)),
+            draft("plain"),
+            draft("gone", row=vector(3)),
+        )
+    )
+    other = put_one(store, draft("a", namespace="other", row=vector(4)))
+    store.remove([gone])
+    held = store.vectors(identity().scope, [b, plain, a, gone, other, b])
+    assert [None if row is None else row.tobytes() for row in held] == [
+        vector(2).tobytes(),
+        None,
+        vector(1).tobytes(),
+        None,
+        None,
+        vector(2).tobytes(),
+    ]
+    assert store.vectors(identity().scope, []) == []
 
 
 def test_a_hundred_stores_of_one_key_leave_one_entry(store: ResponseStore) -> None:

@@ -29,7 +29,7 @@ from cachesvc.engine.admit import Admit
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.parts import EmbedBudget, Parts
-from cachesvc.engine.tickets import Tickets
+from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
 
 DIMENSION = 32
@@ -151,7 +151,7 @@ class World:
             store=self.store,
             embedder=self.embedder,
             views=views,
-            tickets=Tickets(self.clock, 100, 60.0),
+            tickets=Tickets(self.clock, TicketBounds(100, 1 << 20, 60.0)),
             janitor=self.janitor,
             policies=lambda: self.book,
             budget=EmbedBudget(MAX_WAIT_S, MIN_LEFT_S),

@@ -71,6 +71,11 @@ def miss_entry_gone(world: World) -> LookupResult:
     return world.ask(NEAR)
 
 
+def miss_unseen_difference(world: World) -> LookupResult:
+    world.keep(STORED)
+    return world.ask(STORED.replace("kitchen", "kitch\u00e9n"))
+
+
 def miss_corrupt(world: World) -> LookupResult:
     world.store.corrupt.add(world.keep(STORED).entry_id)
     return world.ask(NEAR)
@@ -121,6 +126,7 @@ WAYS: dict[Outcome, Callable[[World], LookupResult]] = {
     Outcome.MISS_MIXED_SCRIPTS: miss_unseen(Unseen.MIXED_SCRIPTS),
     Outcome.MISS_SPECIAL_TOKENS: miss_unseen(Unseen.SPECIAL_TOKENS),
     Outcome.MISS_ENTRY_GONE: miss_entry_gone,
+    Outcome.MISS_UNSEEN_DIFFERENCE: miss_unseen_difference,
     Outcome.MISS_CORRUPT: miss_corrupt,
     Outcome.BYPASS_REQUESTED: bypass_requested,
     Outcome.BYPASS_DISABLED: bypass_disabled,
@@ -260,9 +266,9 @@ def test_prompts_that_are_not_kept_are_nowhere(world: World) -> None:
     world.policy(store_prompts=False)
     entry_id = world.keep(STORED).entry_id
     entry = world.store.get(entry_id)
-    assert entry is not None
+    assert isinstance(entry, Entry)
     assert entry.prompt == ""
-    assert world.store.vector(entry.scope, entry_id) is None
+    assert world.store.vectors(entry.scope, [entry_id]) == [None]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cachesvc.adapters.faiss_index import FaissIndex
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
@@ -17,7 +18,7 @@ from cachesvc.core.events import Event, ScopesChanged
 from cachesvc.core.identity import identify
 from cachesvc.core.ports import ResponseStore, VectorIndex
 from cachesvc.core.types import Change, Draft, Identity, Message, Payload, Request, ScopeVectors, Vector
-from cachesvc.engine.views import ScopeTooLargeError, Views
+from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError, Views
 
 DIMENSION = 16
 ROW_BYTES = DIMENSION * 4 + 8
@@ -44,6 +45,32 @@ def put(store: ResponseStore, scope: str, seed: int, *, semantic: bool = True) -
     return store.put([Draft(of, Payload(b"r"), of.text, row, 0, 1 << 40)], None)[0].entry_id
 
 
+def put_many(store: ResponseStore, scope: str, seeds: range) -> list[int]:
+    """Store in one transaction."""
+    drafts = []
+    for seed in seeds:
+        of = identity(scope, f"text {seed}")
+        drafts.append(Draft(of, Payload(b"r"), of.text, vector(seed), 0, 1 << 40))
+    return [receipt.entry_id for receipt in store.put(drafts, None)]
+
+
+class CountingIndex(MemoryIndex):
+    """Counts the changes made to it."""
+
+    def __init__(self) -> None:
+        super().__init__(DIMENSION)
+        self.adds = 0
+        self.removes = 0
+
+    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        self.adds += 1
+        super().add(ids, vectors)
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        self.removes += 1
+        super().remove(ids)
+
+
 class Events:
     """An Observer that remembers."""
 
@@ -60,13 +87,17 @@ class CountingStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.scans = 0
+        self.parts = 0
         self.log_starts_after = 0
         self.fail_changes = False
         self.before_scan: Callable[[], None] = lambda: None
 
-    def scope_vectors(self, scope: bytes, max_count: int) -> ScopeVectors | None:
-        self.scans += 1
-        held = super().scope_vectors(scope, max_count)
+    def scope_vectors(
+        self, scope: bytes, max_count: int, *, after_id: int = 0, limit: int | None = None
+    ) -> ScopeVectors | None:
+        self.scans += not after_id
+        self.parts += 1
+        held = super().scope_vectors(scope, max_count, after_id=after_id, limit=limit)
         hook, self.before_scan = self.before_scan, lambda: None
         hook()
         return held
@@ -113,7 +144,7 @@ def views(store: CountingStore, events: Events) -> Views:
 
 def found(views: Views, scope: str, seed: int) -> int | None:
     """The entry whose vector this is, if the scope has it."""
-    candidates = views.search(scope_of(scope), vector(seed), 1)
+    candidates = views.search(scope_of(scope), vector(seed), 1, None)
     return candidates[0].entry_id if candidates and candidates[0].score > 0.999 else None
 
 
@@ -131,8 +162,8 @@ def test_what_was_stored_before_is_found(store: CountingStore, events: Events) -
 
 def test_an_empty_scope_has_no_candidates(views: Views, store: CountingStore) -> None:
     """A scope nobody stored in is empty, and read once like any other."""
-    assert views.search(scope_of("nobody"), vector(0), 5) == []
-    assert views.search(scope_of("nobody"), vector(0), 5) == []
+    assert views.search(scope_of("nobody"), vector(0), 5, None) == []
+    assert views.search(scope_of("nobody"), vector(0), 5, None) == []
     assert store.scans == 1
 
 
@@ -165,15 +196,15 @@ def test_entries_without_a_vector_are_in_no_index(views: Views, store: CountingS
     put(store, "a", 1)
     assert found(views, "a", 1) is not None
     put(store, "a", 1, semantic=False)
-    assert views.search(scope_of("a"), vector(1), 5) == []
+    assert views.search(scope_of("a"), vector(1), 5, None) == []
 
 
 def test_no_search_crosses_a_scope(views: Views, store: CountingStore) -> None:
     """Equal vectors in other scopes are never candidates."""
     mine, theirs = put(store, "mine", 1), put(store, "theirs", 1)
     for _ in range(2):
-        assert [c.entry_id for c in views.search(scope_of("mine"), vector(1), 5)] == [mine]
-        assert [c.entry_id for c in views.search(scope_of("theirs"), vector(1), 5)] == [theirs]
+        assert [c.entry_id for c in views.search(scope_of("mine"), vector(1), 5, None)] == [mine]
+        assert [c.entry_id for c in views.search(scope_of("theirs"), vector(1), 5, None)] == [theirs]
         mine, theirs = put(store, "mine", 1), put(store, "theirs", 1)
 
 
@@ -182,7 +213,7 @@ def test_a_long_log_is_followed_to_its_end(views: Views, store: CountingStore) -
     assert found(views, "a", 0) is None
     ids = [put(store, "a", n % 40) for n in range(1500)]
     assert found(views, "a", 1499 % 40) == ids[-1]
-    assert len(views.search(scope_of("a"), vector(0), 100)) == 40
+    assert len(views.search(scope_of("a"), vector(0), 100, None)) == 40
     assert store.scans == 1
 
 
@@ -279,7 +310,7 @@ def test_a_scope_that_does_not_fit_alone_is_refused(store: CountingStore, events
     views = make_views(store, events, max_rows=8)
     for _ in range(2):
         with pytest.raises(ScopeTooLargeError):
-            views.search(scope_of("big"), vector(0), 1)
+            views.search(scope_of("big"), vector(0), 1, None)
     assert views.memory_bytes == 0
     assert found(views, "small", 1) is not None
     store.remove(ids[5:])
@@ -316,9 +347,196 @@ def test_a_failing_store_fails_the_search_and_no_more(store: CountingStore, view
     new = put(store, "a", 2)
     store.fail_changes = True
     with pytest.raises(CacheError):
-        views.search(scope_of("a"), vector(2), 1)
+        views.search(scope_of("a"), vector(2), 1, None)
     store.fail_changes = False
     assert found(views, "a", 2) == new
+
+
+@pytest.fixture
+def counted(store: CountingStore, events: Events) -> tuple[Views, list[CountingIndex]]:
+    """Views, and the indexes they made, the last of them last."""
+    made: list[CountingIndex] = []
+
+    def make_index() -> CountingIndex:
+        made.append(CountingIndex())
+        return made[-1]
+
+    return make_views(store, events, make_index=make_index), made
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "removes", "adds"),
+    [
+        pytest.param(1000, 0, 1, 0, id="removals"),
+        pytest.param(0, 1000, 0, 1, id="additions"),
+        pytest.param(500, 500, 1, 1, id="both"),
+        pytest.param(1500, 0, 2, 0, id="more than are read at once"),
+    ],
+)
+def test_many_changes_are_made_at_once(
+    store: CountingStore,
+    counted: tuple[Views, list[CountingIndex]],
+    removed: int,
+    added: int,
+    removes: int,
+    adds: int,
+) -> None:
+    """An index is scanned once for all removals that are read together, not once for each."""
+    views, made = counted
+    ids = put_many(store, "a", range(1600))
+    assert found(views, "a", 1599) == ids[-1]
+    index = made[-1]
+    index.adds = index.removes = 0
+    store.evict(removed)
+    put_many(store, "a", range(2000, 2000 + added))
+    assert found(views, "a", 1599) == ids[-1]
+    assert (index.removes, index.adds) == (removes, adds)
+    assert len(index) == 1600 - removed + added
+    assert views.memory_bytes == len(index) * ROW_BYTES
+
+
+def test_what_came_and_went_unseen_is_nothing(
+    store: CountingStore, counted: tuple[Views, list[CountingIndex]]
+) -> None:
+    """An entry stored and removed between two searches is not added; one that was replaced comes once."""
+    views, made = counted
+    old = put(store, "a", 1)
+    assert found(views, "a", 1) == old
+    made[-1].adds = 0
+    store.remove([put(store, "a", 2)])
+    assert found(views, "a", 2) is None
+    assert made[-1].adds == 0
+    for _ in range(3):
+        last = put(store, "a", 1)
+    assert found(views, "a", 1) == last
+    assert (made[-1].adds, len(made[-1])) == (1, 1)
+
+
+def test_a_scope_known_to_be_too_large_is_not_counted_again(store: CountingStore, events: Events) -> None:
+    """It is refused at once until something in it is removed, whatever is stored there or elsewhere."""
+    ids = [put(store, "big", n) for n in range(10)]
+    views = make_views(store, events, max_rows=8)
+
+    def refused() -> None:
+        with pytest.raises(ScopeTooLargeError):
+            views.search(scope_of("big"), vector(0), 1, None)
+
+    refused()
+    put(store, "big", 10)
+    store.remove([put(store, "other", 1)])
+    refused()
+    assert store.scans == 1
+    store.remove(ids[:1])
+    refused()
+    refused()
+    assert store.scans == 2
+    store.remove(ids[1:4])
+    assert found(views, "big", 9) == ids[9]
+    assert (store.scans, views.loaded_count) == (3, 1)
+
+
+def test_a_removal_while_a_scope_is_counted_is_not_missed(store: CountingStore, events: Events) -> None:
+    """What was found too large and shrank meanwhile is read again."""
+    ids = [put(store, "big", n) for n in range(9)]
+    views = make_views(store, events, max_rows=8)
+    assert found(views, "other", 1) is None
+
+    def meanwhile() -> None:
+        store.remove(ids[:1])
+        assert found(views, "other", 1) is None  # the log position moves on
+
+    store.before_scan = meanwhile
+    with pytest.raises(ScopeTooLargeError):
+        views.search(scope_of("big"), vector(0), 1, None)
+    assert found(views, "big", 8) == ids[8]
+
+
+def test_who_waits_for_a_load_waits_no_longer_than_it_may(store: CountingStore, views: Views) -> None:
+    """A caller whose time is up while another loads is told so; what is in memory needs no time."""
+    entry_id = put(store, "a", 1)
+
+    def meanwhile() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            for wait_s in (0.01, 0.0, -1.0):
+                waiting = pool.submit(views.search, scope_of("a"), vector(1), 1, wait_s)
+                assert isinstance(waiting.exception(timeout=10), ScopeLoadingError)
+
+    store.before_scan = meanwhile
+    assert found(views, "a", 1) == entry_id
+    assert views.search(scope_of("a"), vector(1), 1, 0.0)[0].entry_id == entry_id
+
+
+def test_a_load_that_takes_too_long_is_gone_on_with(store: CountingStore, events: Events) -> None:
+    """Each caller reads a part at least and leaves in time; no part is read twice, and no change is lost."""
+    ids = put_many(store, "a", range(2500))
+    views = make_views(store, events)
+
+    def too_slow() -> None:
+        with pytest.raises(ScopeLoadingError):
+            views.search(scope_of("a"), vector(0), 1, 0.0)
+
+    too_slow()
+    assert views.memory_bytes == 1024 * ROW_BYTES
+    assert views.loaded_count == 0
+    replaced = put(store, "a", 3)
+    store.remove([ids[10], ids[2400]])
+    assert found(views, "b", 0) is None  # the log position moves on
+    too_slow()
+    store.remove([replaced, ids[2401]])
+    new = put(store, "a", 3000)
+    candidates = views.search(scope_of("a"), vector(0), 5000, 0.0)
+    gone = {ids[3], ids[10], ids[2400], ids[2401]}
+    assert {candidate.entry_id for candidate in candidates} == {*ids, new} - gone
+    assert store.parts == 3 + 1
+    assert views.memory_bytes == (2500 - 4 + 1) * ROW_BYTES
+
+
+def test_a_half_loaded_scope_counts_and_may_be_unloaded(store: CountingStore, events: Events) -> None:
+    """What a caller left is within the memory bound, and goes when it is least recently used."""
+    put_many(store, "a", range(1500))
+    ids = put_many(store, "b", range(1000))
+    views = make_views(store, events, max_rows=1600)
+    with pytest.raises(ScopeLoadingError):
+        views.search(scope_of("a"), vector(0), 1, 0.0)
+    assert found(views, "b", 7) == ids[7]
+    assert views.memory_bytes == 1000 * ROW_BYTES
+    assert found(views, "a", 1400) is not None
+    assert views.memory_bytes == 1500 * ROW_BYTES
+
+
+def test_a_half_loaded_scope_whose_log_was_trimmed_is_read_anew(store: CountingStore, views: Views) -> None:
+    """Parts that the log can no longer bring together are not put together."""
+    ids = put_many(store, "a", range(1500))
+    with pytest.raises(ScopeLoadingError):
+        views.search(scope_of("a"), vector(0), 1, 0.0)
+    store.remove(ids[:2])
+    store.log_starts_after = store.sequence()
+    assert found(views, "b", 0) is None
+    assert found(views, "a", 0) is None
+    assert found(views, "a", 2) == ids[2]
+    assert views.memory_bytes == 1498 * ROW_BYTES
+
+
+def test_other_scopes_are_searched_while_one_is_read_again(store: CountingStore, views: Views) -> None:
+    """A scope that has to be read twice holds nobody else up."""
+    put(store, "a", 1)
+    there = put(store, "b", 1)
+    assert found(views, "b", 1) == there
+
+    def meanwhile() -> None:
+        put(store, "a", 2)
+        assert found(views, "b", 1) is not None
+        store.log_starts_after = store.sequence()
+        store.before_scan = search_elsewhere
+
+    def search_elsewhere() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            searched.append(pool.submit(found, views, "b", 1).result(timeout=10))
+
+    searched: list[int | None] = []
+    store.before_scan = meanwhile
+    assert found(views, "a", 2) is not None
+    assert searched == [there]
 
 
 @pytest.fixture(params=["memory", "lmdb and faiss"])
@@ -376,6 +594,6 @@ def test_every_acknowledged_entry_is_found_from_every_thread(
     for n in range(5):
         held = store.scope_vectors(scope_of(f"scope{n}"), 1000)
         assert held is not None
-        candidates = views.search(scope_of(f"scope{n}"), vector(0), 1000)
+        candidates = views.search(scope_of(f"scope{n}"), vector(0), 1000, None)
         assert {candidate.entry_id for candidate in candidates} == set(held.ids.tolist())
     assert views.memory_bytes <= scopes_in_memory * one_scope_bytes

@@ -1,16 +1,18 @@
 """The client libraries against a real server, a dead one and a slow one."""
 
 import asyncio
+import functools
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 import cachesvc
-from cachesvc.calls import CallError, Usage
+from cachesvc.calls import BYTES, JSON, TEXT, CallError, Prompt, Usage
 from tests.conftest import Running
 
 PROMPT = "How do I reset my password?"
@@ -92,6 +94,142 @@ def test_chat_and_vary(client: cachesvc.Client) -> None:
     assert not client.lookup(chat, vary={"temperature": 1, "tools": {"a": [2], "b": 1}}).hit
     assert not client.lookup([{**chat[0], "content": "Be long."}, chat[1]], vary={"temperature": 0}).hit
     assert not client.lookup(PROMPT).hit
+
+
+def tool_call(city: str) -> list[dict[str, Any]]:
+    arguments = f'{{"city":"{city}"}}'
+    return [{"id": "1", "type": "function", "function": {"name": "weather", "arguments": arguments}}]
+
+
+def weather(**assistant: object) -> list[dict[str, Any]]:
+    """A conversation in which all but the assistant's turn is always the same."""
+    return [
+        {"role": "user", "content": "What is the weather like?"},
+        {"role": "assistant", **assistant},
+        {"role": "user", "content": PROMPT},
+    ]
+
+
+def asked(content: object, **more: object) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": content, **more}]
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+OTHER_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AB"}}
+SPELLED = '\x00{"content":"","tool_calls":[]}'  # what a folded turn looks like, typed as text
+
+
+@pytest.mark.parametrize(
+    ("stored", "other"),
+    [
+        pytest.param(weather(tool_calls=tool_call("Oslo")), weather(tool_calls=tool_call("Rome")), id="call"),
+        pytest.param(weather(tool_calls=tool_call("Oslo")), weather(content=""), id="call or none"),
+        pytest.param(
+            weather(content="cold", tool_call_id="1"), weather(content="cold", tool_call_id="2"), id="call id"
+        ),
+        pytest.param(weather(content="x", name="ann"), weather(content="x", name="bob"), id="name"),
+        pytest.param(weather(content="x", name="ann"), weather(content="x"), id="name or none"),
+        pytest.param(weather(content=[IMAGE]), weather(content=[OTHER_IMAGE]), id="earlier image"),
+        pytest.param(asked([IMAGE]), asked([OTHER_IMAGE]), id="image asked about"),
+        pytest.param(asked(PROMPT, name="ann"), asked(PROMPT, name="bob"), id="who asks"),
+        pytest.param(asked(PROMPT, name="ann"), PROMPT, id="who asks or nobody"),
+        pytest.param(asked([{"type": "text", "text": PROMPT}, IMAGE]), PROMPT, id="image or none"),
+        pytest.param(weather(tool_calls=[]), weather(content=SPELLED), id="spelled in an earlier turn"),
+        pytest.param(asked("", tool_calls=[]), asked(SPELLED), id="spelled in the question"),
+        pytest.param(asked("", tool_calls=[]), SPELLED, id="spelled in the prompt"),
+    ],
+)
+def test_all_of_a_conversation_must_match(client: cachesvc.Client, stored: Prompt, other: Prompt) -> None:
+    """Whatever a turn holds beside plain text must be the same for a conversation to be the same."""
+    assert client.store("answer", stored).stored is True
+    assert client.lookup(other).outcome.startswith("MISS")
+    assert client.lookup(stored).outcome == "HIT_EXACT"
+
+
+def test_key_order_and_missing_content_do_not_matter(client: cachesvc.Client) -> None:
+    """Content that is None or missing is no text, and the order of a turn's keys says nothing."""
+    client.store("answer", weather(content=None, tool_calls=tool_call("Oslo"), name="ann"))
+    assert client.lookup(weather(name="ann", tool_calls=tool_call("Oslo"))).text == "answer"
+    client.store("silence", weather(content=""))
+    assert client.lookup(weather()).text == "silence"
+    assert client.lookup(weather(content=None)).text == "silence"
+
+
+def test_text_parts_asked_are_plain_text(client: cachesvc.Client) -> None:
+    """A question in text parts is its text, and is found by meaning; with an image it is found exactly only."""
+    client.store("answer", "Hello.\n" + PROMPT)
+    parts = [{"type": "text", "text": "Hello."}, {"type": "text", "text": PROMPT}]
+    assert client.lookup(asked(parts)).outcome == "HIT_EXACT"
+    assert client.lookup(asked([parts[0], {"type": "text", "text": VARIANT}])).outcome == "HIT_SEMANTIC"
+    assert client.store("seen", asked([parts[1], IMAGE])).semantic is False
+    assert client.lookup(asked([{"type": "text", "text": VARIANT}, IMAGE])).outcome.startswith("MISS")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        pytest.param(None, "prompt", id="nothing"),
+        pytest.param(7, "prompt", id="a number"),
+        pytest.param(b"bytes", "prompt", id="bytes"),
+        pytest.param({"role": "user", "content": PROMPT}, "prompt", id="a message alone"),
+        pytest.param([PROMPT], "prompt[0] is not a mapping", id="a turn that is text"),
+        pytest.param([{"content": PROMPT}], "prompt[0] has no role", id="no role"),
+        pytest.param([{"role": 1, "content": PROMPT}], "prompt[0] has no role", id="a role that is not text"),
+        pytest.param(asked(PROMPT, extra=object()), "prompt[0] is not JSON", id="not JSON"),
+        pytest.param(asked(PROMPT, extra=float("nan")), "prompt[0] is not JSON", id="not a number"),
+        pytest.param(asked(PROMPT, extra="\ud800"), "surrogate", id="not Unicode"),
+        pytest.param([], "chat.messages", id="no turns"),
+        pytest.param(asked(None), "blank", id="nothing asked"),
+    ],
+)
+def test_wrong_prompts_fail_open(client: cachesvc.Client, prompt: Any, reason: str) -> None:
+    """A prompt of the wrong shape raises nothing: it is a bypass, or not stored, for a reason that is told."""
+    looked_up = client.lookup(prompt)
+    assert (looked_up.outcome, looked_up.hit) == ("BYPASS_ERROR", False)
+    assert reason in looked_up.reason
+    if prompt is not None:  # to store, no prompt is a right one
+        stored = client.store("answer", prompt)
+        assert stored.stored is False
+        assert reason in stored.reason
+    assert client.lookup_many([prompt])[0].outcome == "BYPASS_ERROR"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"vary": {"a": object()}}, id="vary is not JSON"),
+        pytest.param({"vary": None}, id="vary is nothing"),
+        pytest.param({"model": 5}, id="model is a number"),
+        pytest.param({"max_age_s": float("inf")}, id="for ever"),
+        pytest.param({"timeout_s": "soon"}, id="timeout is text"),
+    ],
+)
+def test_wrong_values_fail_open(client: cachesvc.Client, options: Any) -> None:
+    """A value of the wrong type is a bypass with a reason; only an option that does not exist raises."""
+    reply = client.lookup(PROMPT, **options)
+    assert reply.outcome == "BYPASS_ERROR"
+    assert reply.reason
+    if "max_age_s" not in options:
+        assert client.store("answer", PROMPT, **options).stored is False
+    with pytest.raises(TypeError, match="modle"):
+        client.lookup(PROMPT, **{"modle": "m", **options})
+    with pytest.raises(TypeError, match="modle"):
+        client.store("answer", PROMPT, modle="m")  # type: ignore[call-arg]  # the mistake under test
+
+
+def test_store_under_a_lookup_sends_what_is_given(server: Running) -> None:
+    """Beside a lookup_id alone, what the caller says must agree; the client's defaults are not said."""
+    with cachesvc.Client(server.app.address, timeout_s=5.0, namespace="mine", model="m") as client:
+        miss = client.lookup(PROMPT, namespace="theirs", model="n", vary={"a": 1})
+        wrongs: list[dict[str, Any]] = [{"namespace": "mine"}, {"model": "m"}, {"vary": {"a": 2}}]
+        for wrong in wrongs:
+            refused = client.store("answer", lookup_id=miss.lookup_id, **wrong)
+            assert refused.stored is False
+            assert next(iter(wrong)) in refused.reason
+        assert client.store("answer", lookup_id=miss.lookup_id).stored is True
+        again = client.store("better", lookup_id=miss.lookup_id, namespace="theirs", model="n", vary={"a": 1})
+        assert again.stored is True
+        assert client.lookup(PROMPT, namespace="theirs", model="n", vary={"a": 1}).text == "better"
 
 
 def test_lookup_options(client: cachesvc.Client) -> None:
@@ -203,6 +341,93 @@ def test_cached_answers_keep_their_type(client: cachesvc.Client) -> None:
     assert client.counts()["NOT_STORED"] == 1
 
 
+def test_cached_functions_have_their_own_answers(client: cachesvc.Client) -> None:
+    """Two functions asked the same have two answers; under one name, or one vary, they have one."""
+
+    def summarise(prompt: str) -> str:
+        return "summary"
+
+    def translate(prompt: str) -> str:
+        return "translation"
+
+    assert client.cached()(summarise)(PROMPT) == "summary"
+    assert client.cached()(translate)(PROMPT) == "translation"
+    assert client.cached()(translate)(VARIANT) == "translation"
+    assert client.cached(name="ask")(summarise)(PROMPT) == "summary"
+    assert client.cached(name="ask")(translate)(PROMPT) == "summary"
+    told = {"cachesvc.function": "told"}
+    assert client.cached(vary=told)(translate)(PROMPT) == "translation"
+    assert client.cached(vary=told, name="ask")(summarise)(PROMPT) == "translation"
+
+
+def test_cached_needs_a_name(client: cachesvc.Client) -> None:
+    """A callable that has no name of its own is refused when it is decorated, unless it is given one."""
+
+    def ask(topic: str, prompt: str) -> str:
+        return f"{topic}: {prompt}"
+
+    with pytest.raises(TypeError, match="name="):
+        client.cached()(functools.partial(ask, "birds"))
+    assert client.cached(name="birds")(functools.partial(ask, "birds"))(prompt=PROMPT) == f"birds: {PROMPT}"
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "options", "outcome"),
+    [
+        pytest.param(-1.0, {}, "BYPASS_TIMEOUT", id="no time left"),
+        pytest.param(5.0, {"min_score": 2.0}, "BYPASS_ERROR", id="refused"),
+    ],
+)
+def test_cached_does_not_store_after_no_answer(
+    server: Running, budget_s: float, options: Any, outcome: str
+) -> None:
+    """When the cache did not answer the lookup it is not asked to store either."""
+    with cachesvc.Client(server.app.address, timeout_s=budget_s) as client:
+        ask = client.cached(**options)(shout)
+        assert ask(PROMPT) == PROMPT.upper()
+        assert client.counts() == {outcome: 1, "NOT_STORED": 1}
+
+
+def shout(prompt: str) -> str:
+    return prompt.upper()
+
+
+@pytest.mark.parametrize(
+    ("response", "content_type"),
+    [
+        pytest.param(b"\xff", TEXT, id="text"),
+        pytest.param(b"\xff", JSON, id="JSON that is not Unicode"),
+        pytest.param(b"{", JSON, id="JSON cut short"),
+        pytest.param(b"[" * 100_000, JSON, id="JSON too deep"),
+    ],
+)
+def test_cached_replaces_what_it_cannot_read(
+    client: cachesvc.Client, response: bytes, content_type: str
+) -> None:
+    """An entry that is not what it says it is counts as no answer, and is stored over."""
+    client.store(response, PROMPT, content_type=content_type, vary={"cachesvc.function": "shout"})
+    ask = client.cached(name="shout")(shout)
+    assert [ask(PROMPT), ask(PROMPT)] == [PROMPT.upper()] * 2
+    assert client.counts() == {"BYPASS_ERROR": 1, "HIT_EXACT": 1, "STORED": 2}
+
+
+def test_cached_serves_what_others_stored(client: cachesvc.Client) -> None:
+    """A hit of another type than the function's is returned as what it is."""
+    client.store(b"\xff", PROMPT, content_type=BYTES, vary={"cachesvc.function": "shout"})
+    assert client.cached(name="shout")(shout)(PROMPT) == b"\xff"  # type: ignore[comparison-overlap]  # the promise
+
+
+def test_cached_does_not_store_text_that_is_not_unicode(client: cachesvc.Client) -> None:
+    """An answer that cannot be encoded is returned and not stored."""
+
+    @client.cached()
+    def ask(prompt: str) -> str:
+        return "\ud800"
+
+    assert ask(PROMPT) == "\ud800"
+    assert client.counts()["NOT_STORED"] == 1
+
+
 def test_cached_does_not_store_failures(client: cachesvc.Client) -> None:
     """What the function raises is raised, and the next call calls it again."""
     attempts: list[int] = []
@@ -280,5 +505,41 @@ def test_aio_client(server: Running) -> None:
             assert not (await client.store("answer", PROMPT)).stored
             with pytest.raises(CallError):
                 await client.delete("0" * 16)
+
+    asyncio.run(run())
+
+
+def test_aio_client_does_the_same(server: Running) -> None:
+    """The asyncio client's identities, budgets and readings are those of the other client."""
+
+    async def whisper(prompt: str) -> str:
+        return prompt.lower()
+
+    async def run() -> None:
+        async with cachesvc.aio.Client(server.app.address, timeout_s=5.0, model="m") as client:
+            await client.store("answer", weather(tool_calls=tool_call("Oslo")))
+            assert (await client.lookup(weather(tool_calls=tool_call("Oslo")))).hit
+            assert not (await client.lookup(weather(tool_calls=tool_call("Rome")))).hit
+            wrong: Any = [PROMPT]
+            assert (await client.lookup(wrong)).outcome == "BYPASS_ERROR"
+            assert [reply.outcome for reply in await client.lookup_many([wrong])] == ["BYPASS_ERROR"]
+            assert not (await client.store("answer", wrong)).stored
+            with pytest.raises(TypeError, match="modle"):
+                await client.lookup(wrong, modle="m")  # type: ignore[call-arg]  # the mistake under test
+            miss = await client.lookup(PROMPT, model="n")
+            assert not (await client.store("answer", lookup_id=miss.lookup_id, model="m")).stored
+            assert (await client.store("answer", lookup_id=miss.lookup_id)).stored
+
+        async with cachesvc.aio.Client(server.app.address, timeout_s=5.0) as client:
+            assert await client.cached(name="loud")(whisper)(PROMPT) == PROMPT.lower()
+            assert await client.cached()(whisper)(PROMPT) == PROMPT.lower()
+            assert client.counts() == {"MISS_EMPTY": 2, "STORED": 2}
+            await client.store(b"\xff", PROMPT, content_type=TEXT, vary={"cachesvc.function": "loud"})
+            assert await client.cached(name="loud")(whisper)(PROMPT) == PROMPT.lower()
+            assert client.counts() == {"MISS_EMPTY": 2, "STORED": 4, "BYPASS_ERROR": 1}
+
+        async with cachesvc.aio.Client(server.app.address, timeout_s=-1.0) as client:
+            assert await client.cached()(whisper)(VARIANT) == VARIANT.lower()
+            assert client.counts() == {"BYPASS_TIMEOUT": 1, "NOT_STORED": 1}
 
     asyncio.run(run())

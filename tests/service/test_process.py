@@ -130,6 +130,7 @@ def test_unreachable_server(tmp_path: Path) -> None:
     for arguments in (["lookup", "x"], ["store", "x", "y"], ["get", "0" * 16], ["delete", "0" * 16]):
         assert run(*arguments, "--server", socket).returncode == 4
     assert run("stats", "--admin", "127.0.0.1:1").returncode == 4
+    assert run("stats", "--admin", "nonsense").returncode == 2
 
 
 def test_config_commands(tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_journeys_are_counted_and_bounded(start: Callable[..., Running]) -> None
 
 
 def test_signal_during_start_up(tmp_path: Path) -> None:
-    """SIGTERM before the server serves ends it, too."""
+    """SIGTERM between taking the store and answering calls ends the server with 0, too."""
     environment = {
         **os.environ,
         "CACHESVC_STORE__PATH": str(tmp_path / "store"),
@@ -241,5 +242,26 @@ def test_signal_during_start_up(tmp_path: Path) -> None:
         "CACHESVC_ADMIN__LISTEN": "127.0.0.1:0",
     }
     process = subprocess.Popen([*CLI, "serve"], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "store" / "server.lock").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) in (0, -signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_log_that_cannot_be_written(tmp_path: Path) -> None:
+    """With the log's disk full the server serves, and SIGTERM still ends it with 0."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[server]\nlisten = "unix:{tmp_path}/s.sock"\n[admin]\nlisten = "127.0.0.1:0"\n'
+        f'[store]\npath = "{tmp_path}/store"\n'
+    )
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen([*CLI, "serve", "--config", str(config)], stderr=full)
+    with cachesvc.Client(f"unix:{tmp_path}/s.sock", timeout_s=5.0) as client:
+        deadline = time.monotonic() + 60
+        while client.lookup(PROMPT).outcome != "MISS_EMPTY":
+            assert time.monotonic() < deadline
+    process.terminate()
+    assert process.wait(30) == 0

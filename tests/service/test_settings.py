@@ -76,6 +76,14 @@ WRONG_FILES = [
     ),
     pytest.param("[limits]\nbatch_items = -1", "limits.batch_items: input should be greater", id="negative"),
     pytest.param("[log]\nlevel = 'loud'", "log.level: input should be 'debug', 'info'", id="log-level"),
+    pytest.param(
+        "[policy.default]\nmax_ttl_s = 60", "policy.default.ttl_s 86400.0 is above", id="ttl-above-maximum"
+    ),
+    pytest.param(
+        "[limits]\nresponse_bytes = 60_000_000",
+        "does not fit server.max_message_bytes",
+        id="response-above-message",
+    ),
     pytest.param("[server\n", "is not TOML", id="not-toml"),
     pytest.param("[server]\nthreads = 1\nthreads = 2", "is not TOML", id="key-twice"),
 ]

@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 
 from cachesvc.core.ports import Embedder
 from cachesvc.v1 import cache_pb2 as pb
+from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
 if TYPE_CHECKING:
     from tests.trouble.conftest import Service
@@ -218,7 +219,7 @@ FIELD_CASES: list[Bad] = [
     _store("output-tokens-huge", "usage.output_tokens", usage=pb.Usage(output_tokens=(1 << 63) - 1)),
     # payload
     _store("response-empty", "response", response=b""),
-    _store("response-over-4-mib", "response", response=b"r" * (4 * MIB + 1)),
+    _store("response-over-3-mib", "response", response=b"r" * (3 * MIB + 1)),
     _store("content-type-newline", "content_type", content_type="text/plain\r\nx: y"),
     _store("content-type-257-long", "content_type", content_type="t" * 257),
     _store("content-type-not-ascii", "content_type", content_type="text/plаin"),
@@ -259,6 +260,54 @@ def test_a_wrong_field_is_named(unharmed: "Service", case: Bad) -> None:
     error = _refusal(unharmed, case.method, data)
     assert error.code() is Code.INVALID_ARGUMENT
     assert case.field in _violations(error)
+
+
+@dataclass(frozen=True)
+class Many:
+    """A request that is wrong in ``count`` fields, more than an error has room to name."""
+
+    id: str
+    request: pb.LookupRequest
+    count: int
+
+
+_VALUE = "v" * (16 << 10) + "v"
+MANY = [
+    Many("64-values", pb.LookupRequest(prompt="q", vary={f"{n}": _VALUE for n in range(64)}), 64),
+    Many(
+        "64-values-under-long-keys",
+        pb.LookupRequest(prompt="q", vary={f"{n:02}" + "k" * 120: _VALUE for n in range(64)}),
+        64,
+    ),
+    Many(
+        "64-values-under-keys-that-are-not-ascii",
+        pb.LookupRequest(prompt="q", vary={f"{n:02}" + "é" * 120: _VALUE for n in range(64)}),
+        64,
+    ),
+    Many(
+        "1023-roles",
+        pb.LookupRequest(chat=_turns(*[("bot", "hello")] * 1023, ("user", "hello"))),
+        1023,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", MANY, ids=lambda case: case.id)
+def test_more_wrong_fields_than_an_error_can_name(unharmed: "Service", case: Many) -> None:
+    """A client with default options is told the status, the first fields, and how many more there are."""
+    with (
+        grpc.insecure_channel(unharmed.app.address, (("grpc.use_local_subchannel_pool", 1),)) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        CacheServiceStub(channel).Lookup(case.request, timeout=20)
+    error = caught.value
+    assert isinstance(error, grpc.Call)
+    assert error.code() is Code.INVALID_ARGUMENT
+    *named, rest = _bad_request(error).field_violations
+    assert len(named) > 4
+    assert all(violation.field for violation in named)
+    assert (rest.field, rest.description) == ("", f"and {case.count - len(named)} more")
+    assert named[0].field in (error.details() or "")
 
 
 # --------------------------------------------------------------- not UTF-8
@@ -377,6 +426,35 @@ def test_a_batch_item_of_another_lookup_is_named(unharmed: "Service") -> None:
     request = pb.StoreRequest(prompt="a good question", lookup_id=other.lookup_id, response=b"r")
     results = unharmed.stub.BatchStore(pb.BatchStoreRequest(items=[request]), timeout=20).results
     assert [violation.field for violation in results[0].error.field_violations] == ["items[0].lookup_id"]
+
+
+def test_failed_items_of_a_batch_are_counted(service: "Service") -> None:
+    """Every item that fails counts as an error of its batch's method, by code."""
+    before = [_errors(service, method, "INVALID_ARGUMENT") for method in ("BatchLookup", "BatchStore")]
+    lookups = pb.BatchLookupRequest(items=[KNOWN, pb.LookupRequest(), pb.LookupRequest(prompt=" ")])
+    service.stub.BatchLookup(lookups, timeout=20)
+    service.stub.BatchStore(pb.BatchStoreRequest(items=[pb.StoreRequest(prompt="q")]), timeout=20)
+    after = [_errors(service, method, "INVALID_ARGUMENT") for method in ("BatchLookup", "BatchStore")]
+    assert after == [before[0] + 2, before[1] + 1]
+
+
+def test_a_batch_of_large_answers_is_bounded(host: "Callable[..., Service]", embedder: Embedder) -> None:
+    """What has no room in limits.batch_reply_bytes fails alone; what is small enough comes after it."""
+    service = host(embedder, limits={"batch_reply_bytes": MIB})
+    large = pb.LookupRequest(prompt="large", model="bounded")
+    small = pb.LookupRequest(prompt="small", model="bounded")
+    for request, response in ((large, b"r" * (400 << 10)), (small, b"r")):
+        service.stub.Store(
+            pb.StoreRequest(prompt=request.prompt, model="bounded", response=response), timeout=20
+        )
+    batch = pb.BatchLookupRequest(items=[large] * 100 + [small])
+    reply = service.stub.BatchLookup(batch, timeout=20)
+    results = reply.results
+    assert reply.ByteSize() < MIB + (64 << 10)
+    assert [len(result.response.entry.response) for result in results] == [400 << 10] * 2 + [0] * 98 + [1]
+    assert {result.error.code for result in results[2:100]} == {Code.RESOURCE_EXHAUSTED.value[0]}
+    assert "ask for fewer" in results[2].error.message
+    assert _errors(service, "BatchLookup", "RESOURCE_EXHAUSTED") == 98
 
 
 # ------------------------------------------------------------- other statuses
@@ -756,7 +834,7 @@ LEGAL = {
     "ttl-one-millisecond-more": pb.StoreRequest(ttl=Duration(seconds=60, nanos=1_000_000)),
     "ttl-ten-years": pb.StoreRequest(ttl=Duration(seconds=315_360_000)),
     "response-one-byte": pb.StoreRequest(response=b"\0"),
-    "response-4-mib": pb.StoreRequest(response=bytes(range(256)) * (16 << 10)),
+    "response-3-mib": pb.StoreRequest(response=bytes(range(256)) * (12 << 10)),
     "tags-32-of-128-bytes": pb.StoreRequest(tags=[f"{n:0128}" for n in range(32)]),
     "metadata-64-entries": pb.StoreRequest(metadata={f"key {n}": "\0\u200b\x1b" for n in range(64)}),
     "metadata-value-16-kib": pb.StoreRequest(metadata={"k" * 256: "v" * (16 << 10)}),
@@ -788,6 +866,15 @@ def test_the_bounds_themselves_are_legal(service: "Service", id_: str) -> None:
     assert entry.cost_usd == request.cost_usd
 
 
+def test_the_largest_response_can_be_read_with_default_options(service: "Service") -> None:
+    """A reply with a response of limits.response_bytes is within what a gRPC client takes by default."""
+    request = pb.StoreRequest(prompt="w" * (256 << 10), model="largest", response=b"r" * (3 * MIB))
+    service.stub.Store(request, timeout=20)
+    with grpc.insecure_channel(service.app.address, (("grpc.use_local_subchannel_pool", 1),)) as channel:
+        lookup = pb.LookupRequest(prompt=request.prompt, model=request.model)
+        assert CacheServiceStub(channel).Lookup(lookup, timeout=20).entry.response == request.response
+
+
 def test_a_caller_cannot_loosen_the_threshold(service: "Service") -> None:
     """A min_score below the policy's has no effect."""
     model = "threshold"
@@ -817,6 +904,15 @@ def _refusal(service: "Service", method: str, data: bytes, **options: Any) -> gr
     return caught.value
 
 
+def _errors(service: "Service", method: str, code: str) -> float:
+    """How many calls and items have failed so far, as the metrics tell."""
+    wanted = f'cachesvc_call_errors_total{{code="{code}",method="{method}"}} '
+    for line in service.page("/metrics").splitlines():
+        if line.startswith(wanted):
+            return float(line.removeprefix(wanted))
+    return 0.0
+
+
 def _assert_deadline(error: grpc.RpcError) -> None:
     assert isinstance(error, grpc.Call)
     assert error.code() is Code.DEADLINE_EXCEEDED
@@ -824,10 +920,14 @@ def _assert_deadline(error: grpc.RpcError) -> None:
 
 def _violations(error: grpc.Call) -> list[str]:
     """The fields that the error's BadRequest detail names."""
+    return [violation.field for violation in _bad_request(error).field_violations]
+
+
+def _bad_request(error: grpc.Call) -> error_details_pb2.BadRequest:
     status = rpc_status.from_call(error)
     assert status is not None, "the error has no details"
     bad = error_details_pb2.BadRequest()
     for detail in status.details:
         if detail.Unpack(bad):
-            return [violation.field for violation in bad.field_violations]
-    return []
+            break
+    return bad

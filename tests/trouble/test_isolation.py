@@ -38,7 +38,7 @@ from cachesvc.engine.admit import Admit
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.parts import EmbedBudget, Parts
-from cachesvc.engine.tickets import Tickets
+from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
@@ -239,7 +239,7 @@ def _engine(loaded_scopes: int) -> Engine:
         store=store,
         embedder=Adversary(),
         views=views,
-        tickets=Tickets(clock, 1024, 600.0),
+        tickets=Tickets(clock, TicketBounds(1024, 1 << 24, 600.0)),
         janitor=Janitor(store, options, clock=clock, observer=counts),
         policies=lambda: book,
         budget=EmbedBudget(1.0, 0.0),

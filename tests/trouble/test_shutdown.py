@@ -1,9 +1,11 @@
 """Stopping, and starting where another server is: nothing is lost, and the reason is said."""
 
 import signal
+import socket
+import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -70,6 +72,50 @@ def test_a_signal_under_load_ends_it_in_order(
         assert all(store.get(int(entry_id, 16)) is not None for entry_id in acknowledged)
     finally:
         store.close()
+
+
+def test_calls_that_wait_for_a_thread_are_under_way(launch: Launch, dial: Dial) -> None:
+    """Every call that was handed over before the signal is answered, though only four have a thread."""
+    process = launch({"server": {"threads": 4, "drain_s": 30.0}}).serving()
+    channel = dial(process.address)
+    _health(channel)
+    stub, words = CacheServiceStub(channel), "the quick brown fox jumps over the lazy dog and " * 18
+    requests = [pb.StoreRequest(prompt=f"{n} {words}", response=b"answer") for n in range(60)]
+    calls = [stub.Store.future(request, timeout=CALL_S) for request in requests]
+    _wait_until_handed_over(channel)
+    assert not all(call.done() for call in calls), "nothing waits any more"
+    process.signal(signal.SIGTERM)
+    assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+    assert process.ended() == 0, process.log
+
+
+def test_a_slow_reader_has_its_reply_in_full(launch: Launch, dial: Dial) -> None:
+    """A reply on its way when the signal comes is sent to its end, and only then the server ends."""
+    process = launch({"server": {"drain_s": 30.0}}).serving()
+    request, response = pb.LookupRequest(prompt="large"), b"r" * (2 << 20)
+    stub = CacheServiceStub(dial(process.address))
+    stub.Store(pb.StoreRequest(prompt="large", response=response), timeout=CALL_S)
+    host, _, port = process.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=CALL_S) as peer:
+        message = request.SerializeToString()
+        body = b"\0" + struct.pack(">I", len(message)) + message
+        headers = _frame(_HEADERS, _END_HEADERS, _call_headers())
+        peer.sendall(
+            _PREFACE + _frame(_SETTINGS, 0, b"", stream=0) + headers + _frame(_DATA, _END_STREAM, body)
+        )
+        frames = _frames(peer)
+        assert next(size for kind, _, size in frames if kind == _DATA)  # the rest does not fit its window
+        process.signal(signal.SIGTERM)
+        _wait_until_new_calls_are_refused(dial, process.address)
+        room = struct.pack(">I", 1 << 28)
+        peer.sendall(_frame(_WINDOW_UPDATE, 0, room, stream=0) + _frame(_WINDOW_UPDATE, 0, room))
+        received = 0
+        for kind, flags, size in frames:
+            received += size if kind == _DATA else 0
+            if flags & _END_STREAM and kind == _HEADERS:
+                break
+    assert received > len(response) - _WINDOW
+    assert process.ended() == 0, process.log
 
 
 def test_somebody_who_watches_health_does_not_hold_up_the_end(launch: Launch, dial: Dial) -> None:
@@ -226,6 +272,51 @@ def _wait_until_new_calls_are_refused(dial: Dial, address: str) -> None:
             return
         assert call.code() is grpc.StatusCode.OK
     raise AssertionError("new calls are still answered")
+
+
+def _wait_until_handed_over(channel: grpc.Channel) -> None:
+    """Until the server has taken what was sent before: an unknown method needs no thread to be refused."""
+    unknown = channel.unary_unary("/no/Such", request_serializer=bytes, response_deserializer=bytes)
+    with pytest.raises(grpc.RpcError) as caught:
+        unknown(b"", timeout=CALL_S)
+    assert isinstance(caught.value, grpc.Call)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+# HTTP/2 (RFC 9113) by hand: a gRPC client cannot be told to stop reading.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _SETTINGS, _WINDOW_UPDATE = 0, 1, 4, 8
+_END_STREAM, _END_HEADERS = 1, 4
+_WINDOW = 65_535  # what a peer may send unasked
+
+
+def _frame(kind: int, flags: int, payload: bytes, stream: int = 1) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+
+
+def _frames(peer: socket.socket) -> Iterator[tuple[int, int, int]]:
+    """Kind, flags and size of the payload of every frame that comes."""
+    with peer.makefile("rb") as stream:
+        while head := stream.read(9):
+            size = int.from_bytes(head[:3], "big")
+            assert len(stream.read(size)) == size, "the connection was cut"
+            yield head[3], head[4], size
+
+
+def _call_headers() -> bytes:
+    """A header block of literals without indexing (RFC 7541 §6.2.2)."""
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/cachesvc.v1.CacheService/Lookup",
+        ":authority": "localhost",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    return b"".join(
+        b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
+        for name, value in headers.items()
+    )
 
 
 def _who_has_it(stub: CacheServiceStub) -> bytes:

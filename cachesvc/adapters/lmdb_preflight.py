@@ -1,0 +1,62 @@
+"""Before a store is mapped: is its file whole? A page that the file lacks kills the process (SIGBUS).
+
+LMDB's meta pages name the last page in use. A file may rightly end before it (pages that a transaction
+took and gave back are never written), so a short file is first made as long as it claims to be, which
+turns missing pages into zeroed ones, and then read in a process of its own, which LMDB's assertions may
+kill. Whole files, the usual case, cost reading two pages.
+"""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+
+_HEADER = 16
+_MAGIC = 0xBEEFC0DE
+_META = struct.Struct("<IIQQ I44x 48x QQ")  # magic, version, address, map size, page size, …, last page, txn
+_LIMIT_S = 600.0
+
+
+def is_whole(data: Path) -> bool:
+    """Whether a store's data file can be mapped safely. True for one that does not exist yet."""
+    try:
+        with data.open("rb") as file:
+            needed_bytes = _needed_bytes(file.read(2 * 65_536))
+    except FileNotFoundError:
+        return True
+    if needed_bytes <= data.stat().st_size:
+        return True
+    os.truncate(data, needed_bytes)
+    command = [sys.executable, "-m", "cachesvc.adapters.lmdb_preflight", str(data.parent)]
+    probe = subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=False)  # noqa: S603 - our own
+    return probe.returncode == 0
+
+
+def _needed_bytes(start: bytes) -> int:
+    """What the newer meta page claims; 0 when there is none, which LMDB refuses by itself."""
+    page_bytes, newest, needed = 4096, -1, 0
+    for place in (0, None):
+        at = (page_bytes if place is None else place) + _HEADER
+        if len(start) < at + _META.size:
+            continue
+        magic, _, _, _, size, last_page, transaction = _META.unpack_from(start, at)
+        if magic == _MAGIC and size and transaction > newest:
+            newest, needed = transaction, (last_page + 1) * size
+        page_bytes = size or page_bytes
+    return needed
+
+
+def _read_all_keys(path: str) -> None:
+    env = lmdb.open(path, readonly=True, lock=False, max_dbs=32)
+    with env.begin() as txn, txn.cursor() as names:
+        for name in list(names.iternext(keys=True, values=False)):
+            with txn.cursor(db=env.open_db(bytes(name), txn=txn, create=False)) as cursor:
+                for _ in cursor.iternext(keys=True, values=False):
+                    pass
+
+
+if __name__ == "__main__":
+    _read_all_keys(sys.argv[1])
