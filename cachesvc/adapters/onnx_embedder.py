@@ -6,7 +6,6 @@ inference, as many at once as there are cores: same throughput, no batching queu
 vector every time.
 """
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import onnxruntime
 import tokenizers
 
 from cachesvc.adapters.sight import Sight
+from cachesvc.adapters.slots import Slots
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import Unseen, Vector
 
@@ -49,7 +49,7 @@ class OnnxEmbedder:
                 f"the engine at {path} cannot be loaded: remove it and run cachesvc compile-model",
             ) from None
         self._sight = Sight(self._tokenizer)
-        self._slots = threading.BoundedSemaphore(options.concurrency)
+        self._slots = Slots(options.concurrency)
 
     @property
     def fingerprint(self) -> str:
@@ -73,7 +73,7 @@ class OnnxEmbedder:
         unseen = self._sight.after(ids, self._options.window_tokens)
         if unseen is not None:
             return unseen
-        if not self._slots.acquire(timeout=wait_s):
+        if not self._slots.acquire(wait_s):
             raise CacheError(Kind.OVERLOADED, "no inference slot was free in time")
         try:
             vector: Vector = self._session.run(None, {_INPUT: np.array([ids], dtype=np.int64)})[0][0]

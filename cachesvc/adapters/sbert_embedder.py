@@ -5,7 +5,6 @@ Brings torch into the serving process (``embedder.engine = "sentence-transformer
 has the same vector.
 """
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from cachesvc.adapters.sight import Sight
+from cachesvc.adapters.slots import Slots
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import Unseen, Vector
 
@@ -41,7 +41,7 @@ class SbertEmbedder:
         self._fingerprint = f"sentence-transformers-{self._model.device.type}:{digest[:32]}"
         self._dimension = int(self._model.get_embedding_dimension() or 0)
         self._max_text_length = max_text_length
-        self._slots = threading.BoundedSemaphore(concurrency)
+        self._slots = Slots(concurrency)
 
     @property
     def fingerprint(self) -> str:
@@ -64,7 +64,7 @@ class SbertEmbedder:
         unseen = self._sight.after(ids, self._model.max_seq_length)
         if unseen is not None:
             return unseen
-        if not self._slots.acquire(timeout=wait_s):
+        if not self._slots.acquire(wait_s):
             raise CacheError(Kind.OVERLOADED, "no inference slot was free in time")
         try:
             vector = self._model.encode(text, normalize_embeddings=True, show_progress_bar=False)

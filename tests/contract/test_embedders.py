@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cachesvc.adapters.slots import Slots
 from cachesvc.app import make_embedder
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
@@ -202,9 +203,9 @@ def test_what_cannot_be_seen_is_not_embedded(engine: Embedder, text: str, reason
 @contextmanager
 def every_slot_taken(engine: Embedder) -> Iterator[None]:
     """As if every inference that may run at once were running."""
-    slots: threading.BoundedSemaphore = vars(engine)["_slots"]
+    slots: Slots = vars(engine)["_slots"]
     with ExitStack() as taken:
-        while slots.acquire(blocking=False):
+        while slots.acquire(0):
             taken.callback(slots.release)
         yield
 
