@@ -21,6 +21,8 @@ _IGNORABLE = re.compile(
 _VISIBLE_CONTROLS = frozenset("\t\n")
 _WORD = re.compile(r"[^\W\d_]+")
 _PROSE_PUNCTUATION = ".,;:!?\"'()[]{}<>«»“”‘’`"
+# Finds all that _case_counts could say yes to, and more.
+_MAY_BE_CODE = re.compile(r"[_$/\\=@#0-9]|\.\S|(?<!\w)-")
 _CODE_SIGN = re.compile(r"[._$/\\=@#]")
 # Alphabets that look alike. Scripts that mix in ordinary writing (kana and han) are not among them.
 _LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN"})
@@ -90,8 +92,8 @@ def unseen_difference(one: str, other: str) -> bool:
 
 
 def _plain(text: str) -> bool:
-    """Nothing in it that could be dropped."""
-    return text.isascii() and text == text.lower() and "\n" not in text
+    """Nothing in it that could be dropped and count: no accent, no lines, no code whose case counts."""
+    return text.isascii() and "\n" not in text and _MAY_BE_CODE.search(text) is None
 
 
 def _spellings(text: str) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from cachesvc.core.policy import Policy, Terms, decide, eligible, refuse
 from cachesvc.core.ports import Clock
 from cachesvc.core.types import (
     Ask,
+    Candidate,
     Decision,
     Entry,
     Identity,
@@ -119,15 +120,23 @@ class Lookup:
         try:
             candidates = self._views.search(identity.scope, vector, policy.candidate_count, wait_s)
             watch.lap("search_us")
-            ids = [candidate.entry_id for candidate in eligible(candidates, terms)]
-            rows = dict(zip(ids, self._store.fetch(identity.scope, ids), strict=True)) if ids else {}
-            watch.lap("fetch_us")
+            decision = self._decide(identity, candidates[:1], terms, watch)  # mostly the nearest will do
+            if not decision.outcome.is_hit and len(eligible(candidates, terms)) > 1:
+                decision = self._decide(identity, candidates, terms, watch)
         except ScopeLoadingError:
             return Decision(Outcome.BYPASS_DEADLINE)
         except ScopeTooLargeError:
             return Decision(Outcome.BYPASS_SCOPE_TOO_LARGE)
         except CacheError:
             return Decision(Outcome.BYPASS_STORE_FAILED)
+        return decision
+
+    def _decide(
+        self, identity: Identity, candidates: list[Candidate], terms: Terms, watch: "_Watch"
+    ) -> Decision:
+        ids = [candidate.entry_id for candidate in eligible(candidates, terms)]
+        rows = dict(zip(ids, self._store.fetch(identity.scope, ids), strict=True)) if ids else {}
+        watch.lap("fetch_us")
         decision = decide(identity.text, candidates, rows, terms)
         watch.lap("decide_us")
         for row in rows.values():
@@ -179,7 +188,7 @@ class _Watch:
     def lap(self, stage: str) -> None:
         """The time since the last lap was this stage's."""
         now_s = self._read_s()
-        setattr(self.timings, stage, int((now_s - self._lap_s) * 1e6))
+        setattr(self.timings, stage, getattr(self.timings, stage) + int((now_s - self._lap_s) * 1e6))
         self._lap_s = now_s
 
     def stop(self) -> None:

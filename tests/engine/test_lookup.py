@@ -320,8 +320,8 @@ def test_a_corrupt_row_is_quarantined(world: World, asked: str) -> None:
 
 def test_a_corrupt_best_does_not_hide_the_next(world: World) -> None:
     """The next candidate above the threshold is served, and the corrupt one is dropped all the same."""
-    world.store.corrupt.add(world.keep(NEAR + " now please").entry_id)
-    other = world.keep(STORED).entry_id
+    world.store.corrupt.add(world.keep(STORED).entry_id)
+    other = world.keep(NEAR + " now please").entry_id
     result = world.ask(NEAR)
     assert result.outcome is Outcome.HIT_SEMANTIC
     assert result.entry is not None
