@@ -208,7 +208,7 @@ class GrpcServer:
         self._pool.drain(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _handlers(self, service: CacheService) -> "grpc.GenericRpcHandler[bytes, Message]":
+    def _handlers(self, service: CacheService) -> grpc.GenericRpcHandler:
         methods: dict[str, Callable[[bytes, Call], Message]] = {
             "Lookup": service.lookup,
             "Store": service.store,

@@ -222,7 +222,7 @@ def _refused(done: Done, error: grpc.RpcError) -> Done:
     return done
 
 
-def _long_call(channel: grpc.Channel, items: int) -> "grpc.CallFuture[pb.BatchLookupResponse]":
+def _long_call(channel: grpc.Channel, items: int) -> Any:
     """A call that takes seconds: many long texts to embed, tens of milliseconds each."""
     words = "the quick brown fox jumps over the lazy dog and " * 18
     batch = pb.BatchLookupRequest(
