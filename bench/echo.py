@@ -21,7 +21,9 @@ def main() -> None:
         return reply
 
     server = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)])
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Lookup": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "Lookup": grpc.unary_unary_rpc_method_handler(echo)
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
