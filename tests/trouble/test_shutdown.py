@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_a_signal_under_load_ends_it_in_order(
     """Health says NOT_SERVING, calls under way finish, new ones are refused, nothing is lost, exit 0."""
     process = launch({"server": {"drain_s": 30.0}}).serving()
     watched = _watch_health(dial(process.address))
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, _killed_on_failure(process):
         callers = [pool.submit(_store_until_refused, dial(process.address), n) for n in range(4)]
         callers += [pool.submit(_look_up_until_refused, dial(process.address)) for _ in range(2)]
         long_call = _long_call(dial(process.address), items=128)
@@ -214,6 +215,16 @@ def _look_up_until_refused(channel: grpc.Channel) -> Done:
             stub.Lookup(pb.LookupRequest(prompt="question 0 of caller 0"), timeout=CALL_S)
         except grpc.RpcError as error:
             return _refused(done, error)
+
+
+@contextmanager
+def _killed_on_failure(process: "Process") -> Iterator[None]:
+    """Callers that go on until they are refused would otherwise outlast a test that failed."""
+    try:
+        yield
+    except BaseException:
+        process.signal(signal.SIGKILL)
+        raise
 
 
 def _refused(done: Done, error: grpc.RpcError) -> Done:
