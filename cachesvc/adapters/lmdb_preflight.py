@@ -15,6 +15,7 @@ from pathlib import Path
 import lmdb
 
 _HEADER = 16
+_PAGE_BYTES = 4096  # where a damaged first meta page does not tell
 _MAGIC = 0xBEEFC0DE
 _META = struct.Struct("<IIQQ I44x 48x QQ")  # magic, version, address, map size, page size, …, last page, txn
 _LIMIT_S = 600.0
@@ -37,16 +38,15 @@ def is_whole(data: Path) -> bool:
 
 def _needed_bytes(start: bytes) -> int:
     """What the newer meta page claims; 0 when there is none, which LMDB refuses by itself."""
-    page_bytes, newest, needed = 4096, -1, 0
-    for place in (0, None):
-        at = (page_bytes if place is None else place) + _HEADER
+    at, newest, needed_bytes = _HEADER, -1, 0
+    for _ in range(2):  # one meta page after the other
         if len(start) < at + _META.size:
-            continue
-        magic, _, _, _, size, last_page, transaction = _META.unpack_from(start, at)
-        if magic == _MAGIC and size and transaction > newest:
-            newest, needed = transaction, (last_page + 1) * size
-        page_bytes = size or page_bytes
-    return needed
+            break
+        magic, _, _, _, page_bytes, last_page, transaction = _META.unpack_from(start, at)
+        if magic == _MAGIC and transaction > newest:
+            newest, needed_bytes = transaction, (last_page + 1) * page_bytes
+        at += page_bytes or _PAGE_BYTES
+    return needed_bytes
 
 
 def _read_all_keys(path: str) -> None:
