@@ -41,14 +41,19 @@ class OnnxEmbedder:
         self._options = options
         path = options.path
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
+            tokenizer = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
             self._session = _open_session(path / "model.onnx")
         except Exception:  # noqa: BLE001 - both libraries raise bare Exception for a bad file
             raise CacheError(
                 Kind.CORRUPT,
                 f"the engine at {path} cannot be loaded: remove it and run cachesvc compile-model",
             ) from None
-        self._sight = Sight(self._tokenizer)
+        self._sight = Sight(
+            tokenizer,
+            prefix=options.prefix,
+            window_tokens=options.window_tokens,
+            max_text_length=options.max_text_length,
+        )
         self._slots = Slots(options.concurrency)
 
     @property
@@ -63,16 +68,9 @@ class OnnxEmbedder:
 
     def embed(self, text: str, wait_s: float) -> Vector | Unseen:
         """See ``Embedder.embed``."""
-        # A long text is tokenised whole before it could be cut (0.5 s per megabyte), so its length goes first.
-        if len(text) > self._options.max_text_length:
-            return Unseen.PAST_WINDOW
-        unseen = self._sight.before(text)
-        if unseen is not None:
-            return unseen
-        ids = self._tokenizer.encode(self._options.prefix + text).ids
-        unseen = self._sight.after(ids, self._options.window_tokens)
-        if unseen is not None:
-            return unseen
+        ids = self._sight.read(text)
+        if isinstance(ids, Unseen):
+            return ids
         if not self._slots.acquire(wait_s):
             raise CacheError(Kind.OVERLOADED, "no inference slot was free in time")
         try:

@@ -33,14 +33,17 @@ class SbertEmbedder:
         # One thread per inference, as in the compiled engine; torch's own threads fight over the cores.
         torch.set_num_threads(1)
         # A copy: encode() switches truncation on and off on the model's own, which other threads see.
-        self._tokenizer = tokenizers.Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._sight = Sight(self._tokenizer)
-        self._prefix = self._model.prompts.get(self._model.default_prompt_name or "", "")
+        tokenizer = tokenizers.Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._sight = Sight(
+            tokenizer,
+            prefix=self._model.prompts.get(self._model.default_prompt_name or "", ""),
+            window_tokens=self._model.max_seq_length,
+            max_text_length=max_text_length,
+        )
         self._fingerprint = f"sentence-transformers-{self._model.device.type}:{digest[:32]}"
         self._dimension = int(self._model.get_embedding_dimension() or 0)
-        self._max_text_length = max_text_length
         self._slots = Slots(concurrency)
 
     @property
@@ -55,15 +58,9 @@ class SbertEmbedder:
 
     def embed(self, text: str, wait_s: float) -> Vector | Unseen:
         """See ``Embedder.embed``."""
-        if len(text) > self._max_text_length:
-            return Unseen.PAST_WINDOW
-        unseen = self._sight.before(text)
-        if unseen is not None:
-            return unseen
-        ids = self._tokenizer.encode(self._prefix + text).ids
-        unseen = self._sight.after(ids, self._model.max_seq_length)
-        if unseen is not None:
-            return unseen
+        ids = self._sight.read(text)
+        if isinstance(ids, Unseen):
+            return ids
         if not self._slots.acquire(wait_s):
             raise CacheError(Kind.OVERLOADED, "no inference slot was free in time")
         try:

@@ -10,9 +10,15 @@ from cachesvc.core.visibility import unseen_characters
 
 
 class Sight:
-    """What a tokenizer lets its model see."""
+    """What a tokenizer lets its model see. ``prefix`` goes before each text and counts in the window."""
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, *, prefix: str, window_tokens: int, max_text_length: int
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._prefix = prefix
+        self._window_tokens = window_tokens
+        self._max_text_length = max_text_length
         special = [token for token in tokenizer.get_added_tokens_decoder().values() if token.special]
         self._special = tuple(token.content for token in special)
         self._unknown_id = _unknown_id(tokenizer)
@@ -21,8 +27,18 @@ class Sight:
         # A mark that composes with nothing: the tokenizer either keeps it or strips it.
         self._sees_marks = not self._drops("\u0332")
 
-    def before(self, text: str) -> Unseen | None:
-        """Judge the characters."""
+    def read(self, text: str) -> list[int] | Unseen:
+        """The token ids of a text, or why it cannot be fully seen."""
+        # A long text is tokenised whole before it could be cut (0.5 s per megabyte), so its length goes first.
+        if len(text) > self._max_text_length:
+            return Unseen.PAST_WINDOW
+        unseen = self._judge_characters(text)
+        if unseen is not None:
+            return unseen
+        ids: list[int] = self._tokenizer.encode(self._prefix + text).ids
+        return self._judge_tokens(ids) or ids
+
+    def _judge_characters(self, text: str) -> Unseen | None:
         if any(token in text for token in self._special):
             return Unseen.SPECIAL_TOKENS
         unseen = unseen_characters(text, sees_marks=self._sees_marks)
@@ -30,9 +46,8 @@ class Sight:
             return Unseen.INVISIBLE_CHARACTERS
         return unseen
 
-    def after(self, ids: list[int], window_tokens: int) -> Unseen | None:
-        """Judge the tokens."""
-        if len(ids) > window_tokens:
+    def _judge_tokens(self, ids: list[int]) -> Unseen | None:
+        if len(ids) > self._window_tokens:
             return Unseen.PAST_WINDOW
         if self._unknown_id is not None and self._unknown_id in ids:
             return Unseen.UNKNOWN_TOKENS
