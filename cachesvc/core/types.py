@@ -51,6 +51,7 @@ class Outcome(Enum):
     MISS_UNSEEN_DIFFERENCE = (
         "the nearest prompt differs in what the model cannot see: accents, case in code, or indentation"
     )
+    MISS_SOURCE_CHANGED = "what would have matched was built from another version of a source"
     MISS_CORRUPT = "the matching record failed its integrity check and was dropped"
 
     BYPASS_REQUESTED = "the request asked not to be answered from the cache"

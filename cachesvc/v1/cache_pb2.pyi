@@ -69,6 +69,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """The nearest entry's prompt differs from the text in what the model cannot see: accents,
     case in code and ids, or indentation.
     """
+    OUTCOME_MISS_SOURCE_CHANGED: _Outcome.ValueType  # 23
+    """What would have matched was built from another version of a source than the lookup gave."""
     OUTCOME_BYPASS_REQUESTED: _Outcome.ValueType  # 30
     """The request asked not to be answered from the cache."""
     OUTCOME_BYPASS_DISABLED: _Outcome.ValueType  # 31
@@ -129,6 +131,8 @@ OUTCOME_MISS_UNSEEN_DIFFERENCE: Outcome.ValueType  # 22
 """The nearest entry's prompt differs from the text in what the model cannot see: accents,
 case in code and ids, or indentation.
 """
+OUTCOME_MISS_SOURCE_CHANGED: Outcome.ValueType  # 23
+"""What would have matched was built from another version of a source than the lookup gave."""
 OUTCOME_BYPASS_REQUESTED: Outcome.ValueType  # 30
 """The request asked not to be answered from the cache."""
 OUTCOME_BYPASS_DISABLED: Outcome.ValueType  # 31
@@ -436,6 +440,7 @@ class LookupRequest(_message.Message):
     MAX_AGE_FIELD_NUMBER: _builtins.int
     EXACT_ONLY_FIELD_NUMBER: _builtins.int
     BYPASS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The isolation wall, lower case: [a-z0-9][a-z0-9._-]{0,62}. Empty means "default"."""
     prompt: _builtins.str
@@ -464,6 +469,12 @@ class LookupRequest(_message.Message):
     def max_age(self) -> _duration_pb2.Duration:
         """Entries older than this are not served."""
 
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """The current versions of sources. An entry that was built from one of them in another version is
+        not served; sources that an entry does not name have no effect on it.
+        """
+
     def __init__(
         self,
         *,
@@ -478,10 +489,11 @@ class LookupRequest(_message.Message):
         max_age: _duration_pb2.Duration | None = ...,
         exact_only: _builtins.bool = ...,
         bypass: _builtins.bool = ...,
+        sources: _abc.Iterable[Global___Source] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "chat", b"chat", "input", b"input", "max_age", b"max_age", "min_score", b"min_score", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "bypass", b"bypass", "chat", b"chat", "exact_only", b"exact_only", "input", b"input", "journey", b"journey", "max_age", b"max_age", "min_score", b"min_score", "model", b"model", "namespace", b"namespace", "prompt", b"prompt", "request_id", b"request_id", "vary", b"vary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "bypass", b"bypass", "chat", b"chat", "exact_only", b"exact_only", "input", b"input", "journey", b"journey", "max_age", b"max_age", "min_score", b"min_score", "model", b"model", "namespace", b"namespace", "prompt", b"prompt", "request_id", b"request_id", "sources", b"sources", "vary", b"vary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -846,6 +858,281 @@ class DeleteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteResponse: _TypeAlias = DeleteResponse  # noqa: Y015
+
+@_typing.final
+class Nearness(_message.Message):
+    """Nearness is a criterion of meaning."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text. Entries are compared with it whatever else their requests held."""
+    min_score: _builtins.float
+    """The lowest cosine similarity that counts as near, above 0 to 1."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        min_score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_score", b"min_score", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Nearness: _TypeAlias = Nearness  # noqa: Y015
+
+@_typing.final
+class InvalidateRequest(_message.Message):
+    """InvalidateRequest says what must go. An entry goes that meets every criterion given; at least one
+    must be given beside dry_run and max_examples.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    EXCEPT_VERSION_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_FIELD_NUMBER: _builtins.int
+    NEAR_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    MAX_EXAMPLES_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Entries of this namespace. Empty means every namespace, and then another criterion must be given."""
+    source_id: _builtins.str
+    """Entries that were built from this source, in any version."""
+    except_version: _builtins.str
+    """With source_id: leave those that were built from exactly this version of it."""
+    model: _builtins.str
+    """Entries of this model."""
+    dry_run: _builtins.bool
+    """Remove nothing; say what would be."""
+    max_examples: _builtins.int
+    """How many examples to return: none for 0, at most 100."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Entries that have all of these tags."""
+
+    @_builtins.property
+    def older_than(self) -> _duration_pb2.Duration:
+        """Entries that were stored longer ago than this."""
+
+    @_builtins.property
+    def near(self) -> Global___Nearness:
+        """Entries whose prompt is this near to a text. Entries that only the exact tier can serve are not."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        source_id: _builtins.str = ...,
+        except_version: _builtins.str | None = ...,
+        model: _builtins.str | None = ...,
+        older_than: _duration_pb2.Duration | None = ...,
+        near: Global___Nearness | None = ...,
+        dry_run: _builtins.bool = ...,
+        max_examples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_except_version", b"_except_version", "_model", b"_model", "except_version", b"except_version", "model", b"model", "near", b"near", "older_than", b"older_than"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_except_version", b"_except_version", "_model", b"_model", "dry_run", b"dry_run", "except_version", b"except_version", "max_examples", b"max_examples", "model", b"model", "namespace", b"namespace", "near", b"near", "older_than", b"older_than", "source_id", b"source_id", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__except_version: _TypeAlias = _typing.Literal["except_version"]  # noqa: Y015
+    _WhichOneofArgType__except_version: _TypeAlias = _typing.Literal["_except_version", b"_except_version"]  # noqa: Y015
+    _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
+    _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__except_version) -> _WhichOneofReturnType__except_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model) -> _WhichOneofReturnType__model | None: ...
+
+Global___InvalidateRequest: _TypeAlias = InvalidateRequest  # noqa: Y015
+
+@_typing.final
+class InvalidateResponse(_message.Message):
+    """InvalidateResponse says what went, or with dry_run what would."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many entries."""
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntrySummary]:
+        """Some of them, without their responses."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        examples: _abc.Iterable[Global___EntrySummary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "examples", b"examples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvalidateResponse: _TypeAlias = InvalidateResponse  # noqa: Y015
+
+@_typing.final
+class EntrySummary(_message.Message):
+    """EntrySummary is an entry without its response."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    SEMANTIC_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """As in Entry."""
+    namespace: _builtins.str
+    """The namespace it was stored in."""
+    prompt: _builtins.str
+    """As in Entry."""
+    model: _builtins.str
+    """As in Entry."""
+    response_bytes: _builtins.int
+    """Size of the response."""
+    hits: _builtins.int
+    """How often it was served, as far as noted."""
+    semantic: _builtins.bool
+    """Whether it can be found by meaning."""
+    score: _builtins.float
+    """Cosine similarity to the text of a Nearness, where one was given."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Entry."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """As in Entry."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """As in Entry."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """As in Entry."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        model: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        response_bytes: _builtins.int = ...,
+        hits: _builtins.int = ...,
+        semantic: _builtins.bool = ...,
+        score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "create_time", b"create_time", "expire_time", b"expire_time", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "create_time", b"create_time", "expire_time", b"expire_time", "hits", b"hits", "id", b"id", "model", b"model", "namespace", b"namespace", "prompt", b"prompt", "response_bytes", b"response_bytes", "score", b"score", "semantic", b"semantic", "sources", b"sources", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___EntrySummary: _TypeAlias = EntrySummary  # noqa: Y015
+
+@_typing.final
+class ListEntriesRequest(_message.Message):
+    """ListEntriesRequest asks for a page (AIP-158)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_FIELD_NUMBER: _builtins.int
+    NEWER_THAN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace. Empty means "default"."""
+    tag: _builtins.str
+    """Only entries that have this tag."""
+    page_size: _builtins.int
+    """Entries on the page at most: 100 for 0, never more than 1,000. A page may hold fewer and still
+    not be the last.
+    """
+    page_token: _builtins.str
+    """next_page_token of the page before; everything else must be as in the call that gave it."""
+    @_builtins.property
+    def older_than(self) -> _duration_pb2.Duration:
+        """Only entries stored longer ago than this."""
+
+    @_builtins.property
+    def newer_than(self) -> _duration_pb2.Duration:
+        """Only entries stored more recently than this."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        older_than: _duration_pb2.Duration | None = ...,
+        newer_than: _duration_pb2.Duration | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["newer_than", b"newer_than", "older_than", b"older_than"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "newer_than", b"newer_than", "older_than", b"older_than", "page_size", b"page_size", "page_token", b"page_token", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListEntriesResponse(_message.Message):
+    """ListEntriesResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Pass it as page_token for the next page; empty on the last."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntrySummary]:
+        """The entries."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___EntrySummary] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
 
 @_typing.final
 class ItemError(_message.Message):

@@ -65,6 +65,16 @@ class CacheServiceStub:
                 request_serializer=cachesvc_dot_v1_dot_cache__pb2.BatchStoreRequest.SerializeToString,
                 response_deserializer=cachesvc_dot_v1_dot_cache__pb2.BatchStoreResponse.FromString,
                 _registered_method=True)
+        self.Invalidate = channel.unary_unary(
+                '/cachesvc.v1.CacheService/Invalidate',
+                request_serializer=cachesvc_dot_v1_dot_cache__pb2.InvalidateRequest.SerializeToString,
+                response_deserializer=cachesvc_dot_v1_dot_cache__pb2.InvalidateResponse.FromString,
+                _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/cachesvc.v1.CacheService/ListEntries',
+                request_serializer=cachesvc_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=cachesvc_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer:
@@ -115,6 +125,21 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Invalidate(self, request, context):
+        """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
+        served again, and no Store that began before brings one back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntries(self, request, context):
+        """ListEntries pages through the entries of a namespace, oldest id first, without their responses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +172,16 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.BatchStore,
                     request_deserializer=cachesvc_dot_v1_dot_cache__pb2.BatchStoreRequest.FromString,
                     response_serializer=cachesvc_dot_v1_dot_cache__pb2.BatchStoreResponse.SerializeToString,
+            ),
+            'Invalidate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invalidate,
+                    request_deserializer=cachesvc_dot_v1_dot_cache__pb2.InvalidateRequest.FromString,
+                    response_serializer=cachesvc_dot_v1_dot_cache__pb2.InvalidateResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=cachesvc_dot_v1_dot_cache__pb2.ListEntriesRequest.FromString,
+                    response_serializer=cachesvc_dot_v1_dot_cache__pb2.ListEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -312,6 +347,60 @@ class CacheService:
             '/cachesvc.v1.CacheService/BatchStore',
             cachesvc_dot_v1_dot_cache__pb2.BatchStoreRequest.SerializeToString,
             cachesvc_dot_v1_dot_cache__pb2.BatchStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invalidate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cachesvc.v1.CacheService/Invalidate',
+            cachesvc_dot_v1_dot_cache__pb2.InvalidateRequest.SerializeToString,
+            cachesvc_dot_v1_dot_cache__pb2.InvalidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cachesvc.v1.CacheService/ListEntries',
+            cachesvc_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+            cachesvc_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,12 @@ class CacheServiceStub:
     """
     BatchStore: _grpc.UnaryUnaryMultiCallable[_cache_pb2.BatchStoreRequest, _cache_pb2.BatchStoreResponse]
     """BatchStore keeps many responses in one durable commit; each item has its own result."""
+    Invalidate: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
+    """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
+    served again, and no Store that began before brings one back.
+    """
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
+    """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -77,6 +83,12 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """
     BatchStore: _aio.UnaryUnaryMultiCallable[_cache_pb2.BatchStoreRequest, _cache_pb2.BatchStoreResponse]  # type: ignore[assignment]
     """BatchStore keeps many responses in one durable commit; each item has its own result."""
+    Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
+    """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
+    served again, and no Store that began before brings one back.
+    """
+    ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService looks up, stores and removes cached responses."""
@@ -132,5 +144,23 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.BatchStoreResponse, _abc.Awaitable[_cache_pb2.BatchStoreResponse]]:
         """BatchStore keeps many responses in one durable commit; each item has its own result."""
+
+    @_abc_1.abstractmethod
+    def Invalidate(
+        self,
+        request: _cache_pb2.InvalidateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.InvalidateResponse, _abc.Awaitable[_cache_pb2.InvalidateResponse]]:
+        """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
+        served again, and no Store that began before brings one back.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _cache_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListEntriesResponse, _abc.Awaitable[_cache_pb2.ListEntriesResponse]]:
+        """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
