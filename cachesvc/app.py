@@ -72,8 +72,14 @@ class App:
             clock=clock,
             observer=observer,
         )
-        self._janitor = Janitor(store, _janitor_options(settings), clock=clock, observer=observer)
         policies = settings.policy_book()
+        self._janitor = Janitor(
+            store,
+            _janitor_options(settings),
+            quota_of=lambda namespace: policies.of(namespace).quota,
+            clock=clock,
+            observer=observer,
+        )
         parts = Parts(
             store=store,
             embedder=embedder,
@@ -215,6 +221,7 @@ def _store_options(settings: Settings) -> StoreOptions:
         write_queue_length=store.write_queue_length,
         compress_min_bytes=store.compress_min_bytes,
         log_max_records=store.log_max_records,
+        eviction=store.eviction,
     )
 
 
@@ -225,6 +232,7 @@ def _janitor_options(settings: Settings) -> JanitorOptions:
         high_watermark=store.high_watermark,
         low_watermark=store.low_watermark,
         max_notes=store.max_use_notes,
+        max_entries=store.max_entries or None,
     )
 
 

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from cachesvc.core.errors import CacheError, Kind, Violation
 from cachesvc.core.policy import Policy, PolicyBook
+from cachesvc.core.types import Quota
 
 ENV_PREFIX = "CACHESVC_"
 _NESTED = "__"
@@ -98,7 +99,15 @@ class StoreSettings(_Section):
         4 * GIB,
         ge=MIB,
         le=1 << 44,
-        description="Bound on what is stored; least recently used entries go first",
+        description="Bound on what is stored; what store.eviction ranks least goes first",
+    )
+    max_entries: int = Field(
+        0, ge=0, le=1 << 40, description="Bound on the number of entries, kept as max_bytes is; 0: none"
+    )
+    eviction: Literal["gdsf", "lru", "lfu"] = Field(
+        "gdsf",
+        description="Which entries go first. gdsf: those that save least money for their size and use. "
+        "lru: least recently used. lfu: least often used",
     )
     map_size_bytes: int = Field(
         16 * GIB,
@@ -254,6 +263,18 @@ class PolicySettings(_Section):
     candidate_count: int = Field(5, ge=1, le=100, description="Nearest entries considered")
     ttl_s: float = Field(86_400.0, gt=0, le=315_360_000, description="Lifetime of entries that state none")
     max_ttl_s: float = Field(2_592_000.0, gt=0, le=315_360_000, description="Longest lifetime of any entry")
+    sliding_ttl: bool = Field(
+        False, description="true: each use lets an entry live for its ttl again, never past max_ttl_s"
+    )
+    max_entries: int = Field(
+        0, ge=0, le=1 << 40, description="Bound on the entries of each namespace by itself; 0: none"
+    )
+    max_bytes: int = Field(
+        0,
+        ge=0,
+        le=1 << 44,
+        description="Bound on prompts, responses and vectors of each namespace by itself; 0: none",
+    )
 
 
 class Settings(BaseSettings):
@@ -381,6 +402,8 @@ def _policy(settings: PolicySettings) -> Policy:
         candidate_count=settings.candidate_count,
         ttl_ms=int(settings.ttl_s * 1000),
         max_ttl_ms=int(settings.max_ttl_s * 1000),
+        sliding_ttl=settings.sliding_ttl,
+        quota=Quota(settings.max_entries or None, settings.max_bytes or None),
     )
 
 

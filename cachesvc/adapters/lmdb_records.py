@@ -20,9 +20,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from cachesvc.core.selection import Near, Selector
 from cachesvc.core.types import Draft, Entry, Payload, Source, Vector
 
 MAC_BYTES = 16
+SOURCE_BYTES = 16
 _FRAME_VERSION = 1
 _ZSTD_LEVEL = 3
 
@@ -45,17 +47,32 @@ class EntryBody(msgspec.Struct, array_like=True, frozen=True):
     cost_usd: float
     created_ms: int
     expires_ms: int
+    sliding_ms: int = 0
+    latest_ms: int = 0
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
-    """What is needed to remove an entry, or to age it, without reading its body."""
+    """What is needed to find, rank, age or remove an entry without reading its body.
+
+    ``sources`` holds digests of their ids, which may be long, and their versions.
+    """
 
     scope: bytes
     exact_key: bytes
     namespace: str
+    model: str
     tags: list[str]
+    sources: list[tuple[bytes, str]]
+    created_ms: int
     expires_ms: int
+    sliding_ms: int
+    latest_ms: int
     used_ms: int
+    hits: int
+    rank: float
+    worth_usd: float
+    size_bytes: int
+    semantic: bool
 
 
 class LogRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -64,6 +81,27 @@ class LogRecord(msgspec.Struct, array_like=True, frozen=True):
     scope: bytes
     entry_id: int
     added: bool
+
+
+class Usage(msgspec.Struct, array_like=True, frozen=True):
+    """What a namespace holds."""
+
+    entries: int
+    size_bytes: int
+
+
+class Ban(msgspec.Struct, array_like=True, frozen=True):
+    """An invalidation: what began before it and is meant by it is not stored."""
+
+    namespace: str | None
+    tags: list[str]
+    source_id: str | None
+    except_version: str | None
+    model: str | None
+    before_ms: int | None
+    since_ms: int | None
+    near_vector: bytes | None
+    near_min_score: float
 
 
 _R = TypeVar("_R", bound=msgspec.Struct)
@@ -81,7 +119,7 @@ class Sealer:
         self._compress_min_bytes = compress_min_bytes
         self._encode = msgspec.msgpack.Encoder().encode
         self._decoders: dict[type[msgspec.Struct], msgspec.msgpack.Decoder[msgspec.Struct]] = {
-            kind: msgspec.msgpack.Decoder(kind) for kind in (EntryBody, Head, LogRecord)
+            kind: msgspec.msgpack.Decoder(kind) for kind in (EntryBody, Head, LogRecord, Usage, Ban)
         }
 
     def seal(self, record: msgspec.Struct, place: bytes) -> bytes:
@@ -146,6 +184,46 @@ def body_of(draft: Draft) -> EntryBody:
         cost_usd=payload.cost_usd,
         created_ms=draft.created_ms,
         expires_ms=draft.expires_ms,
+        sliding_ms=draft.sliding_ms,
+        latest_ms=draft.latest_ms,
+    )
+
+
+def source_digest(source_id: str) -> bytes:
+    """What stands for a source's id in heads and keys."""
+    return blake2b(source_id.encode(), digest_size=SOURCE_BYTES, person=b"source").digest()
+
+
+def ban_of(selector: Selector) -> Ban:
+    """An invalidation as the record that is stored."""
+    near = selector.near
+    return Ban(
+        selector.namespace,
+        list(selector.tags),
+        selector.source_id,
+        selector.except_version,
+        selector.model,
+        selector.before_ms,
+        selector.since_ms,
+        None if near is None else near.vector.astype("<f4").tobytes(),
+        0.0 if near is None else near.min_score,
+    )
+
+
+def selector_of(ban: Ban) -> Selector:
+    """A stored invalidation as the criteria it is."""
+    near = None
+    if ban.near_vector is not None:
+        near = Near(np.frombuffer(ban.near_vector, dtype="<f4").astype(np.float32), ban.near_min_score)
+    return Selector(
+        ban.namespace,
+        tuple(ban.tags),
+        ban.source_id,
+        ban.except_version,
+        ban.model,
+        ban.before_ms,
+        ban.since_ms,
+        near,
     )
 
 

@@ -1,49 +1,57 @@
-"""The tables of a store and every change that is made to them.
+"""The tables of a store: their keys, and reads of their small values.
 
-| table   | key                        | value              |
-|---------|----------------------------|--------------------|
-| meta    | name                       | small values       |
-| entries | id                         | sealed EntryBody   |
-| heads   | id                         | sealed Head        |
-| vectors | scope, id                  | float32s, MAC      |
-| exact   | exact key                  | id                 |
-| tags    | namespace, 0, tag, 0, id   | –                  |
-| expiry  | expires_ms, id             | –                  |
-| recency | used_ms, id                | –                  |
-| log     | sequence                   | sealed LogRecord   |
+| table   | key                                | value              |
+|---------|------------------------------------|--------------------|
+| meta    | name                               | small values       |
+| entries | id                                 | sealed EntryBody   |
+| heads   | id                                 | sealed Head        |
+| vectors | scope, id                          | float32s, MAC      |
+| exact   | exact key                          | id                 |
+| members | namespace, 0, id                   | –                  |
+| tags    | namespace, 0, tag, 0, id           | –                  |
+| sources | namespace, 0, digest of its id, id | –                  |
+| expiry  | expires_ms, id                     | –                  |
+| order   | namespace, 0, rank, used_ms, id    | –                  |
+| usage   | namespace                          | sealed Usage       |
+| bans    | epoch                              | sealed Ban         |
+| log     | sequence                           | sealed LogRecord   |
 
-Integers are 8 bytes big-endian, so that ranges scan in order. What one entry has in all tables is
-written and removed in one transaction, together with its log record. Ids and sequence numbers only
-grow and are never used twice. The log keeps its last ``log_max_records``; who is further behind
-reads the tables anew.
+Integers are 8 bytes big-endian, and ranks floats of that length that are never negative, so that ranges
+scan in order. What one entry has in all tables is written and removed in one transaction, together with
+its log record (``lmdb_write``). Ids, sequence numbers and epochs only grow and are never used twice. The
+log keeps its last ``log_max_records``; who is further behind reads the tables anew.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from types import TracebackType
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import lmdb
 
-from cachesvc.adapters.lmdb_records import BadRecordError, Head, LogRecord, Sealer, body_of
+from cachesvc.adapters.lmdb_records import Head, Sealer
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.types import Draft, Receipt
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_SCOPE_BYTES = 32
+SCOPE_BYTES = 32
 _INTEGER_BYTES = 8
-_TRIM_COUNT = 1024  # more than any job adds, so that a log that was made shorter shrinks bit by bit
+_BALLAST_BYTES = 256 << 10
+_RANK = struct.Struct(">d")
 Table: TypeAlias = Any  # lmdb's handle of a named database
 
 _SCHEMA = b"schema_version"
 _FINGERPRINT = b"fingerprint"
 _MAC_KEY = b"mac_key"
-_NEXT_ID = b"next_id"
-_SEQUENCE = b"sequence"
-_CLOCK = b"clock_ms"
+_BALLAST = b"ballast"
+NEXT_ID = b"next_id"
+SEQUENCE = b"sequence"
+CLOCK = b"clock_ms"
+EPOCH = b"epoch"
+INFLATION = b"inflation"
+RANKED_BY = b"ranked_by"
+REORDER_AFTER = b"reorder_after"  # there while entries have ranks of another policy
 
 
 def key_of(number: int) -> bytes:
@@ -85,19 +93,27 @@ class StoreIdentity:
 class Tables:
     """Handles of the named databases, and reads of their small values."""
 
-    NAMES = ("meta", "entries", "heads", "vectors", "exact", "tags", "expiry", "recency", "log")
+    NAMES = (
+        *("meta", "entries", "heads", "vectors", "exact", "members", "tags", "sources"),
+        *("expiry", "order", "usage", "bans", "log"),
+    )
     COUNT = len(NAMES)
 
-    def __init__(self, env: lmdb.Environment) -> None:
+    def __init__(self, env: lmdb.Environment, map_size_bytes: int) -> None:
+        self.ballast_bytes = min(_BALLAST_BYTES, map_size_bytes // 8)
         handles = {name: env.open_db(name.encode()) for name in self.NAMES}
         self.meta = handles["meta"]
         self.entries = handles["entries"]
         self.heads = handles["heads"]
         self.vectors = handles["vectors"]
         self.exact = handles["exact"]
+        self.members = handles["members"]
         self.tags = handles["tags"]
+        self.sources = handles["sources"]
         self.expiry = handles["expiry"]
-        self.recency = handles["recency"]
+        self.order = handles["order"]
+        self.usage = handles["usage"]
+        self.bans = handles["bans"]
         self.log = handles["log"]
         self._all = tuple(handles.values())
 
@@ -117,19 +133,58 @@ class Tables:
         txn.put(_SCHEMA, key_of(SCHEMA_VERSION), db=self.meta)
         txn.put(_FINGERPRINT, fingerprint.encode(), db=self.meta)
         txn.put(_MAC_KEY, mac_key, db=self.meta)
+        self.put_ballast(txn)
         return mac_key
+
+    def put_ballast(self, txn: lmdb.Transaction) -> None:
+        """Hold some pages back. A removal copies a page or two of every table, and a full map has none left."""
+        if get(txn, self.meta, _BALLAST) is None:
+            txn.put(_BALLAST, bytes(self.ballast_bytes), db=self.meta)
+
+    def next_transaction(self, txn: lmdb.Transaction) -> None:
+        """Change nothing, but take a commit."""
+        txn.put(CLOCK, key_of(self.clock_ms(txn)), db=self.meta)
+
+    def drop_ballast(self, txn: lmdb.Transaction) -> bool:
+        """Free those pages. Whether they were held."""
+        return bool(txn.delete(_BALLAST, db=self.meta))
+
+    def rank_by(self, txn: lmdb.Transaction, policy: str) -> None:
+        """Say how entries are ranked. Those ranked by another policy are to be ranked anew, bit by bit."""
+        before = get(txn, self.meta, RANKED_BY)
+        if before != policy.encode():
+            txn.put(RANKED_BY, policy.encode(), db=self.meta)
+            if before is not None:
+                txn.put(REORDER_AFTER, key_of(0), db=self.meta)
+
+    def is_reordering(self, txn: lmdb.Transaction) -> bool:
+        """Whether there are entries ranked by another policy."""
+        return get(txn, self.meta, REORDER_AFTER) is not None
 
     def sequence(self, txn: lmdb.Transaction) -> int:
         """Of the last change; 0 before the first."""
-        return integer(get(txn, self.meta, _SEQUENCE) or b"")
+        return integer(get(txn, self.meta, SEQUENCE) or b"")
 
     def next_id(self, txn: lmdb.Transaction) -> int:
         """The id that the next entry gets; from 1."""
-        return integer(get(txn, self.meta, _NEXT_ID) or key_of(1))
+        return integer(get(txn, self.meta, NEXT_ID) or key_of(1))
 
     def clock_ms(self, txn: lmdb.Transaction) -> int:
         """The time of the last write; 0 before the first."""
-        return integer(get(txn, self.meta, _CLOCK) or b"")
+        return integer(get(txn, self.meta, CLOCK) or b"")
+
+    def epoch(self, txn: lmdb.Transaction) -> int:
+        """Of the last invalidation; 0 before the first."""
+        return integer(get(txn, self.meta, EPOCH) or b"")
+
+    def namespaces(self, txn: lmdb.Transaction, table: Table, first: bytes = b"") -> Iterator[bytes]:
+        """The namespaces that a table's keys begin with, from ``first`` on, in order."""
+        with txn.cursor(db=table) as cursor:
+            there = cursor.set_range(first)
+            while there:
+                namespace = bytes(cursor.key()).partition(b"\0")[0]
+                yield namespace
+                there = cursor.set_range(namespace + b"\1")
 
     def head(self, txn: lmdb.Transaction, sealer: Sealer, entry_id: int) -> Head | None:
         """The head of an entry. Raises BadRecordError."""
@@ -152,9 +207,11 @@ class Tables:
         return EntryKeys(
             vector=head.scope + key,
             exact=head.exact_key,
-            tags=tuple(namespace + b"\0" + tag.encode() + b"\0" + key for tag in head.tags),
+            member=namespace + b"\0" + key,
+            tags=tuple(tag_prefix(namespace, tag) + key for tag in head.tags),
+            sources=tuple(source_prefix(namespace, digest) + key for digest, _ in head.sources),
             expiry=key_of(head.expires_ms) + key,
-            recency=key_of(head.used_ms) + key,
+            order=order_key(namespace, head) + key,
         )
 
 
@@ -164,159 +221,33 @@ class EntryKeys:
 
     vector: bytes
     exact: bytes
+    member: bytes
     tags: tuple[bytes, ...]
+    sources: tuple[bytes, ...]
     expiry: bytes
-    recency: bytes
+    order: bytes
 
 
-class Write:
-    """The changes of one job inside a write transaction. Leaving it writes the counters back."""
+def tag_prefix(namespace: bytes, tag: str) -> bytes:
+    """What keys of the tags table begin with."""
+    return namespace + b"\0" + tag.encode() + b"\0"
 
-    def __init__(self, txn: lmdb.Transaction, tables: Tables, sealer: Sealer, log_max_records: int) -> None:
-        self._txn = txn
-        self._tables = tables
-        self._sealer = sealer
-        self._log_max_records = log_max_records
-        self._clock_ms = tables.clock_ms(txn)
-        self._next_id = tables.next_id(txn)
-        self._sequence = tables.sequence(txn)
 
-    def __enter__(self) -> Self:
-        return self
+def source_prefix(namespace: bytes, digest: bytes) -> bytes:
+    """What keys of the sources table begin with."""
+    return namespace + b"\0" + digest
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            return
-        txn, meta = self._txn, self._tables.meta
-        txn.put(_NEXT_ID, key_of(self._next_id), db=meta)
-        txn.put(_SEQUENCE, key_of(self._sequence), db=meta)
-        txn.put(_CLOCK, key_of(self._clock_ms), db=meta)
-        self._trim_log()
 
-    def put(self, draft: Draft) -> Receipt:
-        """Store an entry; one of equal exact key is removed."""
-        identity = draft.identity
-        self._clock_ms = max(self._clock_ms, draft.created_ms)
-        replaced_id = None
-        found = self._holder(identity.exact_key)
-        if found is not None and self.remove(found):
-            replaced_id = found
+def order_key(namespace: bytes, head: Head) -> bytes:
+    """The place of an entry in the order of eviction, without its id."""
+    return namespace + b"\0" + _RANK.pack(head.rank) + key_of(head.used_ms)
 
-        entry_id, self._next_id = self._next_id, self._next_id + 1
-        key = key_of(entry_id)
-        head = Head(
-            scope=identity.scope,
-            exact_key=identity.exact_key,
-            namespace=identity.namespace,
-            tags=list(draft.payload.tags),
-            expires_ms=draft.expires_ms,
-            used_ms=draft.created_ms,
-        )
-        keys = self._tables.keys_of(entry_id, head)
-        put, seal, tables = self._txn.put, self._sealer.seal, self._tables
-        put(key, seal(body_of(draft), identity.scope + key), db=tables.entries)
-        put(key, seal(head, key), db=tables.heads)
-        put(keys.exact, key, db=tables.exact)
-        put(keys.expiry, b"", db=tables.expiry)
-        put(keys.recency, b"", db=tables.recency)
-        for tag in keys.tags:
-            put(tag, b"", db=tables.tags)
-        if draft.vector is not None:
-            put(keys.vector, self._sealer.seal_vector(draft.vector, keys.vector), db=tables.vectors)
-        self._log(identity.scope, entry_id, added=True)
-        return Receipt(entry_id, replaced_id, self._sequence)
 
-    def _holder(self, exact_key: bytes) -> int | None:
-        """The entry that has this exact key; None, too, when the key is damaged and names another."""
-        found = get(self._txn, self._tables.exact, exact_key)
-        if found is None or not is_key(found):
-            return None
-        try:
-            head = self._tables.head(self._txn, self._sealer, integer(found))
-        except BadRecordError:
-            return integer(found)
-        return integer(found) if head is not None and head.exact_key == exact_key else None
+def rank_of(value: bytes) -> float:
+    """A packed rank as the float it is; 0 for none."""
+    return cast("float", _RANK.unpack(value)[0]) if len(value) == _RANK.size else 0.0
 
-    def remove(self, entry_id: int) -> bool:
-        """Remove an entry from every table. Whether it was there."""
-        key = key_of(entry_id)
-        try:
-            head = self._tables.head(self._txn, self._sealer, entry_id)
-        except BadRecordError:
-            return self._remove_by_scan(entry_id)
-        if head is None:
-            return False
-        tables, delete = self._tables, self._txn.delete
-        keys = tables.keys_of(entry_id, head)
-        delete(key, db=tables.entries)
-        delete(key, db=tables.heads)
-        delete(keys.vector, db=tables.vectors)
-        delete(keys.expiry, db=tables.expiry)
-        delete(keys.recency, db=tables.recency)
-        for tag in keys.tags:
-            delete(tag, db=tables.tags)
-        if get(self._txn, tables.exact, keys.exact) == key:
-            delete(keys.exact, db=tables.exact)
-        self._log(head.scope, entry_id, added=False)
-        return True
 
-    def remove_first(self, order: Table, limit: int, before_ms: int | None = None) -> int:
-        """Remove the first entries of the expiry or the recency table, those up to ``before_ms``."""
-        self._clock_ms = max(self._clock_ms, before_ms or 0)
-        first = [
-            key
-            for key, _ in islice(scan(self._txn, order), limit)
-            if before_ms is None or integer(key[:8]) <= before_ms
-        ]
-        removed = 0
-        for key in first:
-            if self.remove(integer(key[8:])):
-                removed += 1
-            self._txn.delete(key, db=order)  # only there still if the head told another story
-        return removed
-
-    def touch(self, used_ms: Mapping[int, int]) -> None:
-        """Move entries to their new place in the order of use."""
-        self._clock_ms = max(self._clock_ms, *used_ms.values(), 0)
-        for entry_id, when_ms in used_ms.items():
-            key = key_of(entry_id)
-            try:
-                head = self._tables.head(self._txn, self._sealer, entry_id)
-            except BadRecordError:
-                continue  # met and dropped when it is next read
-            if head is None or head.used_ms >= when_ms:
-                continue
-            self._txn.delete(key_of(head.used_ms) + key, db=self._tables.recency)
-            self._txn.put(key_of(when_ms) + key, b"", db=self._tables.recency)
-            moved = Head(head.scope, head.exact_key, head.namespace, head.tags, head.expires_ms, when_ms)
-            self._txn.put(key, self._sealer.seal(moved, key), db=self._tables.heads)
-
-    def _remove_by_scan(self, entry_id: int) -> bool:
-        """Remove an entry whose head is damaged: look for its id in every table. Slow and rare."""
-        key, tables, scope = key_of(entry_id), self._tables, b""
-        for table in (tables.vectors, tables.tags, tables.expiry, tables.recency):
-            for place in [place for place, _ in scan(self._txn, table) if place.endswith(key)]:
-                if table is tables.vectors:
-                    scope = place[:_SCOPE_BYTES]
-                self._txn.delete(place, db=table)
-        for place in [place for place, value in scan(self._txn, tables.exact) if value == key]:
-            self._txn.delete(place, db=tables.exact)
-        self._txn.delete(key, db=tables.entries)
-        self._txn.delete(key, db=tables.heads)
-        if scope:
-            self._log(scope, entry_id, added=False)
-        return True
-
-    def _log(self, scope: bytes, entry_id: int, *, added: bool) -> None:
-        self._sequence += 1
-        key = key_of(self._sequence)
-        self._txn.put(key, self._sealer.seal(LogRecord(scope, entry_id, added), key), db=self._tables.log)
-
-    def _trim_log(self) -> None:
-        surplus = min(self._txn.stat(self._tables.log)["entries"] - self._log_max_records, _TRIM_COUNT)
-        with self._txn.cursor(db=self._tables.log) as cursor:
-            while surplus > 0 and cursor.first():
-                cursor.delete()
-                surplus -= 1
+def packed_rank(rank: float) -> bytes:
+    """A rank as 8 bytes that sort as it does."""
+    return _RANK.pack(rank)

@@ -6,7 +6,6 @@ record whose digest does not fit its place. ``lmdb_schema`` has the tables and t
 them inside one transaction; here is who may call, when, and what failure means.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,36 +13,33 @@ from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import lmdb
 import numpy as np
 
-from cachesvc.adapters.lmdb_preflight import is_whole
+from cachesvc.adapters import lmdb_open, lmdb_select
 from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, Sealer, entry_of
-from cachesvc.adapters.lmdb_schema import (
-    SCHEMA_VERSION,
-    Table,
-    Tables,
-    Write,
-    get,
-    integer,
-    is_key,
-    key_of,
-    scan,
-)
+from cachesvc.adapters.lmdb_schema import Tables, get, integer, is_key, key_of, scan
 from cachesvc.adapters.lmdb_verify import disagreements
+from cachesvc.adapters.lmdb_write import Write, WriteOptions
 from cachesvc.adapters.lmdb_writer import GroupWriter
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.eviction import EvictionPolicy
+from cachesvc.core.selection import Selector
 from cachesvc.core.types import (
     Change,
     Draft,
     Durability,
     Lost,
+    NamespaceUsage,
+    Place,
     Receipt,
     Row,
     ScopeVectors,
+    Selection,
     StoreStats,
+    Use,
     Vector,
 )
 
@@ -64,6 +60,7 @@ class StoreOptions:
     write_queue_length: int
     compress_min_bytes: int
     log_max_records: int
+    eviction: EvictionPolicy = "gdsf"
 
 
 class LmdbStore:
@@ -73,66 +70,104 @@ class LmdbStore:
         """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE with what to do."""
         self._options = options
         self._fingerprint = fingerprint
-        _make_private(options.path)
-        self._lock_file = _lock(options.path)
+        path = options.path
+        lmdb_open.make_private(path)
+        self._lock_file = lmdb_open.lock(path)
         try:
-            self._env = _open_env(options)
+            self._env = lmdb_open.open_env(
+                path, options.map_size_bytes, metasync=options.durability == "sync"
+            )
         except BaseException:
             os.close(self._lock_file)
             raise
         try:
-            self._tables = Tables(self._env)
+            self._env.reader_check()
+            self._tables = Tables(self._env, options.map_size_bytes)
             self._sealer = Sealer(self._meet(), options.compress_min_bytes)
-            _sync_directory(options.path)
-            _sync_directory(options.path.parent)
+            lmdb_open.sync_directory(path)
+            lmdb_open.sync_directory(path.parent)
         except BaseException as error:
             self._env.close()
             os.close(self._lock_file)
             if isinstance(error, lmdb.Error):
-                raise _unopenable(options.path, type(error).__name__) from None
+                raise lmdb_open.unopenable(path, type(error).__name__) from None
             raise
+        self._write_options = WriteOptions(options.log_max_records, options.eviction)
         self._writer = GroupWriter(self._env, options.write_queue_length)
 
     # ---------------------------------------------------------------- writes
 
-    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt]:
+    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt | None]:
         """See ``ResponseStore.put``."""
         return self._write(lambda write: [write.put(draft) for draft in drafts], wait_s)
 
     def remove(self, entry_ids: Sequence[int]) -> int:
         """See ``ResponseStore.remove``."""
-        return self._write(lambda write: sum(write.remove(entry_id) for entry_id in entry_ids))
+        return self._removing(lambda write: sum(write.remove(entry_id) for entry_id in entry_ids))
 
-    def touch(self, used_ms: Mapping[int, int]) -> None:
+    def touch(self, uses: Mapping[int, Use]) -> None:
         """See ``ResponseStore.touch``."""
-        self._write(lambda write: write.touch(used_ms))
+        self._write(lambda write: write.touch(uses))
+
+    def forbid(self, selector: Selector) -> int:
+        """See ``ResponseStore.forbid``."""
+        return self._write(lambda write: write.forbid(selector))
+
+    def reorder(self, limit: int) -> int:
+        """See ``ResponseStore.reorder``."""
+        with self._read() as txn:
+            if not self._tables.is_reordering(txn):
+                return 0
+        return self._write(lambda write: write.reorder(limit))
 
     def expire(self, now_ms: int, limit: int) -> int:
         """See ``ResponseStore.expire``."""
         with self._read() as txn:
             first = next(scan(txn, self._tables.expiry), None)
             is_due = first is not None and integer(first[0][:8]) <= now_ms
-            if not is_due and now_ms - self._tables.clock_ms(txn) < _CLOCK_MS:
-                return 0  # an idle store writes nothing but, now and then, the time
-        return self._remove_first(self._tables.expiry, limit, now_ms)
+            is_idle = now_ms - self._tables.clock_ms(txn) < _CLOCK_MS
+        if not is_due and is_idle:
+            return 0  # an idle store writes nothing but, now and then, the time
+        if not is_due:  # as seldom
+            self._env.reader_check()  # slots of readers that died hold back free pages
+            self._restore_ballast()
+        return self._fewer_if_full(lambda write, count: write.expire(count, now_ms), limit)
 
-    def evict(self, limit: int) -> int:
+    def evict(self, limit: int, namespace: str | None = None) -> int:
         """See ``ResponseStore.evict``."""
-        return self._remove_first(self._tables.recency, limit)
+        return self._fewer_if_full(lambda write, count: write.evict(count, namespace), limit)
 
-    def _remove_first(self, order: Table, limit: int, before_ms: int | None = None) -> int:
+    def _fewer_if_full(self, remove: "_Removal", limit: int) -> int:
         """Where there is no room for so many removals (they copy pages before they free them), do fewer."""
-        while True:
+        while limit > 1:
             try:
-                return self._write(partial(Write.remove_first, order=order, limit=limit, before_ms=before_ms))
+                return self._write(partial(remove, count=limit))
             except CacheError as error:
-                if error.kind is not Kind.FULL or limit <= 1:
+                if error.kind is not Kind.FULL:
                     raise
                 limit //= 2
+        return self._removing(partial(remove, count=limit))
+
+    def _removing(self, work: Callable[[Write], T]) -> T:
+        """A write that must succeed on a full map or disk too: there the ballast makes room for it."""
+        try:
+            removed = self._write(work)
+        except CacheError as error:
+            if error.kind is not Kind.FULL or not self._writer.run(self._tables.drop_ballast):
+                raise
+            self._writer.run(self._tables.next_transaction)  # LMDB uses a page again two commits later
+            removed = self._write(work)
+        return removed
+
+    def _restore_ballast(self) -> None:
+        stats = self.stats()
+        free_bytes = (self._env.info()["last_pgno"] + 1) * _PAGE_BYTES - stats.used_bytes
+        if free_bytes > 2 * self._tables.ballast_bytes:  # else it would take what was just made free
+            self._writer.run(self._tables.put_ballast)
 
     def _write(self, work: Callable[[Write], T], wait_s: float | None = None) -> T:
         def job(txn: lmdb.Transaction) -> T:
-            with Write(txn, self._tables, self._sealer, self._options.log_max_records) as write:
+            with Write(txn, self._tables, self._sealer, self._write_options) as write:
                 return work(write)
 
         return self._writer.run(job, wait_s)
@@ -238,6 +273,21 @@ class LmdbStore:
             keys = takewhile(lambda key: bytes(key).startswith(scope), cursor.iternext(values=False))
             return sum(1 for _ in islice(keys, max_count + 1)) > max_count
 
+    def epoch(self) -> int:
+        """See ``ResponseStore.epoch``."""
+        with self._read() as txn:
+            return self._tables.epoch(txn)
+
+    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
+        """See ``ResponseStore.select``."""
+        with self._read() as txn:
+            return lmdb_select.select(txn, self._tables, self._sealer, selector, after, limit)
+
+    def usage(self, limit: int) -> list[NamespaceUsage]:
+        """See ``ResponseStore.usage``."""
+        with self._read() as txn:
+            return lmdb_select.usage(txn, self._tables, self._sealer, limit)
+
     def stats(self) -> StoreStats:
         """See ``ResponseStore.stats``."""
         with self._read() as txn:
@@ -296,21 +346,19 @@ class LmdbStore:
             meta = self._tables.identity(txn)
         if meta is None:
             with self._env.begin(write=True) as txn:
-                return self._tables.create_identity(txn, self._fingerprint)
-        if meta.schema_version != SCHEMA_VERSION:
-            raise CacheError(
-                Kind.INCOMPATIBLE,
-                f"the store at {self._options.path} has schema {meta.schema_version}, this version reads "
-                f"{SCHEMA_VERSION}: run the version that wrote it, or set store.path to another directory",
-            )
-        if meta.fingerprint != self._fingerprint:
-            raise CacheError(
-                Kind.INCOMPATIBLE,
-                f"the store at {self._options.path} was written with the embedder {meta.fingerprint}, but "
-                f"{self._fingerprint} is configured: set embedder.model and embedder.engine back, or set "
-                "store.path to another directory",
-            )
-        return meta.mac_key
+                mac_key = self._tables.create_identity(txn, self._fingerprint)
+        else:
+            lmdb_open.refuse_foreign(self._options.path, meta, self._fingerprint)
+            mac_key = meta.mac_key
+        with self._env.begin(write=True) as txn:
+            self._tables.rank_by(txn, self._options.eviction)
+        return mac_key
+
+
+class _Removal(Protocol):
+    """Removes at most ``count`` entries, and says how many."""
+
+    def __call__(self, write: Write, count: int) -> int: ...
 
 
 class _Reading:
@@ -338,75 +386,3 @@ class _Reading:
 
 def _unreadable(error: lmdb.Error) -> CacheError:
     return CacheError(Kind.UNAVAILABLE, f"the store could not be read: {type(error).__name__}")
-
-
-def _make_private(path: Path) -> None:
-    """A directory that only its owner can enter; LMDB's own default is 0755."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o700)
-    except OSError as error:
-        raise CacheError(
-            Kind.UNAVAILABLE, f"store.path {path}: cannot be made a private directory: {error.strerror}"
-        ) from None
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the names of new files durable; LMDB syncs what is in them."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:
-        return  # a parent that we may pass through and not read; whoever made it answers for it
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(path: Path) -> int:
-    """Take the directory for this process. The lock goes with the process, however it ends."""
-    file = path / "server.lock"
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CacheError(Kind.UNAVAILABLE, f"{file} cannot be opened: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        raise CacheError(
-            Kind.LOCKED,
-            f"the store at {path} is in use by process {holder}: one server per store; "
-            "stop that one or set store.path to another directory",
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
-
-
-def _open_env(options: StoreOptions) -> lmdb.Environment:
-    if not is_whole(options.path / "data.mdb"):
-        raise _unopenable(options.path, "part of data.mdb is missing")
-    try:
-        return lmdb.open(
-            str(options.path),
-            map_size=options.map_size_bytes,
-            max_dbs=Tables.COUNT,
-            max_readers=512,
-            mode=0o600,
-            metasync=options.durability == "sync",
-            max_spare_txns=8,
-            lib_version=0,
-        )
-    except lmdb.Error as error:
-        raise _unopenable(options.path, type(error).__name__) from None
-
-
-def _unopenable(path: Path, why: str) -> CacheError:
-    return CacheError(
-        Kind.CORRUPT,
-        f"the store at {path} cannot be opened ({why}): "
-        "restore it, or move the directory aside to start empty",
-    )

@@ -4,16 +4,25 @@ from collections.abc import Iterator
 
 import lmdb
 
-from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, Sealer
-from cachesvc.adapters.lmdb_schema import EntryKeys, Tables, get, integer, key_of, scan
+from cachesvc.adapters.lmdb_records import (
+    BadRecordError,
+    Ban,
+    EntryBody,
+    Head,
+    LogRecord,
+    Sealer,
+    Usage,
+    source_digest,
+)
+from cachesvc.adapters.lmdb_schema import SCOPE_BYTES, EntryKeys, Tables, get, integer, key_of, scan
 
-_SCOPE_BYTES = 32
+_SECONDARY = ("exact", "members", "tags", "sources", "expiry", "order")
 
 
 def disagreements(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> list[str]:
     """A sentence for each; empty when clean. Prompts and responses are not named."""
     problems: list[str] = []
-    expected: dict[str, set[bytes]] = {"exact": set(), "tags": set(), "expiry": set(), "recency": set()}
+    expected: dict[str, set[bytes]] = {name: set() for name in _SECONDARY}
     heads: dict[int, Head] = {}
     for entry_id, head in _heads(txn, tables, sealer, problems):
         heads[entry_id] = head
@@ -24,6 +33,8 @@ def disagreements(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> list
             problems.append(f"entry {entry_id}: its id was not yet given out")
     problems += _orphans(txn, tables, sealer, heads)
     problems += _secondary_problems(txn, tables, expected)
+    problems += _usage_problems(txn, tables, sealer, heads)
+    problems += _ban_problems(txn, tables, sealer)
     problems += _log_problems(txn, tables, sealer)
     return problems
 
@@ -40,9 +51,11 @@ def _heads(
 
 def _expect(expected: dict[str, set[bytes]], keys: EntryKeys) -> None:
     expected["exact"].add(keys.exact)
+    expected["members"].add(keys.member)
     expected["tags"].update(keys.tags)
+    expected["sources"].update(keys.sources)
     expected["expiry"].add(keys.expiry)
-    expected["recency"].add(keys.recency)
+    expected["order"].add(keys.order)
 
 
 def _entry_problems(
@@ -58,16 +71,24 @@ def _entry_problems(
     except BadRecordError:
         yield f"entry {entry_id}: its record fails its digest"
         return
-    same = (body.exact_key, body.namespace, body.tags, body.expires_ms) == (
-        head.exact_key,
-        head.namespace,
-        head.tags,
-        head.expires_ms,
-    )
-    if not same:
+    if _told_by_head(head) != _told_by_body(body):
         yield f"entry {entry_id}: head and record disagree"
+    vector = get(txn, tables.vectors, head.scope + key)
+    if (vector is not None) != head.semantic:
+        yield f"entry {entry_id}: its head says otherwise than there is of a vector"
     if get(txn, tables.exact, head.exact_key) != key:
         yield f"entry {entry_id}: its exact key names another entry"
+
+
+def _told_by_head(head: Head) -> tuple[object, ...]:
+    times = (head.created_ms, head.expires_ms, head.sliding_ms, head.latest_ms)
+    return (head.exact_key, head.namespace, head.model, head.tags, head.sources, *times)
+
+
+def _told_by_body(body: EntryBody) -> tuple[object, ...]:
+    sources = [(source_digest(source_id), version) for source_id, version in body.sources]
+    times = (body.created_ms, body.expires_ms, body.sliding_ms, body.latest_ms)
+    return (body.exact_key, body.namespace, body.model, body.tags, sources, *times)
 
 
 def _orphans(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, heads: dict[int, Head]) -> Iterator[str]:
@@ -75,9 +96,9 @@ def _orphans(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, heads: dict[
         if integer(key) not in heads:
             yield f"entry {integer(key)}: has a record but no head"
     for place, sealed in scan(txn, tables.vectors):
-        entry_id = integer(place[_SCOPE_BYTES:])
+        entry_id = integer(place[SCOPE_BYTES:])
         head = heads.get(entry_id)
-        if head is None or head.scope != place[:_SCOPE_BYTES]:
+        if head is None or head.scope != place[:SCOPE_BYTES]:
             yield f"vector of {entry_id}: belongs to no entry of its scope"
             continue
         try:
@@ -95,6 +116,38 @@ def _secondary_problems(
             yield f"table {name}: {missing} keys are missing"
         if surplus := len(stored - keys):
             yield f"table {name}: {surplus} keys belong to no entry"
+
+
+def _usage_problems(
+    txn: lmdb.Transaction, tables: Tables, sealer: Sealer, heads: dict[int, Head]
+) -> Iterator[str]:
+    counted: dict[bytes, Usage] = {}
+    for head in heads.values():
+        before = counted.get(head.namespace.encode(), Usage(0, 0))
+        counted[head.namespace.encode()] = Usage(before.entries + 1, before.size_bytes + head.size_bytes)
+    for namespace, sealed in scan(txn, tables.usage):
+        try:
+            usage = sealer.open(Usage, namespace, sealed)
+        except BadRecordError:
+            yield "usage: the account of a namespace fails its digest"
+            counted.pop(namespace, None)
+            continue
+        if usage != counted.pop(namespace, Usage(0, 0)):
+            yield "usage: the account of a namespace is not what its entries come to"
+    if counted:
+        yield f"usage: {len(counted)} namespaces have no account"
+
+
+def _ban_problems(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> Iterator[str]:
+    last = 0
+    for key, sealed in scan(txn, tables.bans):
+        last = integer(key)
+        try:
+            sealer.open(Ban, key, sealed)
+        except BadRecordError:
+            yield f"bans: invalidation {last} fails its digest"
+    if last > tables.epoch(txn):
+        yield f"bans: end at {last}, the last epoch is {tables.epoch(txn)}"
 
 
 def _log_problems(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> Iterator[str]:

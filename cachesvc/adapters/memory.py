@@ -5,22 +5,33 @@ Nothing is durable and everything is linear; what these say is right, the real a
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cachesvc.core.eviction import EvictionPolicy, rank, size_bytes, worth_usd
+from cachesvc.core.selection import Selector, draft_traits, meets, score
 from cachesvc.core.types import (
     Candidate,
     Change,
     Draft,
     Entry,
     Lost,
+    Match,
+    NamespaceUsage,
+    Place,
     Receipt,
     Row,
     ScopeVectors,
+    Selection,
     StoreStats,
+    Use,
     Vector,
 )
+
+_MAX_MADE_ROOM = 16  # as the real store does
+_SLIDE_SHARE = 10  # the same
 
 
 class ManualClock:
@@ -76,26 +87,44 @@ class MemoryIndex:
         return len(self._rows) * (self._dimension * 4 + 8)
 
 
+@dataclass(slots=True)
+class _Standing:
+    """What the store knows of an entry besides what it stores."""
+
+    draft: Draft
+    worth_usd: float
+    size_bytes: int
+    used_ms: int
+    hits: int = 0
+    rank: float = 0.0
+
+
 class MemoryStore:
     """``ResponseStore`` in dicts under one lock."""
 
-    def __init__(self, max_bytes: int = 1 << 40) -> None:
+    def __init__(self, max_bytes: int = 1 << 40, eviction: EvictionPolicy = "gdsf") -> None:
         self._max_bytes = max_bytes
+        self._eviction = eviction
         self._lock = threading.RLock()
         self._entries: dict[int, Entry] = {}
         self._vectors: dict[int, Vector] = {}
         self._exact: dict[bytes, int] = {}
-        self._used_ms: dict[int, int] = {}
+        self._standing: dict[int, _Standing] = {}
+        self._bans: list[Selector] = []
+        self._inflation = 0.0
         self._log: list[Change] = []
         self._next_id = 1
 
-    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt]:
+    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt | None]:
         """See ``ResponseStore.put``."""
         with self._lock:
             return [self._put(draft) for draft in drafts]
 
-    def _put(self, draft: Draft) -> Receipt:
+    def _put(self, draft: Draft) -> Receipt | None:
         identity = draft.identity
+        missed = [] if draft.epoch is None else self._bans[draft.epoch :]
+        if any(meets(ban, draft_traits(draft, ban.source_id), draft.vector) for ban in missed):
+            return None
         replaced_id = self._exact.get(identity.exact_key)
         if replaced_id is not None:
             self._remove(replaced_id)
@@ -113,11 +142,32 @@ class MemoryStore:
             expires_ms=draft.expires_ms,
         )
         self._exact[identity.exact_key] = entry_id
-        self._used_ms[entry_id] = draft.created_ms
+        size = size_bytes(draft.prompt, draft.payload, draft.vector)
+        standing = _Standing(draft, worth_usd(draft.payload), size, draft.created_ms)
+        self._standing[entry_id] = standing
+        self._rank(standing)
         if draft.vector is not None:
             self._vectors[entry_id] = draft.vector
         self._log.append(Change(len(self._log) + 1, identity.scope, entry_id, added=True))
-        return Receipt(entry_id, replaced_id, len(self._log))
+        sequence = len(self._log)
+        return Receipt(entry_id, replaced_id, sequence, self._make_room(draft, entry_id))
+
+    def _rank(self, standing: _Standing) -> None:
+        standing.rank = rank(
+            self._eviction, standing.worth_usd, standing.size_bytes, standing.hits, self._inflation
+        )
+
+    def _make_room(self, draft: Draft, entry_id: int) -> int:
+        evicted = 0
+        while evicted < _MAX_MADE_ROOM:
+            (held,) = (one for one in self.usage(1 << 30) if one.namespace == draft.identity.namespace)
+            too_many = draft.quota.max_entries is not None and held.entries > draft.quota.max_entries
+            too_large = draft.quota.max_bytes is not None and held.size_bytes > draft.quota.max_bytes
+            victims = [n for n in self._ordered(draft.identity.namespace) if n != entry_id]
+            if not (victims and (too_many or too_large)):
+                break
+            evicted += self._evict_one(victims[0])
+        return evicted
 
     def remove(self, entry_ids: Sequence[int]) -> int:
         """See ``ResponseStore.remove``."""
@@ -129,7 +179,7 @@ class MemoryStore:
         if entry is None:
             return False
         self._vectors.pop(entry_id, None)
-        self._used_ms.pop(entry_id, None)
+        del self._standing[entry_id]
         if self._exact.get(entry.exact_key) == entry_id:
             del self._exact[entry.exact_key]
         self._log.append(Change(len(self._log) + 1, entry.scope, entry_id, added=False))
@@ -192,12 +242,22 @@ class MemoryStore:
             vectors = np.stack([self._vectors[n] for n in ids]) if ids else np.empty((0, 0), np.float32)
             return ScopeVectors(len(self._log), np.array(ids, dtype=np.int64), vectors)
 
-    def touch(self, used_ms: Mapping[int, int]) -> None:
+    def touch(self, uses: Mapping[int, Use]) -> None:
         """See ``ResponseStore.touch``."""
         with self._lock:
-            for entry_id, when_ms in used_ms.items():
-                if entry_id in self._used_ms:
-                    self._used_ms[entry_id] = max(self._used_ms[entry_id], when_ms)
+            for entry_id, use in uses.items():
+                standing = self._standing.get(entry_id)
+                if standing is not None:
+                    standing.used_ms = max(standing.used_ms, use.last_ms)
+                    standing.hits += use.count
+                    self._rank(standing)
+                    self._slide(entry_id, standing.draft, use)
+
+    def _slide(self, entry_id: int, draft: Draft, use: Use) -> None:
+        entry = self._entries[entry_id]
+        expires_ms = min(use.last_ms + draft.sliding_ms, draft.latest_ms)
+        if draft.sliding_ms and expires_ms - entry.expires_ms >= draft.sliding_ms // _SLIDE_SHARE:
+            self._entries[entry_id] = replace(entry, expires_ms=expires_ms)
 
     def expire(self, now_ms: int, limit: int) -> int:
         """See ``ResponseStore.expire``."""
@@ -205,11 +265,69 @@ class MemoryStore:
             due = sorted((e.expires_ms, n) for n, e in self._entries.items() if e.expires_ms <= now_ms)
             return sum(self._remove(entry_id) for _, entry_id in due[:limit])
 
-    def evict(self, limit: int) -> int:
+    def evict(self, limit: int, namespace: str | None = None) -> int:
         """See ``ResponseStore.evict``."""
         with self._lock:
-            oldest = sorted((when_ms, n) for n, when_ms in self._used_ms.items())
-            return sum(self._remove(entry_id) for _, entry_id in oldest[:limit])
+            return sum(self._evict_one(entry_id) for entry_id in self._ordered(namespace)[:limit])
+
+    def _ordered(self, namespace: str | None) -> list[int]:
+        """Ids by rank, least first."""
+        places = [
+            (standing.rank, standing.used_ms, entry_id)
+            for entry_id, standing in self._standing.items()
+            if namespace in (None, standing.draft.identity.namespace)
+        ]
+        return [entry_id for _, _, entry_id in sorted(places)]
+
+    def _evict_one(self, entry_id: int) -> bool:
+        if self._eviction == "gdsf":
+            self._inflation = max(self._inflation, self._standing[entry_id].rank)
+        return self._remove(entry_id)
+
+    def reorder(self, limit: int) -> int:
+        """See ``ResponseStore.reorder``. There is only ever one policy here."""
+        return 0
+
+    def epoch(self) -> int:
+        """See ``ResponseStore.epoch``."""
+        return len(self._bans)
+
+    def forbid(self, selector: Selector) -> int:
+        """See ``ResponseStore.forbid``."""
+        with self._lock:
+            self._bans.append(selector)
+            return len(self._bans)
+
+    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
+        """See ``ResponseStore.select``."""
+        with self._lock:
+            meant = sorted(
+                (standing.draft.identity.namespace, entry_id)
+                for entry_id, standing in self._standing.items()
+                if self._means(selector, entry_id, standing.draft)
+            )
+            start = None if after is None else (after.namespace, after.entry_id)
+            rest = [place for place in meant if start is None or place > start]
+            matches = tuple(self._match(selector, entry_id) for _, entry_id in rest[:limit])
+            return Selection(matches, Place(*rest[limit - 1]) if len(rest) > limit else None)
+
+    def _means(self, selector: Selector, entry_id: int, draft: Draft) -> bool:
+        return meets(selector, draft_traits(draft, selector.source_id), self._vectors.get(entry_id))
+
+    def _match(self, selector: Selector, entry_id: int) -> Match:
+        standing, vector = self._standing[entry_id], self._vectors.get(entry_id)
+        nearness = None if selector.near is None or vector is None else score(selector.near, vector)
+        namespace = standing.draft.identity.namespace
+        return Match(entry_id, namespace, standing.hits, vector is not None, nearness)
+
+    def usage(self, limit: int) -> list[NamespaceUsage]:
+        """See ``ResponseStore.usage``."""
+        with self._lock:
+            held: dict[str, list[int]] = {}
+            for standing in self._standing.values():
+                held.setdefault(standing.draft.identity.namespace, []).append(standing.size_bytes)
+            usages = [NamespaceUsage(name, len(sizes), sum(sizes)) for name, sizes in held.items()]
+            return sorted(usages, key=lambda one: (-one.size_bytes, one.namespace))[:limit]
 
     def stats(self) -> StoreStats:
         """See ``ResponseStore.stats``."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from cachesvc.core.types import Candidate, Decision, Entry, Lost, Outcome, Row
+from cachesvc.core.types import UNBOUNDED, Ask, Candidate, Decision, Entry, Lost, Outcome, Quota, Row
 from cachesvc.core.visibility import unseen_difference
 
 
@@ -19,6 +19,8 @@ class Policy:
     candidate_count: int = 5
     ttl_ms: int = 86_400_000
     max_ttl_ms: int = 2_592_000_000
+    sliding_ttl: bool = False
+    quota: Quota = UNBOUNDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,13 @@ class Terms:
     threshold: float
     now_ms: int
     max_age_ms: int | None
+    sources: Mapping[str, str]
 
     @classmethod
-    def of(cls, policy: Policy, min_score: float | None, now_ms: int, max_age_ms: int | None) -> "Terms":
+    def of(cls, policy: Policy, ask: Ask, now_ms: int) -> "Terms":
         """A caller may tighten the threshold, never loosen it below the policy's."""
-        return cls(max(policy.min_score, -1.0 if min_score is None else min_score), now_ms, max_age_ms)
+        asked = -1.0 if ask.min_score is None else ask.min_score
+        return cls(max(policy.min_score, asked), now_ms, ask.max_age_ms, ask.sources)
 
 
 def eligible(candidates: Sequence[Candidate], terms: Terms) -> list[Candidate]:
@@ -96,7 +100,13 @@ def refuse(row: Row, terms: Terms) -> Outcome | None:
         return Outcome.MISS_EXPIRED
     if terms.max_age_ms is not None and terms.now_ms - row.created_ms > terms.max_age_ms:
         return Outcome.MISS_TOO_OLD
+    if terms.sources and not _is_current(row, terms.sources):
+        return Outcome.MISS_SOURCE_CHANGED
     return None
+
+
+def _is_current(entry: Entry, sources: Mapping[str, str]) -> bool:
+    return all(sources.get(source.id, source.version) == source.version for source in entry.payload.sources)
 
 
 def lifetime_ms(policy: Policy, asked_ms: int | None) -> int:

@@ -11,15 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cachesvc.core.events import Event
+from cachesvc.core.selection import Selector
 from cachesvc.core.types import (
     Candidate,
     Change,
     Draft,
+    NamespaceUsage,
+    Place,
     Receipt,
     Row,
     ScopeVectors,
+    Selection,
     StoreStats,
     Unseen,
+    Use,
     Vector,
 )
 
@@ -82,9 +87,11 @@ class ResponseStore(Protocol):
     Writes return once durable. A write and the log records that tell of it are one transaction.
     """
 
-    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt]:
+    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt | None]:
         """Store entries in one transaction, in order, replacing those of equal exact key.
 
+        None for a draft that is not stored, since an invalidation after its epoch covers it. Where
+        the quota of a draft's namespace is passed, entries of least rank leave in the same transaction.
         Blocks until durable, at most ``wait_s`` (None: as long as it takes). Raises DEADLINE when
         that was not enough (the write may still happen), OVERLOADED when the queue is full,
         FULL when the disk or the map is, UNAVAILABLE when the store is closing.
@@ -124,14 +131,34 @@ class ResponseStore(Protocol):
         the vectors, only when ``after_id`` is 0.
         """
 
-    def touch(self, used_ms: Mapping[int, int]) -> None:
-        """Note when entries were last served, for eviction. Ids that are gone are ignored."""
+    def touch(self, uses: Mapping[int, Use]) -> None:
+        """Note that entries were served: their rank, and where it slides their expiry, move. Ids that
+        are gone are ignored.
+        """
 
     def expire(self, now_ms: int, limit: int) -> int:
         """Remove at most ``limit`` entries that expired by ``now_ms``. How many were removed."""
 
-    def evict(self, limit: int) -> int:
-        """Remove at most ``limit`` least recently used entries. How many were removed."""
+    def evict(self, limit: int, namespace: str | None = None) -> int:
+        """Remove at most ``limit`` entries of least rank, of one namespace or of all. How many were removed."""
+
+    def reorder(self, limit: int) -> int:
+        """Give entries that were ranked by another policy their rank, at most ``limit``. How many it looked at."""
+
+    def epoch(self) -> int:
+        """How many invalidations there were. A microsecond or two."""
+
+    def forbid(self, selector: Selector) -> int:
+        """From now on store nothing that this selector means and that began before now. The new epoch."""
+
+    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
+        """Entries that a selector means, from a place on, in order of namespace and id; a bounded step.
+
+        At most ``limit`` matches, and perhaps fewer though there are more: ``after`` of the result tells.
+        """
+
+    def usage(self, limit: int) -> list[NamespaceUsage]:
+        """What namespaces hold, the largest first, at most ``limit``."""
 
     def stats(self) -> StoreStats:
         """How full it is. Cheap."""

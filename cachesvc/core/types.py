@@ -93,6 +93,7 @@ class Removal(Enum):
     EXPIRED = "expired"
     EVICTED = "evicted"
     QUARANTINED = "quarantined"
+    INVALIDATED = "invalidated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +159,23 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What a namespace may hold at most; None for no bound."""
+
+    max_entries: int | None = None
+    max_bytes: int | None = None
+
+
+UNBOUNDED = Quota()
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """An entry on its way into the store: everything but the id that the store gives it.
 
-    ``vector`` is None for an entry that only the exact tier may serve.
+    ``vector`` is None for an entry that only the exact tier may serve. ``sliding_ms`` above 0: each use
+    lets it live that much longer, never past ``latest_ms``. ``epoch`` is the store's when the response
+    began to be made (None: it is made now): what an invalidation since then covers is not stored.
     """
 
     identity: Identity
@@ -170,6 +184,10 @@ class Draft:
     vector: Vector | None
     created_ms: int
     expires_ms: int
+    sliding_ms: int = 0
+    latest_ms: int = 0
+    epoch: int | None = None
+    quota: Quota = UNBOUNDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +253,8 @@ class Timings:
 class Ask:
     """A lookup: the request and how it wants to be answered.
 
-    ``deadline_s`` is an instant of ``Clock.monotonic_s``, or None for no deadline.
+    ``deadline_s`` is an instant of ``Clock.monotonic_s``, or None for no deadline. ``sources`` maps
+    sources to the versions that an answer may have been built from.
     """
 
     request: Request
@@ -246,6 +265,7 @@ class Ask:
     exact_only: bool = False
     bypass: bool = False
     deadline_s: float | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,11 +302,56 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the store did with a Draft, durable once returned."""
+    """What the store did with a Draft, durable once returned. ``evicted_count`` made room in its namespace."""
 
     entry_id: int
     replaced_id: int | None
     sequence: int
+    evicted_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Hits of one entry since they were last noted: how many, and when the last was."""
+
+    last_ms: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a walk through entries stands: after this entry of this namespace."""
+
+    namespace: str
+    entry_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An entry that a selector means. ``score`` is its nearness, where that was asked."""
+
+    entry_id: int
+    namespace: str
+    hits: int
+    semantic: bool
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A part of what a selector means, and where to go on; None when that was all."""
+
+    matches: tuple[Match, ...]
+    after: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceUsage:
+    """What a namespace holds. ``size_bytes`` are those of its records and vectors."""
+
+    namespace: str
+    entries: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

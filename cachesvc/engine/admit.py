@@ -111,25 +111,33 @@ class Admit:
             return error
 
     def _admit(self, keep: Keep) -> _Admitted:
-        identity, embedded = self._identity(keep)
+        epoch = self._store.epoch()
+        identity, ticket = self._identity(keep)
         policy = self._policies().of(identity.namespace)
         if not policy.enabled:
             raise CacheError(
                 Kind.REFUSED, f"the policy of namespace {identity.namespace!r} turns the cache off"
             )
-        vector, unseen, reason = self._vector(keep, policy, identity, embedded)
+        vector, unseen, reason = self._vector(
+            keep, policy, identity, None if ticket is None else ticket.embedded
+        )
         now_ms = self._clock.now_ms()
+        lives_ms = lifetime_ms(policy, keep.ttl_ms)
         draft = Draft(
             identity=identity,
             payload=keep.payload,
             prompt=identity.text if policy.store_prompts else "",
             vector=vector,
             created_ms=now_ms,
-            expires_ms=now_ms + lifetime_ms(policy, keep.ttl_ms),
+            expires_ms=now_ms + lives_ms,
+            sliding_ms=lives_ms if policy.sliding_ttl else 0,
+            latest_ms=now_ms + policy.max_ttl_ms,
+            epoch=epoch if ticket is None else ticket.epoch,
+            quota=policy.quota,
         )
         return _Admitted(keep, draft, unseen, reason)
 
-    def _identity(self, keep: Keep) -> tuple[Identity, Vector | Unseen | None]:
+    def _identity(self, keep: Keep) -> tuple[Identity, Ticket | None]:
         ticket = self._tickets.find(keep.lookup_id) if keep.lookup_id else None
         request = keep.request
         if request is None or not request.messages:
@@ -140,13 +148,11 @@ class Admit:
                 )
             if request is not None:
                 _agree(request, ticket)
-            return ticket.identity, ticket.embedded
+            return ticket.identity, ticket
         identity = identify(request, self._embedder.fingerprint)
-        if ticket is None:
-            return identity, None
-        if ticket.identity.exact_key != identity.exact_key:
+        if ticket is not None and ticket.identity.exact_key != identity.exact_key:
             raise CacheError.invalid("lookup_id", "is of another request than the identity fields give")
-        return identity, ticket.embedded
+        return identity, ticket
 
     def _vector(
         self, keep: Keep, policy: Policy, identity: Identity, embedded: Vector | Unseen | None
@@ -172,10 +178,17 @@ class Admit:
         deadlines = [item.keep.deadline_s for item in admitted if item.keep.deadline_s is not None]
         return max(min(deadlines) - self._clock.monotonic_s(), 0.0) if deadlines else None
 
-    def _done(self, item: _Admitted, receipt: Receipt, took_us: int) -> StoreResult:
+    def _done(self, item: _Admitted, receipt: Receipt | None, took_us: int) -> StoreResult | CacheError:
+        if receipt is None:
+            return CacheError(
+                Kind.REFUSED,
+                "an invalidation that came after this response was begun covers it: make it anew",
+            )
         semantic = item.draft.vector is not None
         if receipt.replaced_id is not None:
             self._observer.on(EntriesRemoved(Removal.REPLACED, 1))
+        if receipt.evicted_count:
+            self._observer.on(EntriesRemoved(Removal.EVICTED, receipt.evicted_count))
         self._observer.on(
             StoreDone(
                 namespace=item.draft.identity.namespace,

@@ -12,34 +12,43 @@ from itertools import islice
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, TaskFailed
 from cachesvc.core.ports import Clock, Observer, ResponseStore
-from cachesvc.core.types import Removal
+from cachesvc.core.types import Quota, Removal, StoreStats, Use
 
 # A transaction that deletes much more needs more free pages than a full store has (measured).
 _ROUND_COUNT = 256
+_NAMESPACE_COUNT = 10_000  # namespaces whose quotas are looked at in a round, the largest first
 
 
 @dataclass(frozen=True, slots=True)
 class JanitorOptions:
-    """When to do what. Watermarks are shares of the store's ``max_bytes``."""
+    """When to do what. Watermarks are shares of the store's ``max_bytes`` and of ``max_entries``."""
 
     interval_s: float
     high_watermark: float
     low_watermark: float
     max_notes: int
+    max_entries: int | None = None
 
 
 class Janitor:
     """Owns the housekeeping thread. ``note_used``, ``quarantine`` and ``wake`` never block."""
 
     def __init__(
-        self, store: ResponseStore, options: JanitorOptions, *, clock: Clock, observer: Observer
+        self,
+        store: ResponseStore,
+        options: JanitorOptions,
+        *,
+        quota_of: Callable[[str], Quota],
+        clock: Clock,
+        observer: Observer,
     ) -> None:
         self._store = store
         self._options = options
+        self._quota_of = quota_of
         self._clock = clock
         self._observer = observer
         self._lock = threading.Lock()
-        self._used_ms: dict[int, int] = {}
+        self._uses: dict[int, Use] = {}
         self._damaged: set[int] = set()
         self._wake = threading.Event()
         self._stopping = False
@@ -66,8 +75,10 @@ class Janitor:
     def note_used(self, entry_id: int) -> None:
         """An entry was served. Notes beyond the bound are lost: the order of eviction is then less exact."""
         with self._lock:
-            if len(self._used_ms) < self._options.max_notes or entry_id in self._used_ms:
-                self._used_ms[entry_id] = self._clock.now_ms()
+            before = self._uses.get(entry_id)
+            if before is not None or len(self._uses) < self._options.max_notes:
+                count = 1 if before is None else before.count + 1
+                self._uses[entry_id] = Use(self._clock.now_ms(), count)
 
     def quarantine(self, entry_id: int) -> None:
         """An entry failed its digest: drop it soon. It is never served meanwhile, for it is checked each time."""
@@ -88,14 +99,22 @@ class Janitor:
     def make_room(self) -> None:
         """Evict on the caller's thread when the store is past its bound: stores help before they add."""
         stats = self._store.stats()
-        if stats.used_bytes >= stats.max_bytes:
+        if self._fill(stats) >= 1:
             self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT))
-        if stats.used_bytes >= stats.max_bytes * self._options.high_watermark:
+        if self._fill(stats) >= self._options.high_watermark:
             self._wake.set()
 
     def tidy(self) -> None:
         """One round of everything. Failures are reported and tried again in the next round."""
-        for task in (self._drop_damaged, self._flush_notes, self._expire, self._evict):
+        tasks = (
+            self._drop_damaged,
+            self._flush_notes,
+            self._expire,
+            self._evict,
+            self._keep_quotas,
+            self._reorder,
+        )
+        for task in tasks:
             self._attempt(task)
 
     def _run(self) -> None:
@@ -121,14 +140,17 @@ class Janitor:
                 self._damaged.difference_update(some)
 
     def _flush_notes(self) -> None:
-        while self._used_ms:
+        while self._uses:
             with self._lock:
-                some = dict(islice(self._used_ms.items(), _ROUND_COUNT))
+                some = dict(islice(self._uses.items(), _ROUND_COUNT))
             self._store.touch(some)
             with self._lock:
-                for entry_id, used_ms in some.items():
-                    if self._used_ms.get(entry_id) == used_ms:  # else it was used again meanwhile
-                        del self._used_ms[entry_id]
+                for entry_id, noted in some.items():
+                    self._uses[entry_id] = Use(
+                        self._uses[entry_id].last_ms, self._uses[entry_id].count - noted.count
+                    )
+                    if not self._uses[entry_id].count:  # else it was used again meanwhile
+                        del self._uses[entry_id]
 
     def _expire(self) -> None:
         full_round = True
@@ -142,12 +164,33 @@ class Janitor:
         if self._refused:
             self._refused = False
             self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT))
-        if stats.used_bytes < stats.max_bytes * self._options.high_watermark:
+        if self._fill(stats) < self._options.high_watermark:
             return
-        while stats.used_bytes > stats.max_bytes * self._options.low_watermark:
+        while self._fill(stats) > self._options.low_watermark:
             if not self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT)):
                 return
             stats = self._store.stats()
+
+    def _fill(self, stats: StoreStats) -> float:
+        """How full the store is, by its bytes or its entries, whichever is more: 1 at the bound."""
+        of_entries = 0.0 if self._options.max_entries is None else stats.entries / self._options.max_entries
+        return max(stats.used_bytes / stats.max_bytes, of_entries)
+
+    def _keep_quotas(self) -> None:
+        """Stores keep their namespace's quota; one that was made smaller since is reached here."""
+        for usage in self._store.usage(_NAMESPACE_COUNT):
+            quota = self._quota_of(usage.namespace)
+            surplus = 0 if quota.max_entries is None else usage.entries - quota.max_entries
+            if quota.max_bytes is not None and usage.size_bytes > quota.max_bytes:
+                mean_bytes = usage.size_bytes // usage.entries
+                surplus = max(surplus, (usage.size_bytes - quota.max_bytes) // mean_bytes, 1)
+            while surplus > 0 and not self._stopping:
+                removed = self._store.evict(min(surplus, _ROUND_COUNT), usage.namespace)
+                surplus = surplus - removed if self._count(Removal.EVICTED, removed) else 0
+
+    def _reorder(self) -> None:
+        while self._store.reorder(_ROUND_COUNT) == _ROUND_COUNT and not self._stopping:
+            pass
 
     def _count(self, why: Removal, count: int) -> int:
         if count:

@@ -74,7 +74,7 @@ class Lookup:
             return _Found(Decision(Outcome.BYPASS_DISABLED))
         if ask.bypass:
             return _Found(Decision(Outcome.BYPASS_REQUESTED))
-        terms = Terms.of(policy, ask.min_score, self._clock.now_ms(), ask.max_age_ms)
+        terms = Terms.of(policy, ask, self._clock.now_ms())
 
         try:
             row = self._store.find(identity.scope, identity.exact_key)
@@ -171,10 +171,13 @@ class Lookup:
     def _remember(self, ask: Ask, identity: Identity, found: _Found, result: LookupResult) -> None:
         if result.entry is not None:
             self._janitor.note_used(result.entry.id)
-        else:
-            self._tickets.keep(
-                result.lookup_id, Ticket(identity, canonical_vary(ask.request), found.embedded)
-            )
+            return
+        try:
+            epoch = self._store.epoch()
+        except CacheError:
+            return  # a store that cannot be read will take no answer either
+        ticket = Ticket(identity, canonical_vary(ask.request), found.embedded, epoch)
+        self._tickets.keep(result.lookup_id, ticket)
 
 
 class _Watch:

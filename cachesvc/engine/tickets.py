@@ -14,11 +14,14 @@ _OVERHEAD_BYTES = 1024  # of a ticket without text and vector
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a miss knew: its identity, the canonical vary, and what embedding came to (None: not embedded)."""
+    """What a miss knew: its identity, the canonical vary, what embedding came to (None: not embedded), and
+    the store's epoch, for the answer is made after it.
+    """
 
     identity: Identity
     vary: Mapping[str, str]
     embedded: Vector | Unseen | None
+    epoch: int
 
     @property
     def size_bytes(self) -> int:

@@ -1,8 +1,9 @@
 """The contract of the ResponseStore port, over every implementation."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,24 @@ import pytest
 
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.memory import MemoryStore
+from cachesvc.core.eviction import EvictionPolicy
 from cachesvc.core.identity import identify
 from cachesvc.core.ports import ResponseStore
+from cachesvc.core.selection import Near, Selector
 from cachesvc.core.types import (
     Change,
     Draft,
     Entry,
     Identity,
     Lost,
+    Match,
     Message,
     Payload,
+    Quota,
     Receipt,
     Request,
     Source,
+    Use,
     Vector,
 )
 
@@ -32,7 +38,7 @@ HOUR_MS = 3_600_000
 NOBODY = b"\xff" * 32
 
 
-def lmdb_store(path: Path, log_max_records: int = 100_000) -> LmdbStore:
+def lmdb_store(path: Path, log_max_records: int = 100_000, eviction: EvictionPolicy = "lru") -> LmdbStore:
     options = StoreOptions(
         path=path,
         map_size_bytes=64 << 20,
@@ -41,6 +47,7 @@ def lmdb_store(path: Path, log_max_records: int = 100_000) -> LmdbStore:
         write_queue_length=256,
         compress_min_bytes=256,
         log_max_records=log_max_records,
+        eviction=eviction,
     )
     return LmdbStore(options, PRINT)
 
@@ -49,7 +56,7 @@ def lmdb_store(path: Path, log_max_records: int = 100_000) -> LmdbStore:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResponseStore]:
     """Each implementation in turn, empty; clean by its own account at the end."""
     if request.param == "memory":
-        yield MemoryStore()
+        yield MemoryStore(eviction="lru")
         return
     made = lmdb_store(tmp_path / "store")
     yield made
@@ -80,7 +87,9 @@ def draft(
 
 
 def put(store: ResponseStore, *drafts: Draft) -> list[Receipt]:
-    return store.put(drafts, None)
+    receipts = store.put(drafts, None)
+    assert None not in receipts
+    return [receipt for receipt in receipts if receipt is not None]
 
 
 def put_one(store: ResponseStore, one: Draft) -> int:
@@ -104,7 +113,7 @@ def test_an_empty_store_has_nothing(store: ResponseStore) -> None:
     assert store.sequence() == 0
     assert store.changes(0, 10) == []
     assert store.remove([1, 2]) == store.expire(NOW_MS, 10) == store.evict(10) == 0
-    store.touch({1: NOW_MS})
+    store.touch({1: Use(NOW_MS, 1)})
     held = store.scope_vectors(of.scope, 10)
     assert held is not None
     assert (held.sequence, len(held.ids), len(held.vectors)) == (0, 0, 0)
@@ -254,8 +263,8 @@ def test_eviction_is_by_last_use(store: ResponseStore) -> None:
         receipt.entry_id
         for receipt in put(store, *(draft(text, created_ms=NOW_MS + n) for n, text in enumerate(texts)))
     ]
-    store.touch({ids[0]: NOW_MS + 50, ids[1]: NOW_MS + 40, 999: NOW_MS + 60})
-    store.touch({ids[0]: NOW_MS + 10})  # an older note takes nothing back
+    store.touch({ids[0]: Use(NOW_MS + 50, 1), ids[1]: Use(NOW_MS + 40, 1), 999: Use(NOW_MS + 60, 1)})
+    store.touch({ids[0]: Use(NOW_MS + 10, 1)})  # an older note takes nothing back
     assert store.evict(1) == 1
     assert left(store, texts) == ["a", "b", "d"]
     assert store.evict(2) == 2
@@ -268,7 +277,7 @@ def test_touch_changes_no_entry_and_logs_nothing(store: ResponseStore) -> None:
     """Noting use is invisible but for the order of eviction."""
     entry_id = put_one(store, draft())
     before, sequence = store.get(entry_id), store.sequence()
-    store.touch({entry_id: NOW_MS + 5})
+    store.touch({entry_id: Use(NOW_MS + 5, 1)})
     assert store.get(entry_id) == before
     assert store.sequence() == sequence
 
@@ -484,5 +493,270 @@ def test_a_log_made_shorter_shrinks(tmp_path: Path) -> None:
         put(store, draft("and more"))
         assert store.changes(1400, 1) is None
         assert len(store.changes(1492, 100) or ()) == 10
+    finally:
+        store.close()
+
+
+# ------------------------------------------------------- order of eviction, quotas, sliding expiry
+
+
+@pytest.fixture(params=["lmdb", "memory"])
+def make(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[EvictionPolicy], ResponseStore]]:
+    """Makes a store with a policy of eviction; clean by its own account at the end."""
+    made: list[LmdbStore] = []
+
+    def with_policy(eviction: EvictionPolicy) -> ResponseStore:
+        if request.param == "memory":
+            return MemoryStore(eviction=eviction)
+        made.append(lmdb_store(tmp_path / f"store-{len(made)}", eviction=eviction))
+        return made[-1]
+
+    yield with_policy
+    for store in made:
+        assert store.check() == []
+        store.close()
+
+
+def priced(text: str, cost_usd: float, response_bytes: int = 100) -> Draft:
+    return replace(draft(text), payload=Payload(b"r" * response_bytes, cost_usd=cost_usd))
+
+
+@pytest.mark.parametrize(
+    ("eviction", "order"),
+    [("lru", ["a", "b", "c", "d"]), ("lfu", ["d", "c", "a", "b"]), ("gdsf", ["c", "b", "d", "a"])],
+)
+def test_each_policy_has_its_order(
+    make: Callable[[EvictionPolicy], ResponseStore], eviction: EvictionPolicy, order: list[str]
+) -> None:
+    """lru: by last use. lfu: by number of uses. gdsf: by money saved and use for the size."""
+    store = make(eviction)
+    drafts = [priced("a", 0.1), priced("b", 0.001), priced("c", 0.02, 100_000), priced("d", 0.01)]
+    a, b, c, d = (receipt.entry_id for receipt in put(store, *drafts))
+    store.touch({a: Use(NOW_MS + 1, 2)})
+    store.touch({b: Use(NOW_MS + 2, 5)})
+    store.touch({c: Use(NOW_MS + 3, 1)})
+    if eviction != "lfu":
+        store.touch({d: Use(NOW_MS + 4, 1)})
+    gone = []
+    for _ in order:
+        before = left(store, order)
+        assert store.evict(1) == 1
+        gone += [text for text in before if text not in left(store, order)]
+    assert gone == order
+
+
+def test_what_was_once_worth_much_grows_old(make: Callable[[EvictionPolicy], ResponseStore]) -> None:
+    """With gdsf an entry that nobody asks for any more goes at last, however dear it was."""
+    store = make("gdsf")
+    put(store, priced("dear", 0.05))
+    for n in range(200):
+        put(store, priced(f"cheap {n}", 0.001))
+        store.evict(1)
+        if not left(store, ["dear"]):
+            break
+    assert left(store, ["dear"]) == []
+    assert n > 10
+
+
+def test_a_namespace_is_evicted_by_itself(store: ResponseStore) -> None:
+    """Eviction in a namespace takes nothing from another; eviction in all takes the least of all."""
+    put(store, *(draft(f"{n}", namespace="one", created_ms=NOW_MS + n) for n in range(3)))
+    put(store, *(draft(f"{n}", namespace="two", created_ms=NOW_MS - 10 + n) for n in range(3)))
+    assert store.evict(2, "one") == 2
+    assert {usage.namespace: usage.entries for usage in store.usage(10)} == {"one": 1, "two": 3}
+    assert store.evict(1) == 1
+    assert {usage.namespace: usage.entries for usage in store.usage(10)} == {"one": 1, "two": 2}
+    assert store.evict(10, "nobody") == 0
+
+
+@pytest.mark.parametrize("quota", [Quota(max_entries=3), Quota(max_bytes=3 * 1600)], ids=["entries", "bytes"])
+def test_a_quota_is_kept_by_the_store_itself(store: ResponseStore, quota: Quota) -> None:
+    """However much is stored a namespace holds no more than its quota, and the newest stays."""
+    put(store, draft("other", namespace="two"))
+    evicted = 0
+    for n in range(8):
+        one = replace(draft(f"{n}", b"r" * 1000, created_ms=NOW_MS + n), quota=quota)
+        evicted += put(store, one)[0].evicted_count
+        assert left(store, [f"{n}"]) == [f"{n}"]
+    usage = {one.namespace: one for one in store.usage(10)}
+    assert usage["default"].entries == 3
+    assert usage["two"].entries == 1
+    assert evicted == 5
+    assert left(store, [f"{n}" for n in range(8)]) == ["5", "6", "7"]
+
+
+def test_an_entry_larger_than_its_quota_stays_alone(store: ResponseStore) -> None:
+    """What was acknowledged is there, even when it is larger than the whole quota."""
+    put(store, draft("small"))
+    put(store, replace(draft("large", b"r" * 10_000), quota=Quota(max_bytes=1000)))
+    assert left(store, ["small", "large"]) == ["large"]
+
+
+def test_usage_counts_what_is_there(store: ResponseStore) -> None:
+    """Accounts follow stores, replacements and removals; a namespace without entries has none."""
+    assert store.usage(10) == []
+    put(store, draft("a", b"r" * 100), draft("b", namespace="two", row=vector(1)))
+    put(store, draft("a", b"r" * 5000))
+    large, small = store.usage(10)
+    assert (large.namespace, large.entries, small.namespace, small.entries) == ("default", 1, "two", 1)
+    assert large.size_bytes - 5000 == small.size_bytes - 1 - vector(1).nbytes
+    assert store.usage(1) == [large]
+    store.evict(10)
+    assert store.usage(10) == []
+
+
+def test_a_sliding_expiry_moves_with_use(store: ResponseStore) -> None:
+    """Each use lets the entry live for its time again, never past its latest end, and nothing else changes."""
+    sliding = replace(draft(expires_ms=NOW_MS + 100), sliding_ms=100, latest_ms=NOW_MS + 180)
+    entry_id = put_one(store, sliding)
+    before = found(store, identity())
+    store.touch({entry_id: Use(NOW_MS + 5, 1)})
+    assert found(store, identity()).expires_ms == NOW_MS + 100  # too little to write for
+    store.touch({entry_id: Use(NOW_MS + 50, 1)})
+    assert found(store, identity()) == replace(before, expires_ms=NOW_MS + 150)
+    assert store.expire(NOW_MS + 120, 10) == 0
+    store.touch({entry_id: Use(NOW_MS + 140, 1)})
+    assert found(store, identity()).expires_ms == NOW_MS + 180
+    assert store.expire(NOW_MS + 180, 10) == 1
+
+
+def test_a_fixed_expiry_stays(store: ResponseStore) -> None:
+    """Without sliding, use moves no expiry."""
+    entry_id = put_one(store, draft(expires_ms=NOW_MS + 100))
+    store.touch({entry_id: Use(NOW_MS + 90, 3)})
+    assert found(store, identity()).expires_ms == NOW_MS + 100
+
+
+# ------------------------------------------------------------------ selection and invalidation
+
+_PUT: dict[str, Draft] = {
+    "plain": draft("plain"),
+    "red": replace(draft("red"), payload=Payload(b"r", tags=("red",))),
+    "red and blue": replace(draft("red and blue"), payload=Payload(b"r", tags=("blue", "red"))),
+    "doc 1": replace(draft("doc 1"), payload=Payload(b"r", sources=(Source("doc", "1"),))),
+    "doc 2": replace(draft("doc 2"), payload=Payload(b"r", sources=(Source("doc", "2"), Source("x", "1")))),
+    "old": draft("old", created_ms=NOW_MS - 1000),
+    "near": draft("near", row=vector(1)),
+    "far": draft("far", row=vector(2)),
+    "elsewhere": replace(draft("elsewhere", namespace="two"), payload=Payload(b"r", tags=("red",))),
+}
+
+_SELECTORS = [
+    pytest.param(Selector(), set(_PUT), id="everything"),
+    pytest.param(Selector(namespace="two"), {"elsewhere"}, id="a namespace"),
+    pytest.param(Selector(namespace="three"), set(), id="no such namespace"),
+    pytest.param(Selector(tags=("red",)), {"red", "red and blue", "elsewhere"}, id="a tag"),
+    pytest.param(
+        Selector(namespace="default", tags=("red",)), {"red", "red and blue"}, id="a tag in a namespace"
+    ),
+    pytest.param(Selector(tags=("red", "blue")), {"red and blue"}, id="all tags"),
+    pytest.param(Selector(tags=("re",)), set(), id="the beginning of a tag"),
+    pytest.param(Selector(source_id="doc"), {"doc 1", "doc 2"}, id="a source"),
+    pytest.param(Selector(source_id="doc", except_version="2"), {"doc 1"}, id="a source but one version"),
+    pytest.param(Selector(source_id="x", except_version="1"), set(), id="a source that is current"),
+    pytest.param(Selector(source_id="doc", tags=("red",)), set(), id="source and tag"),
+    pytest.param(Selector(model="m"), set(_PUT), id="the model"),
+    pytest.param(Selector(model="other"), set(), id="another model"),
+    pytest.param(Selector(before_ms=NOW_MS), {"old"}, id="older"),
+    pytest.param(Selector(since_ms=NOW_MS), set(_PUT) - {"old"}, id="newer"),
+    pytest.param(Selector(near=Near(vector(1), 0.99)), {"near"}, id="near"),
+    pytest.param(Selector(near=Near(vector(1), -1.0)), {"near", "far"}, id="anything with a vector"),
+]
+
+
+def walked(store: ResponseStore, selector: Selector, limit: int) -> list[Match]:
+    matches: list[Match] = []
+    after = None
+    while True:
+        part = store.select(selector, after, limit)
+        assert len(part.matches) <= limit
+        matches += part.matches
+        after = part.after
+        if after is None:
+            return matches
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+@pytest.mark.parametrize(("selector", "meant"), _SELECTORS)
+def test_a_selector_means_what_it_says(
+    store: ResponseStore, selector: Selector, meant: set[str], limit: int
+) -> None:
+    """In steps of any size a walk finds every entry that meets all criteria, once, and no other."""
+    names = dict(zip((r.entry_id for r in put(store, *_PUT.values())), _PUT, strict=True))
+    matches = walked(store, selector, limit)
+    assert [names[match.entry_id] for match in matches] == [name for name in _PUT if name in meant]
+    assert all(match.semantic == (names[match.entry_id] in ("near", "far")) for match in matches)
+    if selector.near is not None and "near" in meant:
+        assert matches[0].score == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("selector", "meant"), _SELECTORS)
+def test_what_is_forbidden_is_not_stored_later(
+    store: ResponseStore, selector: Selector, meant: set[str]
+) -> None:
+    """What began before an invalidation and is meant by it is refused; all else, and what begins after, is stored."""
+    epoch = store.epoch()
+    assert store.forbid(selector) == store.epoch() == epoch + 1
+    begun = [replace(one, epoch=epoch) for one in _PUT.values()]
+    refused = {name for name, receipt in zip(_PUT, store.put(begun, None), strict=True) if receipt is None}
+    assert refused == meant
+    assert store.stats().entries == len(_PUT) - len(meant)
+    begun = [replace(one, epoch=store.epoch()) for one in _PUT.values()]
+    assert None not in store.put(begun, None)
+
+
+def test_a_walk_goes_on_where_it_ended_while_entries_come_and_go(store: ResponseStore) -> None:
+    """A place in a walk stays good when what was there is removed."""
+    ids = [r.entry_id for r in put(store, *(draft(str(n)) for n in range(6)))]
+    part = store.select(Selector(), None, 2)
+    store.remove([match.entry_id for match in part.matches] + [ids[3]])
+    late = put_one(store, draft("late"))
+    rest = store.select(Selector(), part.after, 100)
+    assert [match.entry_id for match in rest.matches] == [ids[2], ids[4], ids[5], late]
+
+
+def test_hits_are_counted(store: ResponseStore) -> None:
+    """A match tells how often the entry was used."""
+    entry_id = put_one(store, draft())
+    store.touch({entry_id: Use(NOW_MS, 2)})
+    store.touch({entry_id: Use(NOW_MS, 3)})
+    assert [match.hits for match in store.select(Selector(), None, 9).matches] == [5]
+
+
+def test_bans_are_remembered_and_bounded(tmp_path: Path) -> None:
+    """After a restart an invalidation still holds; what began before the oldest one remembered is refused."""
+    store = lmdb_store(tmp_path / "store")
+    for n in range(1030):
+        store.forbid(Selector(namespace=f"n{n}"))
+    store.close()
+    store = lmdb_store(tmp_path / "store")
+    try:
+        assert store.epoch() == 1030
+        assert store.put([replace(draft(), epoch=5)], None) == [None]
+        assert store.put([replace(draft(), epoch=1029)], None) != [None]
+        assert store.put([replace(draft(namespace="n1029"), epoch=1029)], None) == [None]
+        assert store.check() == []
+    finally:
+        store.close()
+
+
+def test_another_policy_ranks_anew(tmp_path: Path) -> None:
+    """Opened with another policy a store puts every entry where that one has it, in bounded steps."""
+    store = lmdb_store(tmp_path / "store", eviction="lru")
+    dear, cheap = put(store, priced("dear", 0.9), replace(priced("cheap", 0.001), created_ms=NOW_MS + 5))
+    assert store.reorder(10) == 0
+    store.close()
+    store = lmdb_store(tmp_path / "store", eviction="gdsf")
+    try:
+        assert store.reorder(1) == 1
+        assert store.reorder(1) == 1
+        assert store.reorder(1) == 0
+        assert store.reorder(1) == 0
+        assert store.evict(1) == 1
+        assert store.get(cheap.entry_id) is None
+        assert store.get(dear.entry_id) is not None
+        assert store.check() == []
     finally:
         store.close()

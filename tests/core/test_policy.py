@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from cachesvc.core.policy import Policy, PolicyBook, Terms, decide, eligible, lifetime_ms, refuse
-from cachesvc.core.types import Candidate, Entry, Lost, Outcome, Payload, Row
+from cachesvc.core.types import Ask, Candidate, Entry, Lost, Outcome, Payload, Request, Row
 
 NOW_MS = 1_000_000
 
@@ -26,7 +26,7 @@ def entry(entry_id: int, created_ms: int = NOW_MS - 100, expires_ms: int = NOW_M
 
 
 def terms(threshold: float = 0.9, max_age_ms: int | None = None) -> Terms:
-    return Terms(threshold, NOW_MS, max_age_ms)
+    return Terms(threshold, NOW_MS, max_age_ms, {})
 
 
 GOOD, OTHER = entry(1), entry(2)
@@ -118,7 +118,8 @@ def test_what_is_decided(
 )
 def test_a_caller_only_tightens(floor: float, asked: float | None, threshold: float) -> None:
     """The threshold is the higher of the policy's and the caller's."""
-    assert Terms.of(Policy(min_score=floor), asked, NOW_MS, 7) == Terms(threshold, NOW_MS, 7)
+    ask = Ask(Request("n", (), "m", {}), min_score=asked, max_age_ms=7, sources={"doc": "2"})
+    assert Terms.of(Policy(min_score=floor), ask, NOW_MS) == Terms(threshold, NOW_MS, 7, {"doc": "2"})
 
 
 _DEFAULT = Policy()

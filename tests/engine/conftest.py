@@ -23,9 +23,11 @@ from cachesvc.core.types import (
     Row,
     StoreResult,
     Unseen,
+    Use,
     Vector,
 )
 from cachesvc.engine.admit import Admit
+from cachesvc.engine.curate import Curator
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.parts import EmbedBudget, Parts
@@ -91,7 +93,7 @@ class ToldStore(MemoryStore):
             return Lost(entry_id, corrupt=True)
         return Lost(entry_id, corrupt=False) if entry_id in self.gone else row
 
-    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt]:
+    def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt | None]:
         self._fail("put")
         self.put_waits_s.append(wait_s)
         return super().put(drafts, wait_s)
@@ -110,9 +112,13 @@ class ToldStore(MemoryStore):
         self._fail("fetch")
         return [self._told(row) for row in super().fetch(scope, entry_ids)]
 
-    def touch(self, used_ms: Mapping[int, int]) -> None:
+    def get(self, entry_id: int) -> Row | None:
+        row = super().get(entry_id)
+        return None if row is None else self._told(row)
+
+    def touch(self, uses: Mapping[int, Use]) -> None:
         self._fail("touch")
-        super().touch(used_ms)
+        super().touch(uses)
 
 
 class Events:
@@ -135,7 +141,11 @@ class World:
         self.events = Events()
         self.book = PolicyBook(Policy(min_score=0.8), {})
         self.janitor = Janitor(
-            self.store, JanitorOptions(1.0, 0.95, 0.9, 1000), clock=self.clock, observer=self.events
+            self.store,
+            JanitorOptions(1.0, 0.95, 0.9, 1000),
+            quota_of=lambda namespace: self.book.of(namespace).quota,
+            clock=self.clock,
+            observer=self.events,
         )
         row_bytes = DIMENSION * 4 + 8
         views = Views(
@@ -161,6 +171,7 @@ class World:
         )
         self.lookup = Lookup(parts)
         self.admit = Admit(parts)
+        self.curator = Curator(parts)
 
     def _new_id(self) -> str:
         self._ids += 1

@@ -11,7 +11,7 @@ from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, TaskFailed
 from cachesvc.core.identity import identify
-from cachesvc.core.types import Draft, Message, Payload, Removal, Request
+from cachesvc.core.types import UNBOUNDED, Draft, Message, Payload, Quota, Removal, Request, Use
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ class RecordingStore(MemoryStore):
             self.failures[method] -= 1
             raise CacheError(Kind.OVERLOADED, f"{method} fails as told")
 
-    def evict(self, limit: int) -> int:
+    def evict(self, limit: int, namespace: str | None = None) -> int:
         self._fail("evict")
         self.evict_limits.append(limit)
-        return super().evict(limit)
+        return super().evict(limit, namespace)
 
     def expire(self, now_ms: int, limit: int) -> int:
         self._fail("expire")
@@ -55,10 +55,10 @@ class RecordingStore(MemoryStore):
         self.removed.append(list(entry_ids))
         return super().remove(entry_ids)
 
-    def touch(self, used_ms: Mapping[int, int]) -> None:
+    def touch(self, uses: Mapping[int, Use]) -> None:
         self._fail("touch")
-        self.touched.append(dict(used_ms))
-        super().touch(used_ms)
+        self.touched.append({entry_id: use.last_ms for entry_id, use in uses.items()})
+        super().touch(uses)
 
 
 class Events:
@@ -86,7 +86,14 @@ class House:
         options = JanitorOptions(
             interval_s=3600.0, high_watermark=0.9, low_watermark=0.5, max_notes=max_notes
         )
-        self.janitor = Janitor(self.store, options, clock=self.clock, observer=self.events)
+        self.quotas: dict[str, Quota] = {}
+        self.janitor = Janitor(
+            self.store,
+            options,
+            quota_of=lambda namespace: self.quotas.get(namespace, UNBOUNDED),
+            clock=self.clock,
+            observer=self.events,
+        )
 
     def fill(self, count: int, ttl_ms: int = 1 << 40) -> list[int]:
         """Store entries of 100 bytes, each a millisecond younger than the one before."""
@@ -97,7 +104,9 @@ class House:
             )
             now_ms = self.clock.now_ms()
             draft = Draft(identity, Payload(b"x" * ENTRY_BYTES), "", None, now_ms, now_ms + ttl_ms)
-            ids.append(self.store.put([draft], None)[0].entry_id)
+            receipt = self.store.put([draft], None)[0]
+            assert receipt is not None
+            ids.append(receipt.entry_id)
             self.clock.advance(1)
         return ids
 

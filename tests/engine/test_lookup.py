@@ -8,12 +8,12 @@ import pytest
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, LookupDone
-from cachesvc.core.types import Entry, Keep, Outcome, Payload, Removal, Unseen
+from cachesvc.core.types import Entry, Keep, Message, Outcome, Payload, Removal, Request, Source, Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cachesvc.core.types import LookupResult, Request
+    from cachesvc.core.types import LookupResult
     from tests.engine.conftest import World
 
 STORED = "please turn the kitchen light on now"
@@ -97,6 +97,12 @@ def bypass_deadline(world: World) -> LookupResult:
     return world.ask(NEAR, deadline_s=world.clock.monotonic_s() + 0.005)
 
 
+def miss_source_changed(world: World) -> LookupResult:
+    payload = Payload(b"r", sources=(Source("doc", "1"),))
+    world.admit.store(Keep(payload, Request("default", (Message("user", STORED),), "m", {})))
+    return world.ask(NEAR, sources={"doc": "2"})
+
+
 def bypass_embedder(kind: Kind) -> Callable[[World], LookupResult]:
     def ask(world: World) -> LookupResult:
         world.keep(STORED)
@@ -127,6 +133,7 @@ WAYS: dict[Outcome, Callable[[World], LookupResult]] = {
     Outcome.MISS_SPECIAL_TOKENS: miss_unseen(Unseen.SPECIAL_TOKENS),
     Outcome.MISS_ENTRY_GONE: miss_entry_gone,
     Outcome.MISS_UNSEEN_DIFFERENCE: miss_unseen_difference,
+    Outcome.MISS_SOURCE_CHANGED: miss_source_changed,
     Outcome.MISS_CORRUPT: miss_corrupt,
     Outcome.BYPASS_REQUESTED: bypass_requested,
     Outcome.BYPASS_DISABLED: bypass_disabled,

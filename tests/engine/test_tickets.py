@@ -13,7 +13,7 @@ from cachesvc.engine.tickets import Ticket, TicketBounds, Tickets
 
 def ticket(text: str = "q") -> Ticket:
     request = Request("default", (Message("user", text),), "m", {})
-    return Ticket(identify(request, "engine:test"), {}, Unseen.PAST_WINDOW)
+    return Ticket(identify(request, "engine:test"), {}, Unseen.PAST_WINDOW, 0)
 
 
 def bounds(max_count: int, max_bytes: int = 1 << 20) -> TicketBounds:

@@ -42,7 +42,9 @@ def scope_of(scope: str) -> bytes:
 def put(store: ResponseStore, scope: str, seed: int, *, semantic: bool = True) -> int:
     of = identity(scope, f"text {seed}")
     row = vector(seed) if semantic else None
-    return store.put([Draft(of, Payload(b"r"), of.text, row, 0, 1 << 40)], None)[0].entry_id
+    receipt = store.put([Draft(of, Payload(b"r"), of.text, row, 0, 1 << 40)], None)[0]
+    assert receipt is not None
+    return receipt.entry_id
 
 
 def put_many(store: ResponseStore, scope: str, seeds: range) -> list[int]:
@@ -51,7 +53,7 @@ def put_many(store: ResponseStore, scope: str, seeds: range) -> list[int]:
     for seed in seeds:
         of = identity(scope, f"text {seed}")
         drafts.append(Draft(of, Payload(b"r"), of.text, vector(seed), 0, 1 << 40))
-    return [receipt.entry_id for receipt in store.put(drafts, None)]
+    return [receipt.entry_id for receipt in store.put(drafts, None) if receipt is not None]
 
 
 class CountingIndex(MemoryIndex):

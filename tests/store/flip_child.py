@@ -18,7 +18,7 @@ import numpy as np
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import identify
-from cachesvc.core.types import Change, Draft, Entry, Identity, Lost, Message, Payload, Request, Row
+from cachesvc.core.types import Change, Draft, Entry, Identity, Lost, Message, Payload, Request, Row, Use
 
 PRINT = "engine:test"
 COUNT = 60
@@ -64,7 +64,7 @@ def fill(path: Path) -> Truth:
     for edition in range(2):
         for n in range(0, COUNT, 1 + edition):
             store.put([draft(n, edition)], None)
-    store.touch({n: COUNT + n for n in range(1, 100, 3)})
+    store.touch({n: Use(COUNT + n, 1) for n in range(1, 100, 3)})
     store.evict(5)
     truth = Truth(store)
     assert store.check() == []

@@ -9,10 +9,11 @@ import lmdb
 import numpy as np
 import pytest
 
+from cachesvc.adapters.lmdb_records import source_digest
 from cachesvc.adapters.lmdb_schema import Tables, get, key_of
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.identity import identify
-from cachesvc.core.types import Change, Draft, Entry, Identity, Lost, Message, Payload, Request
+from cachesvc.core.types import Change, Draft, Entry, Identity, Lost, Message, Payload, Request, Source, Use
 
 A, B = 1, 2
 Damage: TypeAlias = Callable[[lmdb.Transaction, Tables], object]
@@ -23,7 +24,7 @@ def identity(text: str) -> Identity:
 
 
 def draft(text: str, response: bytes = b"answer") -> Draft:
-    tagged = Payload(response + text.encode(), tags=("t",))
+    tagged = Payload(response + text.encode(), tags=("t",), sources=(Source("doc", "1"),))
     return Draft(identity(text), tagged, text, np.ones(4, np.float32), 0, 1 << 50)
 
 
@@ -38,6 +39,11 @@ def store(tmp_path: Path) -> Iterator[LmdbStore]:
     with closing(LmdbStore(options, "engine:test")) as made:
         made.put([draft("a"), draft("b")], None)
         yield made
+
+
+def replaced(store: LmdbStore, by: Draft) -> int | None:
+    receipt = store.put([by], None)[0]
+    return None if receipt is None else receipt.replaced_id
 
 
 def damage(store: LmdbStore, how: Damage) -> None:
@@ -95,7 +101,7 @@ def test_a_damaged_body_is_lost_and_can_be_dropped(store: LmdbStore, how: Damage
 def test_a_damaged_body_can_be_written_over(store: LmdbStore, how: Damage) -> None:
     """Storing the same identity again replaces it."""
     damage(store, how)
-    assert store.put([draft("a", b"new ")], None)[0].replaced_id == A
+    assert replaced(store, draft("a", b"new ")) == A
     row = store.find(ONE.scope, ONE.exact_key)
     assert isinstance(row, Entry)
     assert row.payload.response == b"new a"
@@ -113,12 +119,12 @@ def test_a_damaged_body_can_be_written_over(store: LmdbStore, how: Damage) -> No
 def test_an_entry_with_a_damaged_head_can_be_removed(store: LmdbStore, how: Damage, way: str) -> None:
     """Without its head an entry is found in every table all the same, whoever removes it."""
     damage(store, how)
-    store.touch({A: 5})
+    store.touch({A: Use(5, 1)})
     assert store.check() != []
     if way == "remove":
         assert store.remove([A]) == 1
     elif way == "replace":
-        assert store.put([draft("a")], None)[0].replaced_id == A
+        assert replaced(store, draft("a")) == A
     else:
         assert (store.evict(2) if way == "evict" else store.expire(1 << 51, 2)) == 2
     assert store.check() == []
@@ -201,7 +207,10 @@ def test_a_gap_in_the_log_is_never_passed_over(store: LmdbStore) -> None:
         ("heads", key_of(A)),
         ("log", key_of(1)),
         ("expiry", key_of(1 << 50) + key_of(A)),
-        ("recency", key_of(0) + key_of(A)),
+        ("members", b"default\0" + key_of(A)),
+        ("sources", b"default\0" + source_digest("doc") + key_of(A)),
+        ("usage", b"default"),
+        ("vectors", VECTOR_A),
         ("tags", b"default\0t\0" + key_of(A)),
     ],
 )

@@ -19,7 +19,7 @@ from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, key_of
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import identify
-from cachesvc.core.types import Draft, Durability, Entry, Identity, Lost, Message, Payload, Request
+from cachesvc.core.types import Draft, Durability, Entry, Identity, Lost, Message, Payload, Request, Use
 
 PRINT = "onnx-int8:abc"
 NOW_MS = 1_700_000_000_000
@@ -211,7 +211,8 @@ def test_what_was_stored_is_there_after_a_restart(
     kept = options(path, durability=durability, compress_min_bytes=compress_min_bytes)
     with closing(LmdbStore(kept, PRINT)) as store:
         receipts = store.put([draft(text, response) for text, response in responses.items()], None)
-        store.remove([receipts[0].entry_id])
+        ids = [receipt.entry_id for receipt in receipts if receipt is not None]
+        store.remove([ids[0]])
         log = store.changes(0, 100)
     with closing(LmdbStore(options(path), PRINT)) as store:
         assert found(store, "small") is None
@@ -221,7 +222,9 @@ def test_what_was_stored_is_there_after_a_restart(
             assert entry.payload.response == responses[text]
         assert store.changes(0, 100) == log
         assert store.sequence() == 4
-        assert store.put([draft("new")], None)[0].entry_id > receipts[-1].entry_id
+        (new,) = store.put([draft("new")], None)
+        assert new is not None
+        assert new.entry_id > ids[-1]
         assert store.check() == []
 
 
@@ -252,7 +255,7 @@ def test_a_closed_store_takes_no_writes(path: Path) -> None:
         pytest.param(lambda store: None, 0, id="new"),
         pytest.param(lambda store: store.put([draft(created_ms=NOW_MS)], None), NOW_MS, id="put"),
         pytest.param(lambda store: store.expire(NOW_MS + 7, 10), NOW_MS + 7, id="expire"),
-        pytest.param(lambda store: store.touch({1: NOW_MS + 9}), NOW_MS + 9, id="touch"),
+        pytest.param(lambda store: store.touch({1: Use(NOW_MS + 9, 1)}), NOW_MS + 9, id="touch"),
     ],
 )
 def test_the_store_remembers_the_time(path: Path, act: Callable[[LmdbStore], object], at_ms: int) -> None:

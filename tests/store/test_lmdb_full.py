@@ -16,7 +16,7 @@ import pytest
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import identify
-from cachesvc.core.types import Draft, Entry, Identity, Message, Payload, Request
+from cachesvc.core.types import Draft, Entry, Identity, Message, Payload, Receipt, Request
 
 PRINT = "engine:test"
 WAIT_S = 20.0
@@ -31,6 +31,7 @@ def open_store(path: Path, map_size_bytes: int = 8 << 20, write_queue_length: in
         write_queue_length=write_queue_length,
         compress_min_bytes=1 << 30,
         log_max_records=1024,
+        eviction="lru",
     )
     return LmdbStore(options, PRINT)
 
@@ -219,7 +220,7 @@ def test_a_full_queue_refuses_at_once(store: LmdbStore) -> None:
         assert kind_of(lambda: store.evict(1)) is Kind.OVERLOADED
         assert is_whole(store, draft("before"))
         assert not any(job.done() for job in waiting)
-    assert [job.result()[0].replaced_id for job in waiting] == [None] * 3
+    assert [_receipt(job.result()).replaced_id for job in waiting] == [None] * 3
     assert store.find(identity("one too many").scope, identity("one too many").exact_key) is None
     assert store.stats().entries == 4
 
@@ -250,7 +251,7 @@ def test_one_bad_write_does_not_fail_its_group(store: LmdbStore) -> None:
         queued(store, 2)
         last = pool.submit(store.put, [draft("last")], None)
         queued(store, 3)
-    assert first.result()[0].entry_id < last.result()[0].entry_id
+    assert _receipt(first.result()).entry_id < _receipt(last.result()).entry_id
     assert kind_of(bad.result) is Kind.INTERNAL
     assert all(is_whole(store, draft(text)) for text in ("before", "first", "last"))
     assert store.check() == []
@@ -271,3 +272,8 @@ def test_close_commits_what_is_queued(tmp_path: Path) -> None:
     with closing(open_store(tmp_path / "store")) as store:
         assert all(is_whole(store, draft(f"q{n}")) for n in range(4))
         assert store.stats().entries == 4
+
+
+def _receipt(receipts: list[Receipt | None]) -> Receipt:
+    assert receipts[0] is not None
+    return receipts[0]

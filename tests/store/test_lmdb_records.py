@@ -34,9 +34,19 @@ heads = st.builds(
     scope=st.binary(min_size=32, max_size=32),
     exact_key=st.binary(min_size=32, max_size=32),
     namespace=st.text(max_size=8),
+    model=st.text(max_size=8),
     tags=st.lists(st.text(max_size=4), max_size=2),
+    sources=st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.text(max_size=4)), max_size=2),
+    created_ms=st.integers(0, 1 << 50),
     expires_ms=st.integers(0, 1 << 50),
+    sliding_ms=st.integers(0, 1 << 50),
+    latest_ms=st.integers(0, 1 << 50),
     used_ms=st.integers(0, 1 << 50),
+    hits=st.integers(0, 1 << 50),
+    rank=st.floats(0, 1e9),
+    worth_usd=st.floats(0, 1e6),
+    size_bytes=st.integers(0, 1 << 40),
+    semantic=st.booleans(),
 )
 logs = st.builds(LogRecord, st.binary(min_size=32, max_size=32), st.integers(1, 1 << 50), st.booleans())
 records = st.one_of(bodies, heads, logs)
@@ -142,13 +152,13 @@ def test_no_vector_opens_with_a_bit_flipped_or_elsewhere(seed: int, place: bytes
 )
 def test_large_records_are_compressed(least_bytes: int, *, compressed: bool) -> None:
     """A record at least as large as the setting is smaller on disk; others are as they are."""
-    record = Head(b"s" * 32, b"k" * 32, "n" * 50_000, [], 0, 0)
+    record = LogRecord(b"s" * 50_000, 1, added=True)
     sealed = Sealer(KEY, least_bytes).seal(record, b"p")
     assert (len(sealed) < 1000) == compressed
 
 
 def test_what_does_not_compress_is_left_as_it_is() -> None:
     """Random bytes are stored as they came, a frame longer and no more."""
-    record = Head(np.random.default_rng(5).bytes(5000), b"k", "n", [], 0, 0)
+    record = LogRecord(np.random.default_rng(5).bytes(5000), 1, added=True)
     plain, packed = (len(Sealer(KEY, least).seal(record, b"p")) for least in (1 << 20, 0))
     assert packed == plain

@@ -23,6 +23,7 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event, ScopesChanged
 from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.core.types import (
+    UNBOUNDED,
     Ask,
     Entry,
     Keep,
@@ -240,7 +241,7 @@ def _engine(loaded_scopes: int) -> Engine:
         embedder=Adversary(),
         views=views,
         tickets=Tickets(clock, TicketBounds(1024, 1 << 24, 600.0)),
-        janitor=Janitor(store, options, clock=clock, observer=counts),
+        janitor=Janitor(store, options, quota_of=lambda _: UNBOUNDED, clock=clock, observer=counts),
         policies=lambda: book,
         budget=EmbedBudget(1.0, 0.0),
         clock=clock,

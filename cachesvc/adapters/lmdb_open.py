@@ -1,0 +1,105 @@
+"""Opening a store's directory: private, locked, whole, on this schema. What is refused says what to do.
+
+Must never map a file that another server has open, or one whose end is missing.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+import lmdb
+
+from cachesvc.adapters.lmdb_preflight import is_whole
+from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity, Tables
+from cachesvc.core.errors import CacheError, Kind
+
+
+def make_private(path: Path) -> None:
+    """A directory that only its owner can enter; LMDB's own default is 0755."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise CacheError(
+            Kind.UNAVAILABLE, f"store.path {path}: cannot be made a private directory: {error.strerror}"
+        ) from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names of new files durable; LMDB syncs what is in them."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return  # a parent that we may pass through and not read; whoever made it answers for it
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(path: Path) -> int:
+    """Take the directory for this process. The lock goes with the process, however it ends."""
+    file = path / "server.lock"
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CacheError(Kind.UNAVAILABLE, f"{file} cannot be opened: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise CacheError(
+            Kind.LOCKED,
+            f"the store at {path} is in use by process {holder}: one server per store; "
+            "stop that one or set store.path to another directory",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def open_env(path: Path, map_size_bytes: int, *, metasync: bool) -> lmdb.Environment:
+    """Open or create the environment. Raises CORRUPT."""
+    if not is_whole(path / "data.mdb"):
+        raise unopenable(path, "part of data.mdb is missing")
+    try:
+        return lmdb.open(
+            str(path),
+            map_size=map_size_bytes,
+            max_dbs=Tables.COUNT,
+            max_readers=512,
+            mode=0o600,
+            metasync=metasync,
+            max_spare_txns=8,
+            lib_version=0,
+        )
+    except lmdb.Error as error:
+        raise unopenable(path, type(error).__name__) from None
+
+
+def refuse_foreign(path: Path, found: StoreIdentity, fingerprint: str) -> None:
+    """Raises INCOMPATIBLE for a store of another schema or embedder."""
+    if found.schema_version != SCHEMA_VERSION:
+        raise CacheError(
+            Kind.INCOMPATIBLE,
+            f"the store at {path} has schema {found.schema_version}, this version reads "
+            f"{SCHEMA_VERSION}: run the version that wrote it, or set store.path to another directory",
+        )
+    if found.fingerprint != fingerprint:
+        raise CacheError(
+            Kind.INCOMPATIBLE,
+            f"the store at {path} was written with the embedder {found.fingerprint}, but "
+            f"{fingerprint} is configured: set embedder.model and embedder.engine back, or set "
+            "store.path to another directory",
+        )
+
+
+def unopenable(path: Path, why: str) -> CacheError:
+    """The refusal of a store that LMDB cannot open."""
+    return CacheError(
+        Kind.CORRUPT,
+        f"the store at {path} cannot be opened ({why}): "
+        "restore it, or move the directory aside to start empty",
+    )

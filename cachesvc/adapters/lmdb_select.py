@@ -1,0 +1,103 @@
+"""Reads that walk through entries by what they are: for listing, invalidation and accounts.
+
+Every call is one bounded step inside one read transaction; the caller goes on from where it ended.
+"""
+
+from collections.abc import Iterator
+
+import lmdb
+
+from cachesvc.adapters.lmdb_records import BadRecordError, Head, Sealer, Usage, source_digest
+from cachesvc.adapters.lmdb_schema import Table, Tables, get, integer, key_of, scan, source_prefix, tag_prefix
+from cachesvc.core.selection import Selector, Traits, meets_traits, score
+from cachesvc.core.types import Match, NamespaceUsage, Place, Selection
+
+_STEP_COUNT = 1024  # entries looked at in one transaction: some 20 ms
+_NAMES = "latin-1"  # namespaces are ASCII; a damaged key must still give a place to go on from
+
+
+def select(
+    txn: lmdb.Transaction, tables: Tables, sealer: Sealer, selector: Selector, after: Place | None, limit: int
+) -> Selection:
+    """See ``ResponseStore.select``. Entries whose head is damaged are passed over."""
+    matches: list[Match] = []
+    reached = after
+    for looked_at, place in enumerate(_places(txn, tables, selector, after)):
+        if len(matches) == limit or looked_at == _STEP_COUNT:
+            return Selection(tuple(matches), reached)
+        match = _match(txn, tables, sealer, selector, place.entry_id)
+        if match is not None:
+            matches.append(match)
+        reached = place
+    return Selection(tuple(matches), None)
+
+
+def usage(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, limit: int) -> list[NamespaceUsage]:
+    """See ``ResponseStore.usage``. Namespaces whose account is damaged are left out until it is mended."""
+    held = []
+    for namespace, sealed in scan(txn, tables.usage):
+        try:
+            record = sealer.open(Usage, namespace, sealed)
+        except BadRecordError:
+            continue
+        held.append(NamespaceUsage(namespace.decode(_NAMES), record.entries, record.size_bytes))
+    return sorted(held, key=lambda one: (-one.size_bytes, one.namespace))[:limit]
+
+
+def _places(
+    txn: lmdb.Transaction, tables: Tables, selector: Selector, after: Place | None
+) -> Iterator[Place]:
+    """Entries that may be meant, from the narrowest table there is, in order of namespace and id."""
+    first = b"" if after is None else after.namespace.encode(_NAMES)
+    if selector.namespace is None:
+        namespaces = tables.namespaces(txn, tables.members, first)
+    else:
+        namespaces = iter([selector.namespace.encode(_NAMES)])
+    for namespace in namespaces:
+        table, prefix = _narrowest(tables, selector, namespace)
+        start = after.entry_id + 1 if after is not None and namespace == first else 0
+        for key, _ in scan(txn, table, prefix + key_of(start)):
+            if not key.startswith(prefix) or len(key) != len(prefix) + 8:
+                break
+            yield Place(namespace.decode(_NAMES), integer(key[-8:]))
+
+
+def _narrowest(tables: Tables, selector: Selector, namespace: bytes) -> tuple[Table, bytes]:
+    if selector.source_id is not None:
+        return tables.sources, source_prefix(namespace, source_digest(selector.source_id))
+    if selector.tags:
+        return tables.tags, tag_prefix(namespace, selector.tags[0])
+    return tables.members, namespace + b"\0"
+
+
+def _match(
+    txn: lmdb.Transaction, tables: Tables, sealer: Sealer, selector: Selector, entry_id: int
+) -> Match | None:
+    try:
+        head = tables.head(txn, sealer, entry_id)
+    except BadRecordError:
+        return None
+    if head is None or not meets_traits(selector, _traits(head, selector.source_id)):
+        return None
+    if selector.near is None:
+        return Match(entry_id, head.namespace, head.hits, head.semantic, None)
+    place = head.scope + key_of(entry_id)
+    sealed = get(txn, tables.vectors, place)
+    try:
+        nearness = None if sealed is None else score(selector.near, sealer.open_vector(place, sealed))
+    except BadRecordError:
+        return None
+    if nearness is None or nearness < selector.near.min_score:
+        return None
+    return Match(entry_id, head.namespace, head.hits, head.semantic, nearness)
+
+
+def _traits(head: Head, source_id: str | None) -> Traits:
+    digest = None if source_id is None else source_digest(source_id)
+    return Traits(
+        head.namespace,
+        head.model,
+        frozenset(head.tags),
+        tuple(version for known, version in head.sources if known == digest),
+        head.created_ms,
+    )

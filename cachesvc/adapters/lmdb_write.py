@@ -1,0 +1,388 @@
+"""Every change that is made to a store's tables, inside one write transaction.
+
+Called by ``lmdb_store`` on the writer's thread only. An entry's rows in all tables change together, so
+that whatever is committed is whole; ``lmdb_schema`` has the tables.
+"""
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Self
+
+import lmdb
+import msgspec
+
+from cachesvc.adapters.lmdb_accounts import Accounts
+from cachesvc.adapters.lmdb_records import (
+    BadRecordError,
+    Ban,
+    EntryBody,
+    Head,
+    LogRecord,
+    Sealer,
+    ban_of,
+    body_of,
+    selector_of,
+    source_digest,
+)
+from cachesvc.adapters.lmdb_schema import (
+    CLOCK,
+    EPOCH,
+    INFLATION,
+    NEXT_ID,
+    REORDER_AFTER,
+    SCOPE_BYTES,
+    SEQUENCE,
+    EntryKeys,
+    Tables,
+    get,
+    integer,
+    is_key,
+    key_of,
+    packed_rank,
+    rank_of,
+    scan,
+)
+from cachesvc.core.eviction import EvictionPolicy, rank, size_bytes, worth_usd
+from cachesvc.core.selection import Selector, draft_traits, meets
+from cachesvc.core.types import Draft, Receipt, Use
+
+_TRIM_COUNT = 1024  # more than any job adds, so that a log that was made shorter shrinks bit by bit
+_MAX_BANS = 1024  # invalidations remembered; a draft that began before the oldest of them is not stored
+_MAX_MADE_ROOM = (
+    16  # entries that one put takes from its namespace; a quota made smaller is reached bit by bit
+)
+_SLIDE_SHARE = 10  # an expiry moves once it would by a tenth of the sliding time: moving rewrites the record
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """What of the store's options writing takes."""
+
+    log_max_records: int
+    eviction: EvictionPolicy
+
+
+class Write:
+    """The changes of one job inside a write transaction. Leaving it writes the counters back."""
+
+    def __init__(self, txn: lmdb.Transaction, tables: Tables, sealer: Sealer, options: WriteOptions) -> None:
+        self._txn = txn
+        self._tables = tables
+        self._sealer = sealer
+        self._options = options
+        self._clock_ms = tables.clock_ms(txn)
+        self._next_id = tables.next_id(txn)
+        self._sequence = tables.sequence(txn)
+        self._inflation = rank_of(get(txn, tables.meta, INFLATION) or b"")
+        self._accounts = Accounts(txn, tables, sealer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            return
+        txn, meta = self._txn, self._tables.meta
+        txn.put(NEXT_ID, key_of(self._next_id), db=meta)
+        txn.put(SEQUENCE, key_of(self._sequence), db=meta)
+        txn.put(CLOCK, key_of(self._clock_ms), db=meta)
+        txn.put(INFLATION, packed_rank(self._inflation), db=meta)
+        self._accounts.write()
+        self._trim_log()
+
+    # ------------------------------------------------------------------- put
+
+    def put(self, draft: Draft) -> Receipt | None:
+        """Store an entry; one of equal exact key is removed. None when an invalidation covers the draft."""
+        if draft.epoch is not None and self._is_banned(draft, draft.epoch):
+            return None
+        identity = draft.identity
+        self._clock_ms = max(self._clock_ms, draft.created_ms)
+        replaced_id = None
+        found = self._holder(identity.exact_key)
+        if found is not None and self.remove(found):
+            replaced_id = found
+
+        entry_id, self._next_id = self._next_id, self._next_id + 1
+        head = self._head_of(draft)
+        self.insert(entry_id, body_of(draft), head)
+        keys = self._tables.keys_of(entry_id, head)
+        if draft.vector is not None:
+            self._txn.put(
+                keys.vector, self._sealer.seal_vector(draft.vector, keys.vector), db=self._tables.vectors
+            )
+        self._log(identity.scope, entry_id, added=True)
+        sequence = self._sequence
+        return Receipt(entry_id, replaced_id, sequence, self._make_room(draft, entry_id))
+
+    def insert(self, entry_id: int, body: EntryBody, head: Head) -> None:
+        """Write the rows of an entry, but its vector and its log record."""
+        key, keys = key_of(entry_id), self._tables.keys_of(entry_id, head)
+        put, tables = self._txn.put, self._tables
+        put(key, self._sealer.seal(body, head.scope + key), db=tables.entries)
+        put(key, self._sealer.seal(head, key), db=tables.heads)
+        put(keys.exact, key, db=tables.exact)
+        self._insert_keys(keys)
+        self._accounts.add(head, +1)
+
+    def _insert_keys(self, keys: EntryKeys) -> None:
+        put, tables = self._txn.put, self._tables
+        put(keys.member, b"", db=tables.members)
+        put(keys.expiry, b"", db=tables.expiry)
+        put(keys.order, b"", db=tables.order)
+        for tag in keys.tags:
+            put(tag, b"", db=tables.tags)
+        for source in keys.sources:
+            put(source, b"", db=tables.sources)
+
+    def _head_of(self, draft: Draft) -> Head:
+        identity, payload = draft.identity, draft.payload
+        worth, size = worth_usd(payload), size_bytes(draft.prompt, payload, draft.vector)
+        return Head(
+            scope=identity.scope,
+            exact_key=identity.exact_key,
+            namespace=identity.namespace,
+            model=identity.model,
+            tags=list(payload.tags),
+            sources=[(source_digest(source.id), source.version) for source in payload.sources],
+            created_ms=draft.created_ms,
+            expires_ms=draft.expires_ms,
+            sliding_ms=draft.sliding_ms,
+            latest_ms=draft.latest_ms,
+            used_ms=draft.created_ms,
+            hits=0,
+            rank=rank(self._options.eviction, worth, size, 0, self._inflation),
+            worth_usd=worth,
+            size_bytes=size,
+            semantic=draft.vector is not None,
+        )
+
+    def _holder(self, exact_key: bytes) -> int | None:
+        """The entry that has this exact key; None, too, when the key is damaged and names another."""
+        found = get(self._txn, self._tables.exact, exact_key)
+        if found is None or not is_key(found):
+            return None
+        try:
+            head = self._tables.head(self._txn, self._sealer, integer(found))
+        except BadRecordError:
+            return integer(found)
+        return integer(found) if head is not None and head.exact_key == exact_key else None
+
+    def _make_room(self, draft: Draft, entry_id: int) -> int:
+        """Keep the quota of the draft's namespace. The entry just stored stays."""
+        quota, namespace = draft.quota, draft.identity.namespace.encode()
+        evicted = 0
+        while evicted < _MAX_MADE_ROOM:
+            usage = self._accounts.of(namespace)
+            entries_fit = quota.max_entries is None or usage.entries <= quota.max_entries
+            if entries_fit and (quota.max_bytes is None or usage.size_bytes <= quota.max_bytes):
+                break
+            others = (key for key in self._ordered(namespace) if integer(key[-8:]) != entry_id)
+            victim = next(others, None)
+            if victim is None:
+                break
+            evicted += self._evict_one(victim)
+        return evicted
+
+    # --------------------------------------------------------- invalidations
+
+    def forbid(self, selector: Selector) -> int:
+        """Remember an invalidation. Its epoch."""
+        epoch = self._tables.epoch(self._txn) + 1
+        key = key_of(epoch)
+        self._txn.put(key, self._sealer.seal(ban_of(selector), key), db=self._tables.bans)
+        self._txn.put(EPOCH, key, db=self._tables.meta)
+        if epoch > _MAX_BANS:
+            self._txn.delete(key_of(epoch - _MAX_BANS), db=self._tables.bans)
+        return epoch
+
+    def _is_banned(self, draft: Draft, epoch: int) -> bool:
+        """Whether an invalidation after an epoch means the draft, or may: old and damaged ones are not known."""
+        latest = self._tables.epoch(self._txn)
+        for missed in range(epoch + 1, latest + 1):
+            sealed = get(self._txn, self._tables.bans, key_of(missed))
+            if sealed is None:
+                return True
+            try:
+                selector = selector_of(self._sealer.open(Ban, key_of(missed), sealed))
+            except BadRecordError:
+                return True
+            if meets(selector, draft_traits(draft, selector.source_id), draft.vector):
+                return True
+        return False
+
+    # ---------------------------------------------------------------- remove
+
+    def remove(self, entry_id: int) -> bool:
+        """Remove an entry from every table. Whether it was there."""
+        key = key_of(entry_id)
+        try:
+            head = self._tables.head(self._txn, self._sealer, entry_id)
+        except BadRecordError:
+            return self._remove_by_scan(entry_id)
+        if head is None:
+            return False
+        tables, delete = self._tables, self._txn.delete
+        keys = tables.keys_of(entry_id, head)
+        delete(key, db=tables.entries)
+        delete(key, db=tables.heads)
+        delete(keys.vector, db=tables.vectors)
+        delete(keys.member, db=tables.members)
+        delete(keys.expiry, db=tables.expiry)
+        delete(keys.order, db=tables.order)
+        for tag in keys.tags:
+            delete(tag, db=tables.tags)
+        for source in keys.sources:
+            delete(source, db=tables.sources)
+        if get(self._txn, tables.exact, keys.exact) == key:
+            delete(keys.exact, db=tables.exact)
+        self._accounts.add(head, -1)
+        self._log(head.scope, entry_id, added=False)
+        return True
+
+    def expire(self, limit: int, now_ms: int) -> int:
+        """Remove the first entries of the expiry table, those up to ``now_ms``."""
+        self._clock_ms = max(self._clock_ms, now_ms)
+        first = islice(scan(self._txn, self._tables.expiry), limit)
+        due = [key for key, _ in first if integer(key[:8]) <= now_ms]
+        removed = 0
+        for key in due:
+            removed += self.remove(integer(key[8:]))
+            self._txn.delete(key, db=self._tables.expiry)  # only there still if the head told another story
+        return removed
+
+    def evict(self, limit: int, namespace: str | None) -> int:
+        """Remove entries of least rank."""
+        if namespace is not None:
+            victims = list(islice(self._ordered(namespace.encode()), limit))
+        else:
+            victims = list(islice(self._ordered_of_all(), limit))
+        return sum(self._evict_one(victim) for victim in victims)
+
+    def _evict_one(self, victim: bytes) -> int:
+        removed = self.remove(integer(victim[-8:]))
+        self._txn.delete(victim, db=self._tables.order)  # as in ``expire``
+        if self._options.eviction == "gdsf":
+            self._inflation = max(self._inflation, rank_of(victim[-24:-16]))
+        return int(removed)
+
+    def _ordered(self, namespace: bytes) -> Iterator[bytes]:
+        prefix = namespace + b"\0"
+        for key, _ in scan(self._txn, self._tables.order, prefix):
+            if not key.startswith(prefix):
+                return
+            yield key
+
+    def _ordered_of_all(self) -> Iterator[bytes]:
+        """Keys of the order table by rank, whatever their namespace."""
+        firsts = (
+            next(self._ordered(name)) for name in self._tables.namespaces(self._txn, self._tables.order)
+        )
+        heap = [(key.partition(b"\0")[2], key) for key in firsts]
+        heapq.heapify(heap)
+        while heap:
+            _, key = heap[0]
+            yield key
+            namespace = key.partition(b"\0")[0]
+            following = next(scan(self._txn, self._tables.order, key + b"\0"), None)
+            if following is not None and following[0].startswith(namespace + b"\0"):
+                heapq.heapreplace(heap, (following[0].partition(b"\0")[2], following[0]))
+            else:
+                heapq.heappop(heap)
+
+    def _remove_by_scan(self, entry_id: int) -> bool:
+        """Remove an entry whose head is damaged: look for its id in every table. Slow and rare."""
+        key, tables, scope = key_of(entry_id), self._tables, b""
+        searched = (tables.vectors, tables.members, tables.tags, tables.sources, tables.expiry, tables.order)
+        for table in searched:
+            for place in [place for place, _ in scan(self._txn, table) if place.endswith(key)]:
+                if table is tables.vectors:
+                    scope = place[:SCOPE_BYTES]
+                if table is tables.members:
+                    self._accounts.doubt(place.partition(b"\0")[0])
+                self._txn.delete(place, db=table)
+        for place in [place for place, value in scan(self._txn, tables.exact) if value == key]:
+            self._txn.delete(place, db=tables.exact)
+        self._txn.delete(key, db=tables.entries)
+        self._txn.delete(key, db=tables.heads)
+        if scope:
+            self._log(scope, entry_id, added=False)
+        return True
+
+    # ----------------------------------------------------------------- touch
+
+    def touch(self, uses: Mapping[int, Use]) -> None:
+        """Move entries to their new place in the order of eviction, and their expiry where it slides."""
+        for entry_id, use in uses.items():
+            self._clock_ms = max(self._clock_ms, use.last_ms)
+            try:
+                head = self._tables.head(self._txn, self._sealer, entry_id)
+            except BadRecordError:
+                continue  # met and dropped when it is next read
+            if head is not None:
+                self._move(entry_id, head, self._used(head, use))
+
+    def _used(self, head: Head, use: Use) -> Head:
+        hits = head.hits + use.count
+        expires_ms = min(use.last_ms + head.sliding_ms, head.latest_ms)
+        slides = head.sliding_ms and expires_ms - head.expires_ms >= head.sliding_ms // _SLIDE_SHARE
+        return msgspec.structs.replace(
+            head,
+            used_ms=max(head.used_ms, use.last_ms),
+            hits=hits,
+            rank=rank(self._options.eviction, head.worth_usd, head.size_bytes, hits, self._inflation),
+            expires_ms=expires_ms if slides else head.expires_ms,
+        )
+
+    def _move(self, entry_id: int, head: Head, moved: Head) -> None:
+        key, tables = key_of(entry_id), self._tables
+        if moved.expires_ms != head.expires_ms:
+            sealed = get(self._txn, tables.entries, key)
+            try:
+                body = self._sealer.open(EntryBody, head.scope + key, sealed or b"")
+            except BadRecordError:
+                return
+            body = msgspec.structs.replace(body, expires_ms=moved.expires_ms)
+            self._txn.put(key, self._sealer.seal(body, head.scope + key), db=tables.entries)
+        before, after = tables.keys_of(entry_id, head), tables.keys_of(entry_id, moved)
+        self._txn.delete(before.expiry, db=tables.expiry)
+        self._txn.delete(before.order, db=tables.order)
+        self._txn.put(after.expiry, b"", db=tables.expiry)
+        self._txn.put(after.order, b"", db=tables.order)
+        self._txn.put(key, self._sealer.seal(moved, key), db=tables.heads)
+
+    def reorder(self, limit: int) -> int:
+        """Rank the next entries by the policy in force. How many it looked at; fewer than asked: all are."""
+        reached = get(self._txn, self._tables.meta, REORDER_AFTER)
+        if reached is None:
+            return 0
+        keys = [
+            key for key, _ in islice(scan(self._txn, self._tables.heads, key_of(integer(reached) + 1)), limit)
+        ]
+        self.touch({integer(key): Use(0, 0) for key in keys})
+        if len(keys) < limit:
+            self._txn.delete(REORDER_AFTER, db=self._tables.meta)
+        else:
+            self._txn.put(REORDER_AFTER, keys[-1], db=self._tables.meta)
+        return len(keys)
+
+    # ------------------------------------------------------------------- log
+
+    def _log(self, scope: bytes, entry_id: int, *, added: bool) -> None:
+        self._sequence += 1
+        key = key_of(self._sequence)
+        self._txn.put(key, self._sealer.seal(LogRecord(scope, entry_id, added), key), db=self._tables.log)
+
+    def _trim_log(self) -> None:
+        surplus = min(
+            self._txn.stat(self._tables.log)["entries"] - self._options.log_max_records, _TRIM_COUNT
+        )
+        with self._txn.cursor(db=self._tables.log) as cursor:
+            while surplus > 0 and cursor.first():
+                cursor.delete()
+                surplus -= 1

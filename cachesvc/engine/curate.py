@@ -1,0 +1,138 @@
+"""What an application does to many entries at once: list them, and invalidate those that went wrong.
+
+Both walk through the store in bounded steps, so that neither lookups nor stores wait for them.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import EntriesRemoved
+from cachesvc.core.identity import canonical_text
+from cachesvc.core.selection import Near, Selector
+from cachesvc.core.types import Entry, Match, Place, Removal, Selection, Unseen
+from cachesvc.engine.parts import Parts
+
+_ROUND_COUNT = 256  # removals in a transaction, as the janitor's
+_PAGE_STEPS = 16  # a page that has found nothing by then is handed out empty, with where to go on
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is meant: criteria, a text to be near to, and ages, which are counted from now."""
+
+    selector: Selector
+    near_text: str = ""
+    near_min_score: float = 1.0
+    older_than_ms: int | None = None
+    newer_than_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How far a walk may go. ``wanted`` says whether the caller still waits; ``deadline_s`` as in Ask."""
+
+    deadline_s: float | None = None
+    wanted: Callable[[], bool] = field(default=lambda: True)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry and what is known of it beside."""
+
+    entry: Entry
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    """How many entries went, or would, and some of them."""
+
+    count: int
+    examples: tuple[Listed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries, and where the next page begins; None when there is none."""
+
+    entries: tuple[Listed, ...]
+    after: Place | None
+
+
+class Curator:
+    """Thread-safe. Raises INVALID, DEADLINE, OVERLOADED or UNAVAILABLE."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._store = parts.store
+        self._embedder = parts.embedder
+        self._budget = parts.budget
+        self._janitor = parts.janitor
+        self._clock = parts.clock
+        self._observer = parts.observer
+
+    def invalidate(self, wish: Wish, walk: Walk, *, dry_run: bool, max_examples: int) -> Invalidated:
+        """Remove what is meant, and keep what is being made of it from being stored.
+
+        Forbidding goes first and removing second: whatever is committed in between is removed, whatever
+        comes later is refused. When time runs out in between, what is left still counts as forbidden.
+        """
+        selector = self._selector(wish)
+        if not dry_run:
+            self._store.forbid(selector)
+        count = 0
+        examples: list[Listed] = []
+        for part in self._walk(selector, None, _ROUND_COUNT, walk):
+            count += len(part.matches)
+            examples += self._listed(part.matches[: max_examples - len(examples)])
+            if not dry_run and part.matches:
+                removed = self._store.remove([match.entry_id for match in part.matches])
+                self._observer.on(EntriesRemoved(Removal.INVALIDATED, removed))
+        return Invalidated(count, tuple(examples))
+
+    def page(self, wish: Wish, after: Place | None, size: int, walk: Walk) -> Page:
+        """The next entries that are meant, at most ``size``."""
+        entries: list[Listed] = []
+        for step, part in enumerate(self._walk(self._selector(wish), after, size, walk)):
+            entries += self._listed(part.matches)
+            after = part.after
+            if entries or step == _PAGE_STEPS:
+                break
+        return Page(tuple(entries), after)
+
+    def _selector(self, wish: Wish) -> Selector:
+        now_ms = self._clock.now_ms()
+        return replace(
+            wish.selector,
+            before_ms=None if wish.older_than_ms is None else now_ms - wish.older_than_ms,
+            since_ms=None if wish.newer_than_ms is None else now_ms - wish.newer_than_ms,
+            near=self._near(wish) if wish.near_text else None,
+        )
+
+    def _near(self, wish: Wish) -> Near:
+        vector = self._embedder.embed(canonical_text(wish.near_text), self._budget.max_wait_s)
+        if isinstance(vector, Unseen):
+            raise CacheError.invalid("near.text", f"cannot be compared: {vector.value}")
+        return Near(vector, wish.near_min_score)
+
+    def _walk(self, selector: Selector, after: Place | None, limit: int, walk: Walk) -> Iterator[Selection]:
+        while True:
+            part = self._store.select(selector, after, limit)
+            yield part
+            if part.after is None:
+                return
+            after = part.after
+            if not walk.wanted():
+                raise CacheError(Kind.UNAVAILABLE, "the caller is gone, or the server is stopping")
+            if walk.deadline_s is not None and self._clock.monotonic_s() >= walk.deadline_s:
+                raise CacheError(Kind.DEADLINE, "not all entries were looked at in time: call again")
+
+    def _listed(self, matches: tuple[Match, ...]) -> list[Listed]:
+        listed = []
+        for match in matches:
+            row = self._store.get(match.entry_id)
+            if isinstance(row, Entry):
+                listed.append(Listed(row, match))
+            elif row is not None:
+                self._janitor.quarantine(match.entry_id)
+        return listed
