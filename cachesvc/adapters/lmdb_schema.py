@@ -115,7 +115,7 @@ class Tables:
         self.usage = handles["usage"]
         self.bans = handles["bans"]
         self.log = handles["log"]
-        self._all = tuple(handles.values())
+        self._counted = tuple(handle for name, handle in handles.items() if name != "meta")
 
     def identity(self, txn: lmdb.Transaction) -> StoreIdentity | None:
         """None for a new store. Raises CORRUPT when part of it is missing."""
@@ -193,9 +193,9 @@ class Tables:
         return None if sealed is None else sealer.open(Head, key, sealed)
 
     def used_pages(self, txn: lmdb.Transaction) -> int:
-        """Pages in use, free ones not counted."""
+        """Pages that entries and their log use: neither free ones nor the ballast."""
         used = 0
-        for handle in self._all:
+        for handle in self._counted:
             stat = txn.stat(handle)
             used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return used
