@@ -4,7 +4,7 @@ It fails open in the same way. Made inside a running event loop and used from th
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
@@ -33,6 +33,16 @@ from cachesvc.calls import (
     refuse_unknown,
     store_reply,
     store_request,
+)
+from cachesvc.curating import (
+    EntrySummary,
+    InvalidateOptions,
+    Invalidation,
+    ListOptions,
+    entry_summary,
+    invalidate_request,
+    invalidation,
+    list_request,
 )
 from cachesvc.decorated import CachedCall, CachedOptions, Recalled
 from cachesvc.v1 import cache_pb2 as pb
@@ -123,6 +133,31 @@ class Client:
         except grpc.RpcError as error:
             raise call_error(error) from None
         return response.deleted
+
+    async def invalidate(self, **options: Unpack[InvalidateOptions]) -> Invalidation:
+        """Remove everything that meets all criteria. Raises CallError: this call does not fail open."""
+        refuse_unknown(options, InvalidateOptions)
+        request = invalidate_request(options, self._defaults["namespace"])
+        try:
+            return invalidation(await self._stub.Invalidate(request, timeout=options.get("timeout_s", 60.0)))
+        except grpc.RpcError as error:
+            raise call_error(error) from None
+
+    async def list_entries(self, **options: Unpack[ListOptions]) -> AsyncIterator[EntrySummary]:
+        """Entries of a namespace, page by page as they are read. Raises CallError on the way."""
+        refuse_unknown(options, ListOptions)
+        page_token = ""
+        while True:
+            request = list_request(options, self._defaults["namespace"], page_token)
+            try:
+                page = await self._stub.ListEntries(request, timeout=options.get("timeout_s", 10.0))
+            except grpc.RpcError as error:
+                raise call_error(error) from None
+            for entry in page.entries:
+                yield entry_summary(entry)
+            page_token = page.next_page_token
+            if not page_token:
+                return
 
     def cached(
         self,

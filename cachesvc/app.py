@@ -25,6 +25,7 @@ from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.engine.admit import Admit
+from cachesvc.engine.curate import Curator
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.parts import EmbedBudget, Parts
@@ -94,7 +95,7 @@ class App:
         )
         reader = RequestReader(Limits(**settings.limits.model_dump()))
         self._grpc = GrpcServer(
-            CacheService(Lookup(parts), Admit(parts), reader, observer),
+            CacheService(Lookup(parts), Admit(parts), Curator(parts), reader, observer),
             GrpcOptions(**settings.server.model_dump(exclude={"insecure_bind"})),
             clock=clock,
             observer=observer,

@@ -57,12 +57,13 @@ class IdentityOptions(TypedDict, total=False):
 
 
 class LookupOptions(IdentityOptions, total=False):
-    """Of a lookup."""
+    """Of a lookup. ``current_sources`` maps sources to the versions that the answer may have been built from."""
 
     min_score: float
     max_age_s: float
     exact_only: bool
     bypass: bool
+    current_sources: Mapping[str, str]
 
 
 class StoreOptions(IdentityOptions, total=False):
@@ -190,8 +191,10 @@ def lookup_request(prompt: Prompt, options: LookupOptions, defaults: IdentityOpt
     _set_identity(request, options, defaults)
     if "min_score" in options:
         request.min_score = options["min_score"]
+    for source_id, version in options.get("current_sources", {}).items():
+        request.sources.add(id=source_id, version=version)
     if "max_age_s" in options:
-        request.max_age.CopyFrom(_duration(options["max_age_s"]))
+        request.max_age.CopyFrom(duration(options["max_age_s"]))
     return request
 
 
@@ -218,7 +221,7 @@ def store_request(
         defaults = {"journey": defaults.get("journey", "")}
     _set_identity(request, options, defaults)
     if "ttl_s" in options:
-        request.ttl.CopyFrom(_duration(options["ttl_s"]))
+        request.ttl.CopyFrom(duration(options["ttl_s"]))
     return request
 
 
@@ -283,10 +286,11 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromMilliseconds(round(seconds * 1000))
-    return duration
+def duration(seconds: float) -> Duration:
+    """Seconds as a Duration."""
+    message = Duration()
+    message.FromMilliseconds(round(seconds * 1000))
+    return message
 
 
 def refuse_unknown(options: Mapping[str, Any], allowed: type) -> None:
@@ -331,7 +335,7 @@ def store_reply(response: pb.StoreResponse) -> StoreReply:
         reason=response.reason,
         entry_id=response.entry_id,
         replaced_entry_id=response.replaced_entry_id,
-        expires=_datetime(response.expire_time),
+        expires=instant(response.expire_time),
         semantic=response.semantic,
     )
 
@@ -345,8 +349,8 @@ def cached_entry(entry: pb.Entry) -> CachedEntry:
         metadata=dict(entry.metadata),
         tags=tuple(entry.tags),
         sources=tuple((source.id, source.version) for source in entry.sources),
-        created=_datetime(entry.create_time),
-        expires=_datetime(entry.expire_time),
+        created=instant(entry.create_time),
+        expires=instant(entry.expire_time),
         usage=Usage(entry.usage.input_tokens, entry.usage.output_tokens, entry.cost_usd),
         prompt=entry.prompt,
         model=entry.model,
@@ -376,5 +380,6 @@ def _describe(error: Exception) -> tuple[str, str]:
     return "", f"the request cannot be sent: {error}"
 
 
-def _datetime(stamp: Timestamp) -> datetime:
+def instant(stamp: Timestamp) -> datetime:
+    """A Timestamp as an aware datetime."""
     return stamp.ToDatetime(tzinfo=UTC)

@@ -9,35 +9,36 @@ import json
 import os
 import sys
 import traceback
-from base64 import b64encode
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, is_dataclass
-from datetime import datetime
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from cachesvc import __version__
+from cachesvc import __version__, cli_curate
+from cachesvc.cli_common import (
+    EXIT_CODES,
+    MISS,
+    UNREACHABLE,
+    WRONG_INPUT,
+    Config,
+    Json,
+    Model,
+    Namespace,
+    Server,
+    Timeout,
+    Vary,
+    bytes_of,
+    called,
+    client_of,
+    fail,
+    pairs,
+    print_json,
+    say,
+    settings_of,
+    text_of,
+)
 from cachesvc.core.errors import CacheError, Kind
-
-EXIT_CODES: Mapping[Kind, int] = {
-    Kind.INVALID: 3,
-    Kind.NOT_FOUND: 1,
-    Kind.REFUSED: 2,
-    Kind.OVERLOADED: 4,
-    Kind.FULL: 4,
-    Kind.DEADLINE: 4,
-    Kind.UNAVAILABLE: 4,
-    Kind.LOCKED: 5,
-    Kind.CORRUPT: 6,
-    Kind.INCOMPATIBLE: 6,
-    Kind.INTERNAL: 70,
-}
-_MISS = 1
-_WRONG_INPUT = 2
-_UNREACHABLE = 4
 
 app = typer.Typer(
     name="cachesvc",
@@ -47,25 +48,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", help="Configuration file (TOML); else what CACHESVC_CONFIG names, else defaults."
-    ),
-]
-Server = Annotated[
-    str,
-    typer.Option("--server", "-s", help="Address of the server; else server.listen of the configuration."),
-]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The namespace.")]
-Model = Annotated[str, typer.Option("--model", "-m", help="The model that answers; must match exactly.")]
-Vary = Annotated[
-    list[str] | None,
-    typer.Option("--vary", help="KEY=VALUE that must match exactly, for example temperature=0. Repeatable."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the server.")]
 
 
 @app.command()
@@ -77,7 +59,7 @@ def serve(config: Config = None) -> None:
     """
     from cachesvc.app import serve as run  # noqa: PLC0415 - loads the engine
 
-    run(_settings(config))
+    run(settings_of(config))
 
 
 @app.command()
@@ -95,13 +77,13 @@ def lookup(
     timeout: Timeout = 5.0,
 ) -> None:
     """Ask the cache. Prints the stored response; exit 0 for a hit, 1 for a miss."""
-    options: dict[str, Any] = {"model": model, "vary": _pairs("--vary", vary), "exact_only": exact_only}
+    options: dict[str, Any] = {"model": model, "vary": pairs("--vary", vary), "exact_only": exact_only}
     if min_score is not None:
         options["min_score"] = min_score
-    with _client(server, config, namespace) as client:
-        reply = client.lookup(_text(prompt), timeout_s=timeout, **options)
+    with client_of(server, config, namespace) as client:
+        reply = client.lookup(text_of(prompt), timeout_s=timeout, **options)
     if as_json:
-        _print_json(reply)
+        print_json(reply)
     elif reply.entry is not None:
         sys.stdout.buffer.write(reply.entry.response)
         sys.stdout.buffer.flush()
@@ -109,12 +91,12 @@ def lookup(
         "" if reply.best_score is None else f" (nearest {reply.best_score:.4f}, needed {reply.threshold})"
     )
     detail = detail if reply.score is None else f" (score {reply.score:.4f})"
-    _say(f"\n{reply.outcome}: {reply.reason}{detail}")
+    say(f"\n{reply.outcome}: {reply.reason}{detail}")
     if reply.outcome in ("BYPASS_UNREACHABLE", "BYPASS_TIMEOUT"):
-        raise typer.Exit(_UNREACHABLE)
+        raise typer.Exit(UNREACHABLE)
     if reply.outcome == "BYPASS_ERROR":
-        raise typer.Exit(_WRONG_INPUT)
-    raise typer.Exit(0 if reply.hit else _MISS)
+        raise typer.Exit(WRONG_INPUT)
+    raise typer.Exit(0 if reply.hit else MISS)
 
 
 @app.command()
@@ -143,27 +125,27 @@ def store(
     """Store a response. Prints the id of the entry."""
     options: dict[str, Any] = {
         "model": model,
-        "vary": _pairs("--vary", vary),
-        "metadata": _pairs("--metadata", metadata),
+        "vary": pairs("--vary", vary),
+        "metadata": pairs("--metadata", metadata),
         "content_type": content_type,
         "tags": tag or [],
     }
     if ttl is not None:
         options["ttl_s"] = ttl
-    body = _bytes(response)
-    with _client(server, config, namespace) as client:
-        reply = client.store(body, _text(prompt), timeout_s=timeout, **options)
+    body = bytes_of(response)
+    with client_of(server, config, namespace) as client:
+        reply = client.store(body, text_of(prompt), timeout_s=timeout, **options)
     if not reply.stored:
-        _fail(
-            _UNREACHABLE if "UNAVAILABLE" in reply.reason or "DEADLINE" in reply.reason else _WRONG_INPUT,
+        fail(
+            UNREACHABLE if "UNAVAILABLE" in reply.reason or "DEADLINE" in reply.reason else WRONG_INPUT,
             reply.reason,
         )
     if as_json:
-        _print_json(reply)
+        print_json(reply)
     else:
         typer.echo(reply.entry_id)
         if not reply.semantic:
-            _say(f"exact tier only: {reply.reason}")
+            say(f"exact tier only: {reply.reason}")
 
 
 @app.command()
@@ -177,12 +159,12 @@ def get(
     timeout: Timeout = 5.0,
 ) -> None:
     """Print an entry's response, or with --json all of it. Exit 1 when there is none."""
-    with _client(server, config, namespace) as client:
-        entry = _call(lambda: client.get(entry_id, timeout_s=timeout))
+    with client_of(server, config, namespace) as client:
+        entry = called(lambda: client.get(entry_id, timeout_s=timeout))
     if entry is None:
-        _fail(_MISS, f"no entry {entry_id} in namespace {namespace}")
+        fail(MISS, f"no entry {entry_id} in namespace {namespace}")
     if as_json:
-        _print_json(entry)
+        print_json(entry)
     else:
         sys.stdout.buffer.write(entry.response)
         sys.stdout.buffer.flush()
@@ -198,9 +180,9 @@ def delete(
     timeout: Timeout = 5.0,
 ) -> None:
     """Delete an entry. Exit 1 when there was none."""
-    with _client(server, config, namespace) as client:
-        if not _call(lambda: client.delete(entry_id, timeout_s=timeout)):
-            _fail(_MISS, f"no entry {entry_id} in namespace {namespace}")
+    with client_of(server, config, namespace) as client:
+        if not called(lambda: client.delete(entry_id, timeout_s=timeout)):
+            fail(MISS, f"no entry {entry_id} in namespace {namespace}")
 
 
 @app.command()
@@ -214,13 +196,13 @@ def stats(
     """Show what the running server counts: its metrics, without histogram buckets."""
     from cachesvc.scrape import scrape  # noqa: PLC0415 - loads what only this command needs
 
-    address = admin or _settings(config).admin.listen
+    address = admin or settings_of(config).admin.listen
     try:
         values = scrape(address, timeout)
     except ValueError:
-        _fail(_WRONG_INPUT, f"--admin {address}: must be host:port")
+        fail(WRONG_INPUT, f"--admin {address}: must be host:port")
     except (OSError, HTTPException) as error:
-        _fail(_UNREACHABLE, f"no answer from the admin port {address}: {error}")
+        fail(UNREACHABLE, f"no answer from the admin port {address}: {error}")
     if as_json:
         typer.echo(json.dumps(values, indent=2))
         return
@@ -241,7 +223,7 @@ def compile_model(config: Config = None) -> None:
     from cachesvc.adapters.engine_cache import find_engine  # noqa: PLC0415 - as above
     from cachesvc.app import compile_model as run  # noqa: PLC0415 - as above
 
-    embedder = _settings(config).embedder
+    embedder = settings_of(config).embedder
     console = Console(stderr=True)
     with console.status("looking for the engine") as status:
         engine = find_engine(embedder.model, embedder.precision, embedder.cache_dir.expanduser())
@@ -259,7 +241,7 @@ def compile_model(config: Config = None) -> None:
 @app.command("check-config")
 def check_config(config: Config = None) -> None:
     """Validate the configuration as the server would, environment included. Exit 3 when it is wrong."""
-    settings = _settings(config)
+    settings = settings_of(config)
     typer.echo(
         f"ok: {len(settings.policy)} policies, store {settings.store.path}, listening on {settings.server.listen}"
     )
@@ -279,9 +261,9 @@ def init_config(
         with path.open("x") as file:
             file.write(config_file())
     except FileExistsError:
-        _fail(_WRONG_INPUT, f"{path} exists; remove it or name another file")
+        fail(WRONG_INPUT, f"{path} exists; remove it or name another file")
     except OSError as error:
-        _fail(_WRONG_INPUT, f"{path} cannot be written: {error.strerror}")
+        fail(WRONG_INPUT, f"{path} cannot be written: {error.strerror}")
 
 
 @app.command()
@@ -290,12 +272,15 @@ def version(*, as_json: Json = False) -> None:
     typer.echo(json.dumps({"version": __version__}) if as_json else __version__)
 
 
+cli_curate.register(app)
+
+
 def main() -> None:
     """``cachesvc``."""
     try:
         app()
     except CacheError as error:
-        _say(f"cachesvc: {error.message}")
+        say(f"cachesvc: {error.message}")
         sys.exit(EXIT_CODES[error.kind])
     except Exception as error:  # noqa: BLE001 - the edge of the process
         if isinstance(error, BrokenPipeError):  # whoever read the output has read enough
@@ -303,79 +288,6 @@ def main() -> None:
             return
         traceback.print_exc()
         sys.exit(EXIT_CODES[Kind.INTERNAL])
-
-
-def _settings(path: Path | None) -> Any:
-    from cachesvc.settings import default_config_path, load  # noqa: PLC0415 - keeps --help fast
-
-    return load(path or default_config_path())
-
-
-def _client(server: str, config: Path | None, namespace: str) -> Any:
-    from cachesvc.client import Client  # noqa: PLC0415 - keeps --help fast
-
-    return Client(server or _settings(config).server.listen, namespace=namespace)
-
-
-def _call(call: Callable[[], Any]) -> Any:
-    from cachesvc.calls import CallError  # noqa: PLC0415 - keeps --help fast
-
-    try:
-        return call()
-    except CallError as error:
-        unreachable = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        _fail(_UNREACHABLE if unreachable else _WRONG_INPUT, str(error))
-
-
-def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for value in values or []:
-        key, equals, rest = value.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{value!r} must be KEY=VALUE", param_hint=option)
-        pairs[key] = rest
-    return pairs
-
-
-def _text(argument: str) -> str:
-    return sys.stdin.read() if argument == "-" else argument
-
-
-def _bytes(argument: str) -> bytes:
-    if not argument.startswith("@"):
-        return argument.encode()
-    try:
-        return Path(argument[1:]).read_bytes()
-    except OSError as error:
-        _fail(_WRONG_INPUT, f"{argument[1:]} cannot be read: {error.strerror}")
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(
-        json.dumps(
-            asdict(value) if is_dataclass(value) and not isinstance(value, type) else value,
-            indent=2,
-            default=_as_json,
-        )
-    )
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"base64": b64encode(value).decode()}
-
-
-def _say(message: str) -> None:
-    typer.echo(message, err=True)
-
-
-def _fail(code: int, message: str) -> NoReturn:
-    _say(f"cachesvc: {message}")
-    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

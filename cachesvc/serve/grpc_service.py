@@ -21,11 +21,13 @@ from cachesvc.core.events import CallFailed
 from cachesvc.core.ports import Clock, Observer
 from cachesvc.core.types import Ask
 from cachesvc.engine.admit import Admit
+from cachesvc.engine.curate import Curator, Walk
 from cachesvc.engine.lookup import Lookup
-from cachesvc.serve import wire
+from cachesvc.serve import curation, wire
+from cachesvc.serve.checks import parse
 from cachesvc.serve.errors import CODES, item_error, status
 from cachesvc.serve.pool import CallPool
-from cachesvc.serve.requests import RequestReader, parse
+from cachesvc.serve.requests import RequestReader
 from cachesvc.v1 import cache_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
@@ -60,9 +62,12 @@ class Call:
 class CacheService:
     """The methods: bytes in, message out. Raise CacheError. An item of a batch that fails is an event."""
 
-    def __init__(self, lookup: Lookup, admit: Admit, reader: RequestReader, observer: Observer) -> None:
+    def __init__(
+        self, lookup: Lookup, admit: Admit, curator: Curator, reader: RequestReader, observer: Observer
+    ) -> None:
         self._lookup = lookup
         self._admit = admit
+        self._curator = curator
         self._reader = reader
         self._observer = observer
 
@@ -118,6 +123,20 @@ class CacheService:
             else:
                 response.results.add(response=wire.store_response(outcome))
         return response
+
+    def invalidate(self, data: bytes, call: Call) -> pb.InvalidateResponse:
+        """``Invalidate``."""
+        request, wish = curation.invalidate_request(data, self._reader.limits)
+        walk = Walk(call.deadline_s, call.wanted)
+        return curation.invalidate_response(
+            self._curator.invalidate(wish, walk, dry_run=request.dry_run, max_examples=request.max_examples)
+        )
+
+    def list_entries(self, data: bytes, call: Call) -> pb.ListEntriesResponse:
+        """``ListEntries``."""
+        request, wish, after = curation.list_request(data)
+        page = self._curator.page(wish, after, request.page_size, Walk(call.deadline_s, call.wanted))
+        return curation.list_response(request, page)
 
     def _answer(self, ask: Ask | CacheError, left_bytes: int) -> pb.LookupResponse:
         """One item's answer. A batch is a small request for a reply that may be very large: bounded here."""
@@ -216,6 +235,8 @@ class GrpcServer:
             "Delete": service.delete,
             "BatchLookup": service.batch_lookup,
             "BatchStore": service.batch_store,
+            "Invalidate": service.invalidate,
+            "ListEntries": service.list_entries,
         }
         return grpc.method_handlers_generic_handler(
             SERVICE,

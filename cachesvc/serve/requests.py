@@ -4,35 +4,24 @@ Requests are parsed here and not by gRPC, which answers UNKNOWN to bytes it cann
 no field. Nothing is truncated, stripped or corrected: what is not right is refused.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
-from google.protobuf.unknown_fields import UnknownFieldSet
 
-from cachesvc.core.errors import CacheError, Kind, Violation
+from cachesvc.core.errors import CacheError
 from cachesvc.core.identity import ROLES
 from cachesvc.core.types import Ask, Keep, Message, Payload, Request, Source
+from cachesvc.serve.checks import NAME_BYTES, TAG_BYTES, Check, parse
 from cachesvc.v1 import cache_pb2 as pb
 
-DEFAULT_NAMESPACE = "default"
-
-_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 _ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 _CONTENT_TYPE = re.compile(r"[!-~][ -~]{0,255}")
 
-_NAME_BYTES = 256  # model, journey, request_id, keys
-_TAG_BYTES = 128
-_TEN_YEARS_MS = 315_360_000_000
 _MAX_TOKENS = 1 << 53
 _MAX_COST_USD = 1e6
 
@@ -75,7 +64,7 @@ class RequestReader:
 
     def entry_name(self, message: pb.GetRequest | pb.DeleteRequest) -> tuple[str, int]:
         """The namespace and id of a GetRequest or DeleteRequest."""
-        check = _Check()
+        check = Check()
         namespace = check.namespace(message.namespace)
         if not _ENTRY_ID.fullmatch(message.id):
             check.wrong("id", "must be an entry id: 16 hexadecimal digits, as in LookupResponse.entry.id")
@@ -100,7 +89,7 @@ class RequestReader:
         return items
 
     def _ask(self, message: pb.LookupRequest, deadline_s: float | None) -> Ask:
-        check = _Check()
+        check = Check()
         request = self._request(message, check)
         check.name("journey", message.journey)
         check.name("request_id", message.request_id)
@@ -110,6 +99,7 @@ class RequestReader:
         max_age_ms = (
             check.duration_ms("max_age", message.max_age, least_ms=0) if message.HasField("max_age") else None
         )
+        self._check_sources(message.sources, check)
         check.done()
         return Ask(
             request=request,
@@ -120,10 +110,11 @@ class RequestReader:
             exact_only=message.exact_only,
             bypass=message.bypass,
             deadline_s=deadline_s,
+            sources={source.id: source.version for source in message.sources},
         )
 
     def _keep(self, message: pb.StoreRequest, deadline_s: float | None) -> Keep:
-        check = _Check()
+        check = Check()
         if message.lookup_id and not _HEX.fullmatch(message.lookup_id):
             check.wrong("lookup_id", "must be the lookup_id of a LookupResponse")
         if message.lookup_id and message.WhichOneof("input") is None:
@@ -145,7 +136,7 @@ class RequestReader:
             deadline_s=deadline_s,
         )
 
-    def _request(self, message: pb.LookupRequest | pb.StoreRequest, check: "_Check") -> Request:
+    def _request(self, message: pb.LookupRequest | pb.StoreRequest, check: Check) -> Request:
         namespace = check.namespace(message.namespace)
         messages: tuple[Message, ...] = ()
         query_field = "prompt"
@@ -168,14 +159,14 @@ class RequestReader:
         vary = self._map("vary", message.vary, check)
         return Request(namespace, messages, message.model, vary, query_field)
 
-    def _part_of_request(self, message: pb.StoreRequest, check: "_Check") -> Request:
+    def _part_of_request(self, message: pb.StoreRequest, check: Check) -> Request:
         """What is said of the identity beside a lookup_id."""
         check.namespace(message.namespace)
         check.name("model", message.model)
         vary = self._map("vary", message.vary, check)
         return Request(message.namespace, (), message.model, vary)
 
-    def _check_chat(self, messages: tuple[Message, ...], check: "_Check") -> str:
+    def _check_chat(self, messages: tuple[Message, ...], check: Check) -> str:
         query_field = "chat.messages"
         if not 1 <= len(messages) <= self._limits.messages:
             check.wrong(
@@ -190,7 +181,7 @@ class RequestReader:
                 query_field = f"chat.messages[{n}].content"
         return query_field
 
-    def _payload(self, message: pb.StoreRequest, check: "_Check") -> Payload:
+    def _payload(self, message: pb.StoreRequest, check: Check) -> Payload:
         limits = self._limits
         if not 1 <= len(message.response) <= limits.response_bytes:
             check.wrong(
@@ -217,25 +208,23 @@ class RequestReader:
             cost_usd=message.cost_usd,
         )
 
-    def _check_labels(self, message: pb.StoreRequest, check: "_Check") -> None:
+    def _check_labels(self, message: pb.StoreRequest, check: Check) -> None:
         limits = self._limits
         if len(message.tags) > limits.tags:
             check.wrong("tags", f"holds {len(message.tags)}; must hold at most {limits.tags} (limits.tags)")
         for n, tag in enumerate(message.tags[: limits.tags]):
-            if not tag or len(tag.encode()) > _TAG_BYTES or not tag.isprintable():
-                check.wrong(f"tags[{n}]", f"must have 1 to {_TAG_BYTES} bytes of printable text")
-        if len(message.sources) > limits.tags:
-            check.wrong(
-                "sources", f"holds {len(message.sources)}; must hold at most {limits.tags} (limits.tags)"
-            )
-        for n, source in enumerate(message.sources[: limits.tags]):
-            if not 1 <= len(source.id.encode()) <= limits.value_bytes:
-                check.wrong(
-                    f"sources[{n}].id", f"must have 1 to {limits.value_bytes} bytes (limits.value_bytes)"
-                )
+            check.tag(f"tags[{n}]", tag)
+        self._check_sources(message.sources, check)
+
+    def _check_sources(self, sources: Sequence[pb.Source], check: Check) -> None:
+        limits = self._limits
+        if len(sources) > limits.tags:
+            check.wrong("sources", f"holds {len(sources)}; must hold at most {limits.tags} (limits.tags)")
+        for n, source in enumerate(sources[: limits.tags]):
+            check.source_id(f"sources[{n}].id", source.id, limits.value_bytes)
             check.name(f"sources[{n}].version", source.version)
 
-    def _map(self, field: str, values: Mapping[str, str], check: "_Check") -> dict[str, str]:
+    def _map(self, field: str, values: Mapping[str, str], check: Check) -> dict[str, str]:
         limits = self._limits
         if len(values) > limits.vary_entries:
             check.wrong(
@@ -243,10 +232,10 @@ class RequestReader:
             )
             return {}
         for key, value in values.items():
-            shown = key if key.isprintable() and len(key) <= _TAG_BYTES else "…"
-            if not 1 <= len(key.encode()) <= _NAME_BYTES or not key.isprintable():
+            shown = key if key.isprintable() and len(key) <= TAG_BYTES else "…"
+            if not 1 <= len(key.encode()) <= NAME_BYTES or not key.isprintable():
                 check.wrong(
-                    f"{field}[{shown}]", f"the key must have 1 to {_NAME_BYTES} bytes of printable text"
+                    f"{field}[{shown}]", f"the key must have 1 to {NAME_BYTES} bytes of printable text"
                 )
             if len(value.encode()) > limits.value_bytes:
                 check.wrong(
@@ -256,87 +245,8 @@ class RequestReader:
         return dict(values)
 
 
-class _Check:
-    """Gathers what is wrong with one message."""
-
-    def __init__(self) -> None:
-        self._violations: list[Violation] = []
-
-    def wrong(self, field: str, description: str) -> None:
-        self._violations.append(Violation(field, description))
-
-    def done(self) -> None:
-        if self._violations:
-            raise CacheError(
-                Kind.INVALID,
-                "; ".join(f"{v.field}: {v.description}" for v in self._violations[:8]),
-                tuple(self._violations),
-            )
-
-    def namespace(self, value: str) -> str:
-        if value and not _NAMESPACE.fullmatch(value):
-            self.wrong(
-                "namespace",
-                "must be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit, "
-                "at most 63 characters",
-            )
-        return value or DEFAULT_NAMESPACE
-
-    def name(self, field: str, value: str) -> None:
-        if value and (len(value.encode()) > _NAME_BYTES or not value.isprintable()):
-            self.wrong(field, f"must have at most {_NAME_BYTES} bytes of printable text")
-
-    def duration_ms(self, field: str, value: Duration, least_ms: int) -> int:
-        # A Duration's parts have one sign, and its nanos are less than a second (duration.proto).
-        if abs(value.nanos) >= 1_000_000_000 or value.seconds * value.nanos < 0:
-            self.wrong(field, "is not a valid Duration")
-            return 0
-        milliseconds = value.seconds * 1000 + math.floor(value.nanos / 1e6)
-        if not least_ms <= milliseconds <= _TEN_YEARS_MS:
-            self.wrong(field, f"must be a duration of {least_ms / 1000:g} seconds to ten years")
-        return milliseconds
-
-
 def _attempt(read: Callable[[], _V]) -> _V | CacheError:
     try:
         return read()
     except CacheError as error:
         return error
-
-
-def parse(kind: type[_M], data: bytes) -> _M:
-    """Parse a message. Raises INVALID, naming the string that is not UTF-8 when that is the reason."""
-    message = kind()
-    try:
-        message.ParseFromString(data)
-    except DecodeError:
-        field = _not_utf8(kind.DESCRIPTOR, data)
-        if field is None:
-            raise CacheError(
-                Kind.INVALID, f"the request is not a {kind.DESCRIPTOR.full_name} message"
-            ) from None
-        raise CacheError.invalid(field, "is not valid UTF-8") from None
-    return message
-
-
-def _not_utf8(descriptor: Any, data: bytes) -> str | None:
-    """The path of the first string field that is not UTF-8, read from the raw wire format."""
-    raw = Empty()
-    try:
-        raw.ParseFromString(data)
-    except DecodeError:
-        return None
-    for unknown in UnknownFieldSet(raw):  # type: ignore[attr-defined]  # iterable, but its stub does not say
-        field = descriptor.fields_by_number.get(unknown.field_number)
-        if field is None or unknown.wire_type != 2:  # length-delimited
-            continue
-        if field.type == FieldDescriptor.TYPE_STRING:
-            try:
-                unknown.data.decode()
-            except UnicodeDecodeError:
-                return str(field.name)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            inner = _not_utf8(field.message_type, unknown.data)
-            if inner is not None:
-                return f"{field.name}.{inner}"
-    return None

@@ -44,7 +44,7 @@ def store_response(result: StoreResult) -> pb.StoreResponse:
         semantic=result.semantic,
         reason=result.reason,
     )
-    _fill_time(response.expire_time, result.expires_ms)
+    fill_time(response.expire_time, result.expires_ms)
     return response
 
 
@@ -65,8 +65,8 @@ def _fill_entry(message: pb.Entry, entry: Entry) -> None:
     message.cost_usd = payload.cost_usd
     message.usage.input_tokens = payload.input_tokens
     message.usage.output_tokens = payload.output_tokens
-    _fill_time(message.create_time, entry.created_ms)
-    _fill_time(message.expire_time, entry.expires_ms)
+    fill_time(message.create_time, entry.created_ms)
+    fill_time(message.expire_time, entry.expires_ms)
     if payload.metadata:
         message.metadata.update(payload.metadata)
     if payload.tags:
@@ -75,7 +75,8 @@ def _fill_entry(message: pb.Entry, entry: Entry) -> None:
         message.sources.add(id=source.id, version=source.version)
 
 
-def _fill_time(message: Timestamp, milliseconds: int) -> None:
+def fill_time(message: Timestamp, milliseconds: int) -> None:
+    """Milliseconds since the epoch as a Timestamp."""
     message.seconds = milliseconds // _MS
     message.nanos = milliseconds % _MS * 1_000_000
 

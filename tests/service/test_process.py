@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 import cachesvc
-from cachesvc.cli import EXIT_CODES
+from cachesvc.cli_common import EXIT_CODES
 from cachesvc.core.errors import Kind
 from cachesvc.core.types import Outcome, Removal
 from tests.conftest import Running

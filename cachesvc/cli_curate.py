@@ -1,0 +1,127 @@
+"""Commands on many entries: list and invalidate."""
+
+import itertools
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from cachesvc.cli_common import (
+    WRONG_INPUT,
+    Config,
+    Json,
+    Namespace,
+    Server,
+    called,
+    client_of,
+    fail,
+    print_json,
+    say,
+)
+
+_PROMPT_WIDTH = 60
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("list")(list_entries)
+    app.command()(invalidate)
+
+
+def list_entries(
+    *,
+    namespace: Namespace = "default",
+    tag: Annotated[str, typer.Option(help="Only entries with this tag.")] = "",
+    older_than: Annotated[float | None, typer.Option(help="Only entries older than this, seconds.")] = None,
+    newer_than: Annotated[float | None, typer.Option(help="Only entries newer than this, seconds.")] = None,
+    limit: Annotated[int, typer.Option(help="Entries to list at most; 0: all.")] = 100,
+    as_json: Json = False,
+    server: Server = "",
+    config: Config = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for each page.")] = 10.0,
+) -> None:
+    """List the entries of a namespace, oldest first, without their responses.
+
+    A line each: id, when it was stored, hits, bytes, tags, prompt. With --json a JSON array.
+    """
+    options: dict[str, Any] = {
+        "tag": tag,
+        "timeout_s": timeout,
+        "page_size": min(limit, 1000) if limit else 1000,
+    }
+    if older_than is not None:
+        options["older_than_s"] = older_than
+    if newer_than is not None:
+        options["newer_than_s"] = newer_than
+    with client_of(server, config, namespace) as client:
+        entries = called(lambda: list(itertools.islice(client.list_entries(**options), limit or None)))
+    if as_json:
+        print_json([asdict(entry) for entry in entries])
+        return
+    for entry in entries:
+        typer.echo(_line(entry))
+    say(f"{len(entries)} entries" + (" (there may be more: --limit 0)" if len(entries) == limit else ""))
+
+
+def invalidate(
+    *,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="The namespace; left out, the default one.")
+    ] = "default",
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", help="Every namespace; needs another criterion.")
+    ] = False,
+    tag: Annotated[list[str] | None, typer.Option(help="Entries with this tag; with all of several.")] = None,
+    source: Annotated[str, typer.Option(help="Entries built from this source.")] = "",
+    except_version: Annotated[
+        str | None, typer.Option(help="With --source: but not those built from this version of it.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Entries of this model.")] = None,
+    older_than: Annotated[float | None, typer.Option(help="Entries older than this, seconds.")] = None,
+    near: Annotated[str, typer.Option(help="Entries whose prompt means nearly the same as this text.")] = "",
+    min_score: Annotated[float, typer.Option(help="With --near: the lowest cosine similarity.")] = 0.9,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; show what would be.")] = False,
+    examples: Annotated[int, typer.Option(help="Examples to show.")] = 5,
+    as_json: Json = False,
+    server: Server = "",
+    config: Config = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the server.")] = 60.0,
+) -> None:
+    """Remove every entry that meets all criteria given; the namespace is one of them.
+
+    Once it returns none of them is served, and no response that was being made is stored after all.
+    Start with --dry-run: it counts and shows examples.
+    """
+    options: dict[str, Any] = {"dry_run": dry_run, "max_examples": examples, "timeout_s": timeout}
+    options["namespace"] = None if all_namespaces else namespace
+    if tag:
+        options["tags"] = tag
+    if source:
+        options["source_id"] = source
+    if except_version is not None:
+        if not source:
+            fail(WRONG_INPUT, "--except-version goes with --source")
+        options["except_version"] = except_version
+    if model is not None:
+        options["model"] = model
+    if older_than is not None:
+        options["older_than_s"] = older_than
+    if near:
+        options["near"] = (near, min_score)
+    with client_of(server, config, namespace) as client:
+        answer = called(lambda: client.invalidate(**options))
+    if as_json:
+        print_json(answer)
+        return
+    for entry in answer.examples:
+        typer.echo(_line(entry))
+    say(f"{answer.count} entries {'would be' if dry_run else 'were'} removed")
+
+
+def _line(entry: Any) -> str:
+    prompt = " ".join(entry.prompt.split())
+    shown = prompt if len(prompt) <= _PROMPT_WIDTH else prompt[: _PROMPT_WIDTH - 1] + "…"
+    score = "" if entry.score is None else f"  {entry.score:.4f}"
+    tags = ",".join(entry.tags) or "-"
+    created = entry.created.isoformat(timespec="seconds")
+    return f"{entry.id}  {created}  {entry.hits:>6}  {entry.response_bytes:>9}  {tags}{score}  {shown}"
