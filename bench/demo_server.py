@@ -33,7 +33,7 @@ class Server:
         # Port 0 is any free port; the log says which it became.
         config.write_text(
             '[server]\nlisten = "127.0.0.1:0"\n'
-            '[admin]\nlisten = "127.0.0.1:0"\n'
+            '[admin]\nlisten = "127.0.0.1:0"\nrpc_listen = "127.0.0.1:0"\n'
             f"[store]\npath = {json.dumps(str(directory / 'store'))}\n"
             f"[policy.default]\nmin_score = {min_score}\n",
             encoding="utf-8",

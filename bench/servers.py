@@ -49,7 +49,7 @@ def write_config(directory: Path) -> Path:
     file = directory / "cachesvc.toml"
     file.write_text(
         f'[server]\nlisten = "127.0.0.1:{_free_port()}"\n'
-        f'[admin]\nlisten = "127.0.0.1:{_free_port()}"\n'
+        f'[admin]\nlisten = "127.0.0.1:{_free_port()}"\nrpc_listen = "127.0.0.1:0"\n'
         f'[store]\npath = "{directory / "store"}"\n'
         '[log]\nlevel = "warning"\n'
         '[policy."exact-*"]\nsemantic = false\n'

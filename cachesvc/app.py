@@ -1,17 +1,19 @@
 """The composition root: what is made, in which order it starts and stops, and the signals.
 
-Start: settings → embedder → store → clock → engine → admin port → gRPC → health SERVING.
+Start: settings → embedder → store → clock → engine → operators' ports → gRPC → health SERVING.
 Stop is the reverse: health NOT_SERVING → calls under way finish → last housekeeping → store.
 """
 
 import os
+import queue
 import secrets
 import signal
-import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -26,17 +28,21 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
+from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
-from cachesvc.engine.parts import EmbedBudget, Parts
+from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
 from cachesvc.observe.fanout import Fanout
 from cachesvc.observe.later import Later
-from cachesvc.observe.log import Logger, LogObserver, make_logger
+from cachesvc.observe.log import Logger, LogObserver
 from cachesvc.observe.metrics import Gauges, MetricsObserver
+from cachesvc.reload import Reloader
 from cachesvc.serve.admin import AdminPages, AdminServer
-from cachesvc.serve.grpc_service import CacheService, GrpcOptions, GrpcServer
+from cachesvc.serve.admin_service import AdminService, Insight
+from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
+from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import Limits, RequestReader
 from cachesvc.settings import EmbedderSettings, Settings
 
@@ -44,28 +50,42 @@ from cachesvc.settings import EmbedderSettings, Settings
 class App:
     """A running service, complete when constructed. ``stop`` once."""
 
-    def __init__(self, settings: Settings, embedder: Embedder, logger: Logger) -> None:
-        """Open and listen. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then."""
+    def __init__(
+        self,
+        settings: Settings,
+        make_embedder: Callable[[], Embedder],
+        logger: Logger,
+        path: Path | None = None,
+    ) -> None:
+        """Open and listen. ``make_embedder`` may be called again, should one get stuck; ``path`` is where the
+        settings came from. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then.
+        """
         self._logger = logger
         self._stopping = False
         self._closing = ExitStack()  # what was opened, closed in reverse, each whatever the others do
         try:
-            self._start(settings, embedder)
+            self._start(settings, make_embedder, path)
         except BaseException:
             self._closing.close()
             raise
 
-    def _start(self, settings: Settings, embedder: Embedder) -> None:
+    def _start(self, settings: Settings, make_embedder: Callable[[], Embedder], path: Path | None) -> None:
         registry = CollectorRegistry()
         metrics = MetricsObserver(registry, __version__, settings.metrics.max_journeys)
         later = Later(metrics)
         self._closing.callback(later.stop)
         observer = Fanout(later, LogObserver(self._logger))
+        self._live = _Live.of(settings)
+        self.reloader = Reloader(path, settings, self._publish, observer)
+        self._closing.callback(self.reloader.stop)
 
+        embedder = make_embedder()
         self._store = store = LmdbStore(_store_options(settings), embedder.fingerprint)
         self._closing.callback(store.close)
         clock = SystemClock(floor_ms=store.last_clock_ms())
-        views = Views(
+        self._guard = Guard(embedder, make_embedder, _guard_options(settings), clock=clock, observer=observer)
+        self._closing.callback(self._guard.stop)
+        self._views = Views(
             store,
             lambda: FaissIndex(embedder.dimension),
             row_bytes=row_bytes(embedder.dimension),
@@ -73,62 +93,86 @@ class App:
             clock=clock,
             observer=observer,
         )
-        policies = settings.policy_book()
         self._janitor = Janitor(
             store,
-            _janitor_options(settings),
-            quota_of=lambda namespace: policies.of(namespace).quota,
+            lambda: self._live.janitor,
+            quota_of=lambda namespace: self._live.tuning.policies.of(namespace).quota,
             clock=clock,
             observer=observer,
         )
         parts = Parts(
             store=store,
-            embedder=embedder,
-            views=views,
+            embedder=self._guard,
+            views=self._views,
             tickets=Tickets(clock, TicketBounds(**settings.tickets.model_dump())),
             janitor=self._janitor,
-            policies=lambda: policies,
-            budget=EmbedBudget(settings.embedder.max_wait_s, settings.embedder.min_left_s),
+            tuning=lambda: self._live.tuning,
             clock=clock,
             observer=observer,
             new_id=_new_id,
         )
-        reader = RequestReader(Limits(**settings.limits.model_dump()))
-        self._grpc = GrpcServer(
-            CacheService(Lookup(parts), Admit(parts), Curator(parts), reader, observer),
-            GrpcOptions(**settings.server.model_dump(exclude={"insecure_bind"})),
-            clock=clock,
-            observer=observer,
-            new_id=_new_id,
-        )
-        metrics.watch(
-            Gauges(
-                store=store.stats,
-                index_bytes=lambda: views.memory_bytes,
-                index_scopes=lambda: views.loaded_count,
-                ready=lambda: all(self._components().values()),
-            )
-        )
-        self._admin = AdminServer(
-            settings.admin.listen,
-            AdminPages(registry, later.flush, self._components, lambda: self._store.alive, settings.redacted),
-        )
-        self._closing.callback(self._admin.stop)
-        self._closing.callback(self._janitor.stop)
-        self.address = self._grpc.start()
-        self.admin_address = self._admin.address
-        self._closing.callback(self._grpc.stop)
-        self._janitor.start()
-        self._grpc.set_serving(serving=True)
+        self._listen(settings, parts, registry, metrics, later)
         self._logger.info(
             "serving",
             version=__version__,
             address=self.address,
             admin=self.admin_address,
+            admin_rpc=self.admin_rpc_address,
             store=str(settings.store.path.absolute()),
             embedder=embedder.fingerprint,
             **asdict(store.stats()),
         )
+
+    def _listen(
+        self,
+        settings: Settings,
+        parts: Parts,
+        registry: CollectorRegistry,
+        metrics: MetricsObserver,
+        later: Later,
+    ) -> None:
+        """Open the ports: first the operators', and the applications' when all else works."""
+        reader = RequestReader(lambda: self._live.limits)
+        cache = CacheService(Lookup(parts), Admit(parts), Curator(parts), reader, parts.observer)
+        insight = Insight(
+            version=__version__,
+            started_ms=parts.clock.now_ms(),
+            components=self._components,
+            store=self._store.stats,
+            usage=self._store.usage,
+            index_bytes=lambda: self._views.memory_bytes,
+            index_scopes=lambda: self._views.loaded_count,
+        )
+        admin = AdminService(insight, self.reloader)
+        self._grpc = _grpc_server(cache, _grpc_options(settings), parts)
+        self._admin_grpc = _grpc_server(admin, _admin_grpc_options(settings), parts)
+        metrics.watch(
+            Gauges(
+                store=insight.store,
+                index_bytes=insight.index_bytes,
+                index_scopes=insight.index_scopes,
+                ready=self._is_ready,
+            )
+        )
+        pages = AdminPages(
+            registry,
+            later.flush,
+            self._is_ready,
+            self._components,
+            lambda: self._store.alive,
+            self._redacted,
+        )
+        self._admin = AdminServer(settings.admin.listen, pages)
+        self._closing.callback(self._admin.stop)
+        self.admin_address = self._admin.address
+        self.admin_rpc_address = self._admin_grpc.start()
+        self._closing.callback(self._admin_grpc.stop)
+        self._admin_grpc.set_serving(serving=True)
+        self._closing.callback(self._janitor.stop)
+        self.address = self._grpc.start()
+        self._closing.callback(self._grpc.stop)
+        self._janitor.start()
+        self._grpc.set_serving(serving=True)
 
     def stop(self) -> None:
         """Finish what is under way and close everything."""
@@ -137,29 +181,70 @@ class App:
         self._closing.close()
         self._logger.info("stopped")
 
+    def _publish(self, settings: Settings) -> None:
+        """From now on go by these: one assignment, so that nobody sees a part of them."""
+        self._live = _Live.of(settings)
+        self._logger.set_level(settings.log.level)
+
+    def _redacted(self) -> dict[str, Any]:
+        return self.reloader.now.settings.redacted()
+
+    def _is_ready(self) -> bool:
+        return all(works for name, works in self._components().items() if name not in _INFORMATIONAL)
+
     def _components(self) -> Mapping[str, bool]:
         return {
             "grpc": not self._stopping,
             "store": self._store.alive,
             "housekeeping": self._janitor.alive,
+            "embedder": self._guard.healthy,
+            "config": not self.reloader.now.last_error,
         }
 
 
-def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises what ``App`` and ``make_embedder`` raise."""
+# Parts that may fail while the service answers all the same: without an embedder from the exact tier, with
+# a refused configuration by the last good one.
+_INFORMATIONAL = ("embedder", "config")
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """What of the settings changes while the service runs, as its users take it."""
+
+    tuning: Tuning
+    janitor: JanitorOptions
+    limits: Limits
+
+    @classmethod
+    def of(cls, settings: Settings) -> "_Live":
+        budget = EmbedBudget(settings.embedder.max_wait_s, settings.embedder.min_left_s)
+        return cls(
+            Tuning(settings.policy_book(), budget),
+            _janitor_options(settings),
+            Limits(**settings.limits.model_dump()),
+        )
+
+
+def serve(settings: Settings, path: Path | None) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again. Raises what ``App`` raises."""
     os.umask(0o077)
-    logger = make_logger(settings.log.level, settings.log.format)
-    stop = threading.Event()
+    logger = Logger(settings.log.level, settings.log.format)
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        signals.put(number)
 
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)
     app = App(
-        settings, make_embedder(settings.embedder, lambda step: logger.info("compiling", step=step)), logger
+        settings,
+        lambda: make_embedder(settings.embedder, lambda step: logger.info("compiling", step=step)),
+        logger,
+        path,
     )
-    stop.wait()
+    while signals.get() == signal.SIGHUP:
+        with suppress(CacheError):  # told by its event
+            app.reloader.reload()
     app.stop()
 
 
@@ -223,6 +308,36 @@ def _store_options(settings: Settings) -> StoreOptions:
         compress_min_bytes=store.compress_min_bytes,
         log_max_records=store.log_max_records,
         eviction=store.eviction,
+    )
+
+
+def _guard_options(settings: Settings) -> GuardOptions:
+    embedder = settings.embedder
+    threads = embedder.concurrency or len(os.sched_getaffinity(0))
+    return GuardOptions(threads, embedder.max_waiting, embedder.hang_s, max_stuck=2 * threads)
+
+
+def _grpc_server(service: Service, options: GrpcOptions, parts: Parts) -> GrpcServer:
+    return GrpcServer(service, options, clock=parts.clock, observer=parts.observer, new_id=_new_id)
+
+
+def _grpc_options(settings: Settings) -> GrpcOptions:
+    server = settings.server
+    return GrpcOptions(setting="server.listen", **server.model_dump(exclude={"insecure_bind"}))
+
+
+def _admin_grpc_options(settings: Settings) -> GrpcOptions:
+    """Few callers, who may stay long: an export, an import, a backup, and room for questions beside."""
+    return GrpcOptions(
+        setting="admin.rpc_listen",
+        listen=settings.admin.rpc_listen,
+        reflection=settings.server.reflection,
+        threads=8,
+        max_concurrent_calls=64,
+        max_queued_calls=8,
+        max_queue_s=10.0,
+        max_message_bytes=settings.server.max_message_bytes + (8 << 20),  # an entry, its prompt and vector
+        drain_s=settings.server.drain_s,
     )
 
 

@@ -9,13 +9,12 @@ import json
 import os
 import sys
 import traceback
-from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cachesvc import __version__, cli_curate
+from cachesvc import __version__, cli_admin, cli_curate
 from cachesvc.cli_common import (
     EXIT_CODES,
     MISS,
@@ -33,6 +32,7 @@ from cachesvc.cli_common import (
     client_of,
     fail,
     pairs,
+    path_of,
     print_json,
     say,
     settings_of,
@@ -59,7 +59,7 @@ def serve(config: Config = None) -> None:
     """
     from cachesvc.app import serve as run  # noqa: PLC0415 - loads the engine
 
-    run(settings_of(config))
+    run(settings_of(config), path_of(config))
 
 
 @app.command()
@@ -185,32 +185,6 @@ def delete(
             fail(MISS, f"no entry {entry_id} in namespace {namespace}")
 
 
-@app.command()
-def stats(
-    *,
-    as_json: Json = False,
-    admin: Annotated[str, typer.Option("--admin", help="Address of the admin port; else admin.listen.")] = "",
-    config: Config = None,
-    timeout: Timeout = 5.0,
-) -> None:
-    """Show what the running server counts: its metrics, without histogram buckets."""
-    from cachesvc.scrape import scrape  # noqa: PLC0415 - loads what only this command needs
-
-    address = admin or settings_of(config).admin.listen
-    try:
-        values = scrape(address, timeout)
-    except ValueError:
-        fail(WRONG_INPUT, f"--admin {address}: must be host:port")
-    except (OSError, HTTPException) as error:
-        fail(UNREACHABLE, f"no answer from the admin port {address}: {error}")
-    if as_json:
-        typer.echo(json.dumps(values, indent=2))
-        return
-    width = max(map(len, values))
-    for name, value in values.items():
-        typer.echo(f"{name:<{width}}  {value:g}")
-
-
 @app.command("compile-model")
 def compile_model(config: Config = None) -> None:
     """Compile the configured model ahead of time, for example when an image is built.
@@ -273,6 +247,7 @@ def version(*, as_json: Json = False) -> None:
 
 
 cli_curate.register(app)
+cli_admin.register(app)
 
 
 def main() -> None:

@@ -52,9 +52,16 @@ Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for t
 
 def settings_of(path: Path | None) -> Any:
     """The configuration: of a file, of what CACHESVC_CONFIG names, or the defaults."""
-    from cachesvc.settings import default_config_path, load  # noqa: PLC0415 - keeps --help fast
+    from cachesvc.settings import load  # noqa: PLC0415 - keeps --help fast
 
-    return load(path or default_config_path())
+    return load(path_of(path))
+
+
+def path_of(path: Path | None) -> Path | None:
+    """Where the configuration is read from."""
+    from cachesvc.settings import default_config_path  # noqa: PLC0415 - keeps --help fast
+
+    return path or default_config_path()
 
 
 def client_of(server: str, config: Path | None, namespace: str) -> Any:

@@ -68,8 +68,20 @@ class ServerSettings(_Section):
     )
     reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like")
     threads: int = Field(16, ge=1, le=256, description="Calls handled at once; further ones wait")
+    max_queued_calls: int = Field(
+        64,
+        ge=1,
+        le=65_536,
+        description="Calls waiting for a thread; further ones get RESOURCE_EXHAUSTED at once, with RetryInfo",
+    )
+    max_queue_s: float = Field(
+        1.0, gt=0, le=600, description="A call that waited longer for a thread gets RESOURCE_EXHAUSTED"
+    )
     max_concurrent_calls: int = Field(
-        256, ge=1, le=65_536, description="Calls handled or waiting; further ones get RESOURCE_EXHAUSTED"
+        256,
+        ge=1,
+        le=65_536,
+        description="The last resort: calls that gRPC itself accepts at once; refused without RetryInfo",
     )
     max_message_bytes: int = Field(
         8 * MIB, ge=64 << 10, le=256 * MIB, description="Largest request; larger ones get RESOURCE_EXHAUSTED"
@@ -80,11 +92,19 @@ class ServerSettings(_Section):
 
 
 class AdminSettings(_Section):
-    """The HTTP port for operators: /metrics /healthz /readyz /config."""
+    """The ports for operators: HTTP with /metrics /healthz /readyz /config, and the AdminService over gRPC."""
 
     listen: TcpAddress = Field("127.0.0.1:50052", description="Where it listens: host:port")
+    rpc_listen: Address = Field(
+        "127.0.0.1:50053",
+        description="Where AdminService listens (stats, reload, check, export, import, backup): host:port, "
+        "or unix:/path of a socket; loopback or a socket only",
+    )
     insecure_bind: bool = Field(
-        False, description="Allow an address that is not loopback, for example for Prometheus"
+        False, description="Allow listen to be an address that is not loopback, for example for Prometheus"
+    )
+    backup_dir: Path = Field(
+        Path("cachesvc-backups"), description="Directory below which Backup writes its copies"
     )
 
 
@@ -174,7 +194,19 @@ class EmbedderSettings(_Section):
     max_text_length: int = Field(
         8192, ge=1, le=1_000_000, description="Longer texts (characters) are not tokenised: exact tier only"
     )
-    max_wait_s: float = Field(0.25, ge=0, le=60, description="How long a lookup waits for an inference slot")
+    max_wait_s: float = Field(
+        0.25, ge=0, le=60, description="How long a lookup waits for its embedding, the inference included"
+    )
+    max_waiting: int = Field(
+        8,
+        ge=0,
+        le=4096,
+        description="Calls that wait for an inference; namespaces share these places, and the call that has "
+        "none gets the exact tier only. Fewer than server.threads, so that others are answered meanwhile",
+    )
+    hang_s: float = Field(
+        5.0, gt=0, le=600, description="An inference that takes longer is given up and its thread replaced"
+    )
     min_left_s: float = Field(
         0.01, ge=0, le=60, description="With less time left than this to its deadline a lookup embeds nothing"
     )
@@ -223,6 +255,17 @@ class LimitSettings(_Section):
         ge=MIB,
         le=GIB,
         description="Answers of one BatchLookup; items beyond get RESOURCE_EXHAUSTED in their place",
+    )
+
+
+class ReloadSettings(_Section):
+    """How changes of the configuration file are noticed."""
+
+    watch_s: float = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="How often the file is looked at for changes; 0: on SIGHUP and ReloadConfig only",
     )
 
 
@@ -291,6 +334,7 @@ class Settings(BaseSettings):
     index: IndexSettings = IndexSettings()
     tickets: TicketSettings = TicketSettings()
     limits: LimitSettings = LimitSettings()
+    reload: ReloadSettings = ReloadSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     policy: dict[str, PolicySettings] = Field(default_factory=dict)
@@ -327,11 +371,16 @@ class Settings(BaseSettings):
     def _is_consistent(self) -> "Settings":
         for section in (self.server, self.admin):
             address, name = section.listen, "server" if section is self.server else "admin"
-            if not (section.insecure_bind or address.startswith("unix:") or _LOOPBACK.match(address)):
+            if not (section.insecure_bind or _is_local(address)):
                 raise ValueError(
                     f"{name}.listen {address} can be reached from other machines and there is no "
                     f"authentication: use 127.0.0.1 or a unix socket, or set {name}.insecure_bind = true"
                 )
+        if not _is_local(self.admin.rpc_listen):
+            raise ValueError(
+                f"admin.rpc_listen {self.admin.rpc_listen} can be reached from other machines: whoever reaches "
+                "it can read and write everything; use 127.0.0.1 or a unix socket"
+            )
         if self.limits.response_bytes + _ROOM_BYTES > self.server.max_message_bytes:
             raise ValueError(
                 f"limits.response_bytes {self.limits.response_bytes} does not fit server.max_message_bytes "
@@ -357,6 +406,44 @@ class Settings(BaseSettings):
     def redacted(self) -> dict[str, Any]:
         """All values as JSON types, for /config; values of type SecretStr come as asterisks."""
         return self.model_dump(mode="json")
+
+
+# What takes effect when the configuration is read again; everything else takes a restart.
+_LIVE = (
+    "embedder.max_wait_s",
+    "embedder.min_left_s",
+    "limits.",
+    "log.level",
+    "policy.",
+    "store.high_watermark",
+    "store.low_watermark",
+    "store.max_entries",
+    "store.max_use_notes",
+    "store.tidy_interval_s",
+)
+
+
+def is_live(path: str) -> bool:
+    """Whether a setting, by its dotted path, takes effect without a restart."""
+    return path.startswith(_LIVE)
+
+
+def changes(before: Settings, after: Settings) -> list[str]:
+    """The dotted paths of the settings that differ."""
+    old, new = dict(_flat("", before.redacted())), dict(_flat("", after.redacted()))
+    return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _is_local(address: str) -> bool:
+    return address.startswith("unix:") or _LOOPBACK.match(address) is not None
 
 
 def load(path: Path | None) -> Settings:

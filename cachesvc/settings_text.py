@@ -5,11 +5,12 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from cachesvc.settings import ENV_PREFIX, sections
+from cachesvc.settings import ENV_PREFIX, is_live, sections
 
 _HEAD = f"""\
 # cachesvc configuration. Every setting at its default; remove what you do not change.
 # Environment variables go over this file: {ENV_PREFIX}SERVER__LISTEN for server.listen, and so on.
+# The file is watched: changes take effect at once, but for those of settings marked (restart).
 # Check with: cachesvc check-config --config FILE
 """
 
@@ -28,16 +29,18 @@ def config_file() -> str:
     for name, model in sections():
         parts.append(f"\n# {' '.join((model.__doc__ or '').split())}\n[{name}]\n")
         for key, field in model.model_fields.items():
-            parts.append(f"# {field.description}\n{key} = {_toml(field.default)}\n")
+            restart = "" if is_live(f"{name}.{key}") else " (restart)"
+            parts.append(f"# {field.description}{restart}\n{key} = {_toml(field.default)}\n")
     return "".join([*parts, _POLICY_EXAMPLE])
 
 
 def markdown_table() -> str:
     """Every setting, its default and its meaning."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    lines = ["| setting | default | changes | meaning |", "|---|---|---|---|"]
     for name, model in sections():
         for key, field in model.model_fields.items():
-            lines.append(f"| `{name}.{key}` | `{_toml(field.default)}` | {field.description} |")
+            when = "live" if is_live(f"{name}.{key}") else "restart"
+            lines.append(f"| `{name}.{key}` | `{_toml(field.default)}` | {when} | {field.description} |")
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from cachesvc.app import App, make_embedder
 from cachesvc.core.ports import Embedder
-from cachesvc.observe.log import make_logger
+from cachesvc.observe.log import Logger
 from cachesvc.settings import EmbedderSettings, Settings
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
@@ -50,11 +50,16 @@ def start(embedder: Embedder, tmp_path: Path) -> Iterator[Callable[..., Running]
             {
                 **sections,
                 "server": {"listen": "127.0.0.1:0", **sections.get("server", {})},
-                "admin": {"listen": "127.0.0.1:0", **sections.get("admin", {})},
+                "admin": {
+                    "listen": "127.0.0.1:0",
+                    "rpc_listen": "127.0.0.1:0",
+                    "backup_dir": tmp_path / "backups",
+                    **sections.get("admin", {}),
+                },
                 "store": {"path": tmp_path / "store", **sections.get("store", {})},
             }
         )
-        app = App(settings, embedder, make_logger("error", "json"))
+        app = App(settings, lambda: embedder, Logger("error", "json"))
         channel = grpc.insecure_channel(app.address)
         running.append(Running(app, CacheServiceStub(channel), channel))
         return running[-1]

@@ -26,10 +26,10 @@ def make_private(path: Path) -> None:
         ) from None
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names of new files durable; LMDB syncs what is in them."""
+def sync(path: Path) -> None:
+    """Make a file's content durable, or the names of new files in a directory."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:
         return  # a parent that we may pass through and not read; whoever made it answers for it
     try:
@@ -80,19 +80,19 @@ def open_env(path: Path, map_size_bytes: int, *, metasync: bool) -> lmdb.Environ
 
 
 def refuse_foreign(path: Path, found: StoreIdentity, fingerprint: str) -> None:
-    """Raises INCOMPATIBLE for a store of another schema or embedder."""
-    if found.schema_version != SCHEMA_VERSION:
+    """Raises INCOMPATIBLE for a store of a newer schema or of another embedder."""
+    if not 1 <= found.schema_version <= SCHEMA_VERSION:
         raise CacheError(
             Kind.INCOMPATIBLE,
-            f"the store at {path} has schema {found.schema_version}, this version reads "
-            f"{SCHEMA_VERSION}: run the version that wrote it, or set store.path to another directory",
+            f"the store at {path} has schema {found.schema_version}, this version reads {SCHEMA_VERSION} and "
+            "older: run the version that wrote it, or set store.path to another directory",
         )
     if found.fingerprint != fingerprint:
         raise CacheError(
             Kind.INCOMPATIBLE,
             f"the store at {path} was written with the embedder {found.fingerprint}, but "
-            f"{fingerprint} is configured: set embedder.model and embedder.engine back, or set "
-            "store.path to another directory",
+            f"{fingerprint} is configured: run cachesvc reembed to bring it over, set embedder.model and "
+            "embedder.engine back, or set store.path to another directory",
         )
 
 

@@ -99,9 +99,12 @@ class Tables:
     )
     COUNT = len(NAMES)
 
-    def __init__(self, env: lmdb.Environment, map_size_bytes: int) -> None:
+    def __init__(
+        self, env: lmdb.Environment, map_size_bytes: int, old: lmdb.Transaction | None = None
+    ) -> None:
+        """Open or create them. ``old``: of a store that is only read and may lack what came later."""
         self.ballast_bytes = min(_BALLAST_BYTES, map_size_bytes // 8)
-        handles = {name: env.open_db(name.encode()) for name in self.NAMES}
+        handles = {name: _open_table(env, name, old) for name in self.NAMES}
         self.meta = handles["meta"]
         self.entries = handles["entries"]
         self.heads = handles["heads"]
@@ -127,9 +130,9 @@ class Tables:
             raise CacheError(Kind.CORRUPT, "the store's meta table is damaged: move the directory aside")
         return StoreIdentity(integer(schema), fingerprint.decode("utf-8", "replace"), mac_key)
 
-    def create_identity(self, txn: lmdb.Transaction, fingerprint: str) -> bytes:
+    def create_identity(self, txn: lmdb.Transaction, fingerprint: str, mac_key: bytes | None = None) -> bytes:
         """Make a new store this schema's and this embedder's. Returns its MAC key."""
-        mac_key = os.urandom(32)
+        mac_key = mac_key or os.urandom(32)
         txn.put(_SCHEMA, key_of(SCHEMA_VERSION), db=self.meta)
         txn.put(_FINGERPRINT, fingerprint.encode(), db=self.meta)
         txn.put(_MAC_KEY, mac_key, db=self.meta)
@@ -148,6 +151,17 @@ class Tables:
     def drop_ballast(self, txn: lmdb.Transaction) -> bool:
         """Free those pages. Whether they were held."""
         return bool(txn.delete(_BALLAST, db=self.meta))
+
+    def carry_counters(self, txn: lmdb.Transaction, old: lmdb.Transaction, old_tables: "Tables") -> None:
+        """Go on counting where another store stands: ids, sequences, epochs and time never go back."""
+        for name in (NEXT_ID, SEQUENCE, CLOCK, EPOCH, INFLATION):
+            value = get(old, old_tables.meta, name)
+            if value is not None:
+                txn.put(name, value, db=self.meta)
+
+    def skip_sequence(self, txn: lmdb.Transaction) -> None:
+        """Who has followed the log so far cannot follow it on: it has to read the tables anew."""
+        txn.put(SEQUENCE, key_of(self.sequence(txn) + 1), db=self.meta)
 
     def rank_by(self, txn: lmdb.Transaction, policy: str) -> None:
         """Say how entries are ranked. Those ranked by another policy are to be ranked anew, bit by bit."""
@@ -213,6 +227,15 @@ class Tables:
             expiry=key_of(head.expires_ms) + key,
             order=order_key(namespace, head) + key,
         )
+
+
+def _open_table(env: lmdb.Environment, name: str, old: lmdb.Transaction | None) -> Table:
+    if old is None:
+        return env.open_db(name.encode())
+    try:
+        return env.open_db(name.encode(), txn=old, create=False)
+    except lmdb.Error:  # not found, or read-only
+        return None
 
 
 @dataclass(frozen=True, slots=True)

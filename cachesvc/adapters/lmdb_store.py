@@ -7,7 +7,7 @@ them inside one transaction; here is who may call, when, and what failure means.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, takewhile
@@ -18,10 +18,10 @@ from typing import Protocol, TypeVar
 import lmdb
 import numpy as np
 
-from cachesvc.adapters import lmdb_open, lmdb_select
+from cachesvc.adapters import lmdb_open, lmdb_rewrite, lmdb_select
 from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, Sealer, entry_of
-from cachesvc.adapters.lmdb_schema import Tables, get, integer, is_key, key_of, scan
-from cachesvc.adapters.lmdb_verify import disagreements
+from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, Tables, get, integer, is_key, key_of, scan
+from cachesvc.adapters.lmdb_verify import check_steps
 from cachesvc.adapters.lmdb_write import Write, WriteOptions
 from cachesvc.adapters.lmdb_writer import GroupWriter
 from cachesvc.core.errors import CacheError, Kind
@@ -29,6 +29,7 @@ from cachesvc.core.eviction import EvictionPolicy
 from cachesvc.core.selection import Selector
 from cachesvc.core.types import (
     Change,
+    CheckStep,
     Draft,
     Durability,
     Lost,
@@ -63,6 +64,15 @@ class StoreOptions:
     eviction: EvictionPolicy = "gdsf"
 
 
+def target_of(
+    options: StoreOptions, fingerprint: str, embed: lmdb_rewrite.Embed | None = None
+) -> lmdb_rewrite.Target:
+    """What a store opened so is to be rewritten to."""
+    return lmdb_rewrite.Target(
+        fingerprint, options.map_size_bytes, options.compress_min_bytes, options.eviction, embed
+    )
+
+
 class LmdbStore:
     """``ResponseStore`` on LMDB. One per directory: a lock file keeps other servers out."""
 
@@ -74,6 +84,7 @@ class LmdbStore:
         lmdb_open.make_private(path)
         self._lock_file = lmdb_open.lock(path)
         try:
+            self._bring_up_to_date()
             self._env = lmdb_open.open_env(
                 path, options.map_size_bytes, metasync=options.durability == "sync"
             )
@@ -84,8 +95,8 @@ class LmdbStore:
             self._env.reader_check()
             self._tables = Tables(self._env, options.map_size_bytes)
             self._sealer = Sealer(self._meet(), options.compress_min_bytes)
-            lmdb_open.sync_directory(path)
-            lmdb_open.sync_directory(path.parent)
+            lmdb_open.sync(path)
+            lmdb_open.sync(path.parent)
         except BaseException as error:
             self._env.close()
             os.close(self._lock_file)
@@ -300,8 +311,30 @@ class LmdbStore:
 
     def check(self) -> list[str]:
         """See ``ResponseStore.check``."""
+        return [problem for step in self.checking() for problem in step.problems]
+
+    def checking(self) -> Iterator[CheckStep]:
+        """See ``ResponseStore.checking``. Holds a read transaction: pages that are freed meanwhile stay."""
         with self._read() as txn:
-            return disagreements(txn, self._tables, self._sealer)
+            yield from check_steps(txn, self._tables, self._sealer)
+
+    def ids(self, after_id: int, limit: int) -> list[int]:
+        """See ``ResponseStore.ids``."""
+        with self._read() as txn:
+            found = islice(scan(txn, self._tables.heads, key_of(after_id + 1)), limit)
+            return [integer(key) for key, _ in found]
+
+    def backup(self, directory: Path) -> None:
+        """Write a compacted copy, as of one moment, into a directory that is there and empty. Blocks long.
+
+        The copy is whole and on disk when this returns. Raises FULL.
+        """
+        try:
+            self._env.copy(str(directory), compact=True)
+        except lmdb.Error as error:
+            raise CacheError(Kind.FULL, f"the copy failed: {type(error).__name__}") from None
+        for path in (directory / "data.mdb", directory, directory.parent):
+            lmdb_open.sync(path)
 
     def _row(self, txn: lmdb.Transaction, scope: bytes, entry_id: int) -> Row:
         key = key_of(entry_id)
@@ -340,6 +373,16 @@ class LmdbStore:
         with self._read() as txn:
             return self._tables.clock_ms(txn)
 
+    def _bring_up_to_date(self) -> None:
+        """Refuse a store that is not ours; write one of an older schema anew."""
+        path = self._options.path
+        found = lmdb_rewrite.identity_of(path)
+        if found is None:
+            return
+        lmdb_open.refuse_foreign(path, found, self._fingerprint)
+        if found.schema_version < SCHEMA_VERSION:
+            lmdb_rewrite.rewrite(path, target_of(self._options, self._fingerprint), lambda _: None)
+
     def _meet(self) -> bytes:
         """Check that the store is ours, or make it so. Returns its MAC key."""
         with self._env.begin() as txn:
@@ -348,7 +391,6 @@ class LmdbStore:
             with self._env.begin(write=True) as txn:
                 mac_key = self._tables.create_identity(txn, self._fingerprint)
         else:
-            lmdb_open.refuse_foreign(self._options.path, meta, self._fingerprint)
             mac_key = meta.mac_key
         with self._env.begin(write=True) as txn:
             self._tables.rank_by(txn, self._options.eviction)

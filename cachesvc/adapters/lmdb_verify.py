@@ -1,4 +1,4 @@
-"""Reads a whole store and lists where its tables disagree. Used by ``check()`` only; slow."""
+"""Reads a whole store and lists where its tables disagree. Slow; for ``check`` and after a rewrite."""
 
 from collections.abc import Iterator
 
@@ -15,28 +15,43 @@ from cachesvc.adapters.lmdb_records import (
     source_digest,
 )
 from cachesvc.adapters.lmdb_schema import SCOPE_BYTES, EntryKeys, Tables, get, integer, key_of, scan
+from cachesvc.core.types import CheckStep
 
+_STEP_COUNT = 1000
 _SECONDARY = ("exact", "members", "tags", "sources", "expiry", "order")
 
 
-def disagreements(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> list[str]:
-    """A sentence for each; empty when clean. Prompts and responses are not named."""
-    problems: list[str] = []
+def check_steps(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> Iterator[CheckStep]:
+    """What disagrees, step by step, with how many entries were read; no problems at all when clean.
+
+    A sentence for each. Prompts and responses are not named.
+    """
     expected: dict[str, set[bytes]] = {name: set() for name in _SECONDARY}
     heads: dict[int, Head] = {}
-    for entry_id, head in _heads(txn, tables, sealer, problems):
+    total = txn.stat(tables.heads)["entries"]
+    damaged: list[str] = []
+    problems: list[str] = []
+    for checked, (entry_id, head) in enumerate(_heads(txn, tables, sealer, damaged)):
         heads[entry_id] = head
-        keys = tables.keys_of(entry_id, head)
-        _expect(expected, keys)
+        _expect(expected, tables.keys_of(entry_id, head))
         problems += _entry_problems(txn, tables, sealer, entry_id, head)
         if entry_id >= tables.next_id(txn):
             problems.append(f"entry {entry_id}: its id was not yet given out")
-    problems += _orphans(txn, tables, sealer, heads)
-    problems += _secondary_problems(txn, tables, expected)
-    problems += _usage_problems(txn, tables, sealer, heads)
-    problems += _ban_problems(txn, tables, sealer)
-    problems += _log_problems(txn, tables, sealer)
-    return problems
+        if checked % _STEP_COUNT == 0:
+            yield CheckStep(checked, total, tuple(problems))
+            problems = []
+    yield CheckStep(len(heads), total, (*problems, *damaged))
+    yield CheckStep(
+        len(heads),
+        total,
+        (
+            *_orphans(txn, tables, sealer, heads),
+            *_secondary_problems(txn, tables, expected),
+            *_usage_problems(txn, tables, sealer, heads),
+            *_ban_problems(txn, tables, sealer),
+            *_log_problems(txn, tables, sealer),
+        ),
+    )
 
 
 def _heads(

@@ -47,7 +47,7 @@ from cachesvc.adapters.lmdb_schema import (
 )
 from cachesvc.core.eviction import EvictionPolicy, rank, size_bytes, worth_usd
 from cachesvc.core.selection import Selector, draft_traits, meets
-from cachesvc.core.types import Draft, Receipt, Use
+from cachesvc.core.types import Draft, Receipt, Use, Vector
 
 _TRIM_COUNT = 1024  # more than any job adds, so that a log that was made shorter shrinks bit by bit
 _MAX_BANS = 1024  # invalidations remembered; a draft that began before the oldest of them is not stored
@@ -97,6 +97,18 @@ class Write:
 
     # ------------------------------------------------------------------- put
 
+    @property
+    def inflation(self) -> float:
+        """The rank that was evicted last."""
+        return self._inflation
+
+    def replace(self, entry_id: int, body: EntryBody, head: Head, vector: Vector | None) -> None:
+        """Write an entry under an id that it has already, in place of one of equal exact key."""
+        found = self._holder(head.exact_key)
+        if found is not None:
+            self.remove(found)
+        self._insert(entry_id, body, head, vector)
+
     def put(self, draft: Draft) -> Receipt | None:
         """Store an entry; one of equal exact key is removed. None when an invalidation covers the draft."""
         if draft.epoch is not None and self._is_banned(draft, draft.epoch):
@@ -109,24 +121,20 @@ class Write:
             replaced_id = found
 
         entry_id, self._next_id = self._next_id, self._next_id + 1
-        head = self._head_of(draft)
-        self.insert(entry_id, body_of(draft), head)
-        keys = self._tables.keys_of(entry_id, head)
-        if draft.vector is not None:
-            self._txn.put(
-                keys.vector, self._sealer.seal_vector(draft.vector, keys.vector), db=self._tables.vectors
-            )
+        self._insert(entry_id, body_of(draft), self._head_of(draft), draft.vector)
         self._log(identity.scope, entry_id, added=True)
         sequence = self._sequence
         return Receipt(entry_id, replaced_id, sequence, self._make_room(draft, entry_id))
 
-    def insert(self, entry_id: int, body: EntryBody, head: Head) -> None:
-        """Write the rows of an entry, but its vector and its log record."""
+    def _insert(self, entry_id: int, body: EntryBody, head: Head, vector: Vector | None) -> None:
+        """Write the rows of an entry, but its log record."""
         key, keys = key_of(entry_id), self._tables.keys_of(entry_id, head)
         put, tables = self._txn.put, self._tables
         put(key, self._sealer.seal(body, head.scope + key), db=tables.entries)
         put(key, self._sealer.seal(head, key), db=tables.heads)
         put(keys.exact, key, db=tables.exact)
+        if vector is not None:
+            put(keys.vector, self._sealer.seal_vector(vector, keys.vector), db=tables.vectors)
         self._insert_keys(keys)
         self._accounts.add(head, +1)
 

@@ -4,7 +4,7 @@ Nothing is durable and everything is linear; what these say is right, the real a
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from cachesvc.core.selection import Selector, draft_traits, meets, score
 from cachesvc.core.types import (
     Candidate,
     Change,
+    CheckStep,
     Draft,
     Entry,
     Lost,
@@ -335,6 +336,11 @@ class MemoryStore:
             used = sum(len(entry.payload.response) for entry in self._entries.values())
             return StoreStats(len(self._entries), used, self._max_bytes, len(self._log))
 
-    def check(self) -> list[str]:
-        """See ``ResponseStore.check``."""
-        return []
+    def ids(self, after_id: int, limit: int) -> list[int]:
+        """See ``ResponseStore.ids``."""
+        with self._lock:
+            return [entry_id for entry_id in sorted(self._entries) if entry_id > after_id][:limit]
+
+    def checking(self) -> Iterator[CheckStep]:
+        """See ``ResponseStore.checking``."""
+        yield CheckStep(len(self._entries), len(self._entries), ())

@@ -1,7 +1,7 @@
 """What happened, for observers: one event per operation. No event holds a prompt or a response."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from cachesvc.core.errors import Kind
 from cachesvc.core.types import Outcome, Removal, Timings, Unseen
@@ -77,4 +77,31 @@ class TaskFailed:
     message: str
 
 
-Event: TypeAlias = LookupDone | StoreDone | EntriesRemoved | ScopesChanged | CallFailed | TaskFailed
+@dataclass(frozen=True, slots=True)
+class ConfigRead:
+    """The configuration was read again. ``result`` is applied, unchanged or refused; ``message`` says why."""
+
+    result: Literal["applied", "unchanged", "refused"]
+    generation: int
+    changed: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderChanged:
+    """Embedding began to fail or to work again, or a thread got stuck in it or came back."""
+
+    healthy: bool
+    stuck: int
+
+
+Event: TypeAlias = (
+    LookupDone
+    | StoreDone
+    | EntriesRemoved
+    | ScopesChanged
+    | CallFailed
+    | TaskFailed
+    | ConfigRead
+    | EmbedderChanged
+)

@@ -55,6 +55,12 @@ def identify(request: Request, fingerprint: str) -> Identity:
     )
 
 
+def carried(namespace: str, model: str, context: bytes, text: str, fingerprint: str) -> Identity:
+    """The identity of a request that was canonicalised before, with this embedder or another."""
+    scope = _digest(b"scope", context, fingerprint.encode())
+    return Identity(namespace, model, context, scope, _digest(b"exact", scope, text.encode()), text)
+
+
 def canonical_vary(request: Request) -> dict[str, str]:
     """The further values that must match, canonical."""
     return {canonical_text(key): canonical_text(value) for key, value in request.vary.items()}

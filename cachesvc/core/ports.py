@@ -4,7 +4,7 @@ All calls are synchronous and thread-safe unless a docstring says otherwise; all
 ``CacheError``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from cachesvc.core.selection import Selector
 from cachesvc.core.types import (
     Candidate,
     Change,
+    CheckStep,
     Draft,
     NamespaceUsage,
     Place,
@@ -56,8 +57,8 @@ class Embedder(Protocol):
     def embed(self, text: str, wait_s: float) -> Vector | Unseen:
         """Embed one text, or say why it cannot be fully seen.
 
-        Blocks for at most ``wait_s`` until an inference slot is free. Raises OVERLOADED when
-        none was, UNAVAILABLE when the engine failed.
+        Blocks for at most ``wait_s`` until an inference slot is free, and then until the inference
+        ends. Raises OVERLOADED when none was, UNAVAILABLE when the engine failed.
         """
 
 
@@ -163,8 +164,11 @@ class ResponseStore(Protocol):
     def stats(self) -> StoreStats:
         """How full it is. Cheap."""
 
-    def check(self) -> list[str]:
-        """Read everything; a sentence for each disagreement, empty when clean. Slow."""
+    def ids(self, after_id: int, limit: int) -> list[int]:
+        """Ids of entries after one, in order, at most ``limit``."""
+
+    def checking(self) -> Iterator[CheckStep]:
+        """Read everything, step by step; no problems at all when clean. Slow."""
 
 
 class Observer(Protocol):

@@ -57,7 +57,7 @@ class Outcome(Enum):
     BYPASS_REQUESTED = "the request asked not to be answered from the cache"
     BYPASS_DISABLED = "the policy of this namespace turns the cache off"
     BYPASS_DEADLINE = "too little time was left for the semantic tier"
-    BYPASS_EMBEDDER_BUSY = "the embedding engine had no free slot in time"
+    BYPASS_EMBEDDER_BUSY = "the embedding engine had no answer in time"
     BYPASS_EMBEDDER_FAILED = "the embedding engine failed"
     BYPASS_SCOPE_TOO_LARGE = "the scope is larger than the index memory bound"
     BYPASS_STORE_FAILED = "the store could not be read"
@@ -382,6 +382,15 @@ class ScopeVectors:
     sequence: int
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStep:
+    """A part of a check: entries read so far of those there are, and what was found since the step before."""
+
+    checked: int
+    total: int
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

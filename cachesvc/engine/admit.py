@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
 from cachesvc.core.identity import canonical_text, canonical_vary, identify
-from cachesvc.core.policy import Policy, lifetime_ms
+from cachesvc.core.policy import lifetime_ms
 from cachesvc.core.types import (
     Draft,
     Entry,
@@ -25,8 +25,10 @@ from cachesvc.core.types import (
     Unseen,
     Vector,
 )
-from cachesvc.engine.parts import Parts
+from cachesvc.engine.parts import EmbedBudget, Parts
 from cachesvc.engine.tickets import Ticket
+
+_EXACT_ONLY = "the policy of this namespace has the exact tier only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,7 @@ class Admit:
         self._embedder = parts.embedder
         self._tickets = parts.tickets
         self._janitor = parts.janitor
-        self._policies = parts.policies
-        self._budget = parts.budget
+        self._tuning = parts.tuning
         self._clock = parts.clock
         self._observer = parts.observer
 
@@ -113,14 +114,16 @@ class Admit:
     def _admit(self, keep: Keep) -> _Admitted:
         epoch = self._store.epoch()
         identity, ticket = self._identity(keep)
-        policy = self._policies().of(identity.namespace)
+        tuning = self._tuning()
+        policy = tuning.policies.of(identity.namespace)
         if not policy.enabled:
             raise CacheError(
                 Kind.REFUSED, f"the policy of namespace {identity.namespace!r} turns the cache off"
             )
-        vector, unseen, reason = self._vector(
-            keep, policy, identity, None if ticket is None else ticket.embedded
-        )
+        vector, unseen, reason = None, None, _EXACT_ONLY
+        if policy.semantic and policy.store_prompts:
+            embedded = None if ticket is None else ticket.embedded
+            vector, unseen, reason = self._vector(keep, identity, embedded, tuning.budget)
         now_ms = self._clock.now_ms()
         lives_ms = lifetime_ms(policy, keep.ttl_ms)
         draft = Draft(
@@ -155,24 +158,24 @@ class Admit:
         return identity, ticket
 
     def _vector(
-        self, keep: Keep, policy: Policy, identity: Identity, embedded: Vector | Unseen | None
+        self, keep: Keep, identity: Identity, embedded: Vector | Unseen | None, budget: EmbedBudget
     ) -> tuple[Vector | None, Unseen | None, str]:
         """The vector to store, or why there is none. A failing embedder costs the semantic tier only."""
-        if not (policy.semantic and policy.store_prompts):
-            return None, None, "the policy of this namespace has the exact tier only"
         if embedded is None:
             try:
-                embedded = self._embedder.embed(identity.text, self._embed_wait_s(keep))
+                embedded = self._embedder.embed(
+                    identity.text, self._embed_wait_s(keep, budget), identity.namespace
+                )
             except CacheError as error:
                 return None, None, error.message
         if isinstance(embedded, Unseen):
             return None, embedded, embedded.value
         return embedded, None, ""
 
-    def _embed_wait_s(self, keep: Keep) -> float:
+    def _embed_wait_s(self, keep: Keep, budget: EmbedBudget) -> float:
         if keep.deadline_s is None:
-            return self._budget.max_wait_s
-        return max(min(self._budget.max_wait_s, keep.deadline_s - self._clock.monotonic_s()), 0.0)
+            return budget.max_wait_s
+        return max(min(budget.max_wait_s, keep.deadline_s - self._clock.monotonic_s()), 0.0)
 
     def _wait_s(self, admitted: Sequence[_Admitted]) -> float | None:
         deadlines = [item.keep.deadline_s for item in admitted if item.keep.deadline_s is not None]

@@ -66,7 +66,7 @@ class Curator:
     def __init__(self, parts: Parts) -> None:
         self._store = parts.store
         self._embedder = parts.embedder
-        self._budget = parts.budget
+        self._tuning = parts.tuning
         self._janitor = parts.janitor
         self._clock = parts.clock
         self._observer = parts.observer
@@ -110,7 +110,7 @@ class Curator:
         )
 
     def _near(self, wish: Wish) -> Near:
-        vector = self._embedder.embed(canonical_text(wish.near_text), self._budget.max_wait_s)
+        vector = self._embedder.embed(canonical_text(wish.near_text), self._tuning().budget.max_wait_s)
         if isinstance(vector, Unseen):
             raise CacheError.invalid("near.text", f"cannot be compared: {vector.value}")
         return Near(vector, wish.near_min_score)

@@ -31,19 +31,22 @@ class JanitorOptions:
 
 
 class Janitor:
-    """Owns the housekeeping thread. ``note_used``, ``quarantine`` and ``wake`` never block."""
+    """Owns the housekeeping thread. ``note_used``, ``quarantine`` and ``wake`` never block.
+
+    ``options`` gives what is in force, ``quota_of`` the quota of a namespace.
+    """
 
     def __init__(
         self,
         store: ResponseStore,
-        options: JanitorOptions,
+        options: Callable[[], JanitorOptions],
         *,
         quota_of: Callable[[str], Quota],
         clock: Clock,
         observer: Observer,
     ) -> None:
         self._store = store
-        self._options = options
+        self._options_now = options
         self._quota_of = quota_of
         self._clock = clock
         self._observer = observer
@@ -54,6 +57,10 @@ class Janitor:
         self._stopping = False
         self._refused = False
         self._thread = threading.Thread(target=self._run, name="cachesvc-janitor", daemon=True)
+
+    @property
+    def _options(self) -> JanitorOptions:
+        return self._options_now()
 
     def start(self) -> None:
         """Begin. Before that, and after ``stop``, only ``tidy`` does anything."""

@@ -22,7 +22,7 @@ from cachesvc.core.types import (
     Unseen,
     Vector,
 )
-from cachesvc.engine.parts import Parts
+from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import Ticket
 from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError
 
@@ -47,8 +47,7 @@ class Lookup:
         self._views = parts.views
         self._tickets = parts.tickets
         self._janitor = parts.janitor
-        self._policies = parts.policies
-        self._budget = parts.budget
+        self._tuning = parts.tuning
         self._clock = parts.clock
         self._observer = parts.observer
         self._new_id = parts.new_id
@@ -56,10 +55,10 @@ class Lookup:
     def __call__(self, ask: Ask) -> LookupResult:
         """Look up one request."""
         watch = _Watch(self._clock)
-        policy = self._policies().of(ask.request.namespace)
+        tuning = self._tuning()
         identity = identify(ask.request, self._embedder.fingerprint)
         watch.lap("identity_us")
-        found = self._find(ask, identity, policy, watch)
+        found = self._find(ask, identity, tuning, watch)
         watch.stop()
         result = self._result(found, watch.timings)
         self._remember(ask, identity, found, result)
@@ -67,9 +66,10 @@ class Lookup:
         return result
 
     def _find(  # noqa: PLR0911 - a ladder: each rung may answer
-        self, ask: Ask, identity: Identity, policy: Policy, watch: "_Watch"
+        self, ask: Ask, identity: Identity, tuning: Tuning, watch: "_Watch"
     ) -> _Found:
         """The ladder: each step answers, or hands on to a dearer one."""
+        policy = tuning.policies.of(identity.namespace)
         if not policy.enabled:
             return _Found(Decision(Outcome.BYPASS_DISABLED))
         if ask.bypass:
@@ -89,7 +89,7 @@ class Lookup:
 
         if ask.exact_only or not (policy.semantic and policy.store_prompts):
             return _Found(Decision(refusal or Outcome.MISS_EXACT_ONLY))
-        embedded = self._embed(ask, identity.text)
+        embedded = self._embed(ask, identity, tuning.budget)
         watch.lap("embed_us")
         if isinstance(embedded, Outcome):
             return _Found(Decision(refusal or embedded))
@@ -101,14 +101,14 @@ class Lookup:
             decision = Decision(refusal)
         return _Found(decision, terms.threshold, embedded)
 
-    def _embed(self, ask: Ask, text: str) -> Vector | Unseen | Outcome:
-        wait_s = self._budget.max_wait_s
+    def _embed(self, ask: Ask, identity: Identity, budget: EmbedBudget) -> Vector | Unseen | Outcome:
+        wait_s = budget.max_wait_s
         if ask.deadline_s is not None:
-            wait_s = min(wait_s, ask.deadline_s - self._clock.monotonic_s() - self._budget.min_left_s)
+            wait_s = min(wait_s, ask.deadline_s - self._clock.monotonic_s() - budget.min_left_s)
             if wait_s <= 0:
                 return Outcome.BYPASS_DEADLINE
         try:
-            return self._embedder.embed(text, wait_s)
+            return self._embedder.embed(identity.text, wait_s, identity.namespace)
         except CacheError as error:
             busy = error.kind is Kind.OVERLOADED
             return Outcome.BYPASS_EMBEDDER_BUSY if busy else Outcome.BYPASS_EMBEDDER_FAILED

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cachesvc.core.policy import PolicyBook
-from cachesvc.core.ports import Clock, Embedder, Observer, ResponseStore
+from cachesvc.core.ports import Clock, Observer, ResponseStore
+from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor
 from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
@@ -19,16 +20,23 @@ class EmbedBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """What of the configuration the engine goes by and may change while it runs: taken once per request."""
+
+    policies: PolicyBook
+    budget: EmbedBudget
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """The engine's parts. ``policies`` gives the current snapshot; ``new_id`` an unguessable lookup id."""
+    """The engine's parts. ``tuning`` gives what is in force; ``new_id`` an unguessable lookup id."""
 
     store: ResponseStore
-    embedder: Embedder
+    embedder: Guard
     views: Views
     tickets: Tickets
     janitor: Janitor
-    policies: Callable[[], PolicyBook]
-    budget: EmbedBudget
+    tuning: Callable[[], Tuning]
     clock: Clock
     observer: Observer
     new_id: Callable[[], str]

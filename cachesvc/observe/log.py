@@ -8,13 +8,15 @@ import logging
 import sys
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Literal, TextIO, TypeAlias, assert_never
+from typing import Any, Literal, TextIO, assert_never
 
 import structlog
 
 from cachesvc.core.errors import Kind
 from cachesvc.core.events import (
     CallFailed,
+    ConfigRead,
+    EmbedderChanged,
     EntriesRemoved,
     Event,
     LookupDone,
@@ -23,25 +25,47 @@ from cachesvc.core.events import (
     TaskFailed,
 )
 
-Logger: TypeAlias = structlog.typing.FilteringBoundLogger
 
+class Logger:
+    """A logger of its own, on standard error; nothing global is configured. Its level may change."""
 
-def make_logger(level: str, form: Literal["json", "console"]) -> Logger:
-    """A logger of its own, on standard error; nothing global is configured."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
-    )
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        renderer,
-    ]
-    logger: Logger = structlog.wrap_logger(
-        structlog.PrintLogger(_Unbreakable(sys.stderr)),  # type: ignore[arg-type]  # it is asked to write only
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-    )
-    return logger
+    def __init__(self, level: str, form: Literal["json", "console"]) -> None:
+        renderer: structlog.typing.Processor = (
+            structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+        )
+        processors: list[structlog.typing.Processor] = [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ]
+        self._bound = structlog.wrap_logger(
+            structlog.PrintLogger(_Unbreakable(sys.stderr)),  # type: ignore[arg-type]  # it is asked to write only
+            processors=processors,
+        )
+        self.set_level(level)
+
+    def set_level(self, level: str) -> None:
+        """Write nothing below this from now on."""
+        self._least = logging.getLevelNamesMapping()[level.upper()]
+
+    @property
+    def is_debug(self) -> bool:
+        """Whether debug lines are written."""
+        return self._least <= logging.DEBUG
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """A line for who looks closely."""
+        if self.is_debug:
+            self._bound.debug(event, **fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """A line an operator needs."""
+        if self._least <= logging.INFO:
+            self._bound.info(event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """A line an operator must see."""
+        self._bound.error(event, **fields)
 
 
 class _Unbreakable:
@@ -66,17 +90,16 @@ class LogObserver:
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
-        self._debug = logger.is_enabled_for(logging.DEBUG)
 
-    def on(self, event: Event) -> None:
+    def on(self, event: Event) -> None:  # noqa: C901 - a case an event
         """See ``Observer.on``."""
         match event:
             case LookupDone():
-                if self._debug:
+                if self._logger.is_debug:
                     fields = asdict(event)
                     self._logger.debug("lookup", **{**fields, "outcome": event.outcome.label})
             case StoreDone():
-                if self._debug:
+                if self._logger.is_debug:
                     fields = asdict(event)
                     unseen = None if event.unseen is None else event.unseen.name.lower()
                     self._logger.debug("store", **{**fields, "unseen": unseen})
@@ -99,6 +122,18 @@ class LogObserver:
             case TaskFailed():
                 self._logger.error(
                     "task_failed", task=event.task, kind=event.kind.value, message=event.message
+                )
+            case EmbedderChanged():
+                log = self._logger.info if event.healthy else self._logger.error
+                log("embedder_changed", healthy=event.healthy, stuck=event.stuck)
+            case ConfigRead():
+                log = self._logger.error if event.result == "refused" else self._logger.info
+                log(
+                    "config_read",
+                    result=event.result,
+                    generation=event.generation,
+                    changed=list(event.changed),
+                    message=event.message,
                 )
             case _:
                 assert_never(event)

@@ -12,6 +12,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from cachesvc.core.events import (
     CallFailed,
+    ConfigRead,
+    EmbedderChanged,
     EntriesRemoved,
     Event,
     LookupDone,
@@ -131,9 +133,36 @@ class MetricsObserver:
             ["task"],
             registry=registry,
         )
+        self._config_reloads = Counter(
+            "cachesvc_config_reloads",
+            "Times the configuration was read again, by result (applied, unchanged, refused).",
+            ["result"],
+            registry=registry,
+        )
+        self._config_generation = Gauge(
+            "cachesvc_config_generation", "Generation of the configuration in force.", registry=registry
+        )
+        self._config_ok = Gauge(
+            "cachesvc_config_last_reload_ok",
+            "0 while the configuration last read was refused and an older one is in force.",
+            registry=registry,
+        )
+        self._embedder_healthy = Gauge(
+            "cachesvc_embedder_healthy",
+            "0 while embedding fails or all its threads are stuck; the exact tier answers meanwhile.",
+            registry=registry,
+        )
+        self._embedder_stuck = Gauge(
+            "cachesvc_embedder_stuck_threads",
+            "Threads given up in an inference that has not ended.",
+            registry=registry,
+        )
+        self._embedder_healthy.set(1)
+        self._config_generation.set(1)
+        self._config_ok.set(1)
         self._start_labels()
 
-    def on(self, event: Event) -> None:
+    def on(self, event: Event) -> None:  # noqa: C901 - a case an event
         """See ``Observer.on``."""
         match event:
             case LookupDone():
@@ -154,6 +183,13 @@ class MetricsObserver:
                 self._call_errors.labels(event.method, event.code).inc()
             case TaskFailed():
                 self._task_errors.labels(event.task).inc()
+            case EmbedderChanged():
+                self._embedder_healthy.set(event.healthy)
+                self._embedder_stuck.set(event.stuck)
+            case ConfigRead():
+                self._config_reloads.labels(event.result).inc()
+                self._config_generation.set(event.generation)
+                self._config_ok.set(event.result != "refused")
             case _:
                 assert_never(event)
 
@@ -209,6 +245,8 @@ class MetricsObserver:
             self._stores.labels(tier)
         for unseen in Unseen:
             self._unseen.labels(unseen.name.lower())
+        for result in ("applied", "unchanged", "refused"):
+            self._config_reloads.labels(result)
         for why in Removal:
             self._removed.labels(why.value)
 

@@ -34,6 +34,7 @@ class AdminPages:
 
     registry: CollectorRegistry
     flush: Callable[[], None]
+    ready: Callable[[], bool]
     components: Callable[[], Mapping[str, bool]]
     alive: Callable[[], bool]
     config: Callable[[], Mapping[str, Any]]
@@ -128,7 +129,7 @@ def _handler(pages: AdminPages) -> type[BaseHTTPRequestHandler]:
                     self._json(200 if alive else 503, {"alive": alive})
                 case "/readyz":
                     components = dict(pages.components())
-                    ready = all(components.values())
+                    ready = pages.ready()
                     self._json(200 if ready else 503, {"ready": ready, "components": components})
                 case "/config":
                     self._json(200, pages.config())

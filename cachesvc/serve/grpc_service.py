@@ -1,66 +1,28 @@
-"""The gRPC server: CacheService, health and, if set, reflection, on grpcio's thread pool.
-
-The thread pool and not asyncio: measured here it answers more than twice as many calls. Each method is
-bytes in, message out; whatever goes wrong becomes one CacheError, one event and one status.
-"""
-
-import os
-import socket
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+"""CacheService, the applications' API: bytes in, message out, CacheError for whatever goes wrong."""
 
 import grpc
-from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from grpc_status import rpc_status
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed
-from cachesvc.core.ports import Clock, Observer
+from cachesvc.core.ports import Observer
 from cachesvc.core.types import Ask
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator, Walk
 from cachesvc.engine.lookup import Lookup
 from cachesvc.serve import curation, wire
 from cachesvc.serve.checks import parse
-from cachesvc.serve.errors import CODES, item_error, status
-from cachesvc.serve.pool import CallPool
+from cachesvc.serve.edge import Call, Edge
+from cachesvc.serve.errors import CODES, item_error
 from cachesvc.serve.requests import RequestReader
 from cachesvc.v1 import cache_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
 
-_M = TypeVar("_M", bound=Message)
-
-_REFUSE_S = 0.2  # for telling those who came too late, when the last call has ended
-_END_S = 5.0  # for calls that were cut off to notice it
-_NO_DEADLINE_S = 1e7  # what grpcio reports for a call without one is further away than this
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcOptions:
-    """How the server listens; see the ``server`` settings."""
-
-    listen: str
-    reflection: bool
-    threads: int
-    max_concurrent_calls: int
-    max_message_bytes: int
-    drain_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call under way: its deadline, an instant of ``Clock.monotonic_s``, and whether somebody still waits."""
-
-    deadline_s: float | None
-    wanted: Callable[[], bool]
-
 
 class CacheService:
     """The methods: bytes in, message out. Raise CacheError. An item of a batch that fails is an event."""
+
+    name = SERVICE
 
     def __init__(
         self, lookup: Lookup, admit: Admit, curator: Curator, reader: RequestReader, observer: Observer
@@ -70,6 +32,22 @@ class CacheService:
         self._curator = curator
         self._reader = reader
         self._observer = observer
+
+    def handlers(self, edge: Edge) -> grpc.GenericRpcHandler:
+        """The methods, behind the edge of a server."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Lookup": edge.unary("Lookup", self.lookup),
+                "Store": edge.unary("Store", self.store),
+                "Get": edge.unary("Get", self.get),
+                "Delete": edge.unary("Delete", self.delete),
+                "BatchLookup": edge.unary("BatchLookup", self.batch_lookup),
+                "BatchStore": edge.unary("BatchStore", self.batch_store),
+                "Invalidate": edge.unary("Invalidate", self.invalidate),
+                "ListEntries": edge.unary("ListEntries", self.list_entries),
+            },
+        )
 
     def lookup(self, data: bytes, call: Call) -> pb.LookupResponse:
         """``Lookup``."""
@@ -154,150 +132,3 @@ class CacheService:
     def _failed(self, method: str, n: int, error: CacheError) -> pb.ItemError:
         self._observer.on(CallFailed(method, error.kind, CODES[error.kind].name, "", ""))
         return item_error(error.within(f"items[{n}]."))
-
-
-class GrpcServer:
-    """Listens from ``start`` to ``stop``. Health says SERVING only after ``set_serving(True)``."""
-
-    def __init__(
-        self,
-        service: CacheService,
-        options: GrpcOptions,
-        *,
-        clock: Clock,
-        observer: Observer,
-        new_id: Callable[[], str],
-    ) -> None:
-        self._options = options
-        self._clock = clock
-        self._observer = observer
-        self._new_id = new_id
-        self._pool = CallPool(options.threads)
-        self._health = health.HealthServicer()
-        self._server = grpc.server(
-            self._pool,
-            maximum_concurrent_rpcs=options.max_concurrent_calls,
-            options=[
-                ("grpc.so_reuseport", 0),  # else a second server shares the port silently
-                ("grpc.max_receive_message_length", options.max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-            ],
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._server.add_generic_rpc_handlers((self._handlers(service),))
-        if options.reflection:
-            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
-        self.set_serving(serving=False)
-
-    def start(self) -> str:
-        """Bind and answer. Returns the address, with the port that was chosen for port 0. Raises LOCKED."""
-        listen = self._options.listen
-        if listen.startswith("unix:"):
-            _refuse_live_socket(listen.removeprefix("unix:"))
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError:
-            port = 0
-        if not port:
-            raise CacheError(
-                Kind.LOCKED,
-                f"server.listen {listen} cannot be bound: in use, or not an address of this machine",
-            )
-        self._server.start()
-        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
-
-    def set_serving(self, *, serving: bool) -> None:
-        """What the health service says of the whole server and of CacheService."""
-        state = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        for name in ("", SERVICE):
-            self._health.set(name, state)
-
-    def stop(self) -> None:
-        """Say NOT_SERVING, refuse new calls, give those handed over ``drain_s`` to be answered, then end.
-
-        gRPC's own grace would also wait for whoever watches health, and cancels calls that it has
-        accepted and not yet handed over; hence calls are counted by the pool.
-        """
-        self._health.enter_graceful_shutdown()
-        self._pool.drain(self._options.drain_s)
-        self._server.stop(_REFUSE_S).wait(_REFUSE_S + _END_S)
-        self._pool.drain(_END_S)
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _handlers(self, service: CacheService) -> grpc.GenericRpcHandler:
-        methods: dict[str, Callable[[bytes, Call], Message]] = {
-            "Lookup": service.lookup,
-            "Store": service.store,
-            "Get": service.get,
-            "Delete": service.delete,
-            "BatchLookup": service.batch_lookup,
-            "BatchStore": service.batch_store,
-            "Invalidate": service.invalidate,
-            "ListEntries": service.list_entries,
-        }
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                name: grpc.unary_unary_rpc_method_handler(
-                    self._guarded(name, method), response_serializer=_serialize
-                )
-                for name, method in methods.items()
-            },
-        )
-
-    def _guarded(
-        self, name: str, method: Callable[[bytes, Call], _M]
-    ) -> Callable[[bytes, grpc.ServicerContext], _M]:
-        """The edge: every exception of a call ends here."""
-
-        def handle(data: bytes, context: grpc.ServicerContext) -> _M:  # noqa: RET503 - abort raises
-            error_id, cause = "", ""
-            try:
-                if self._pool.is_late:
-                    raise CacheError(Kind.UNAVAILABLE, "the server is stopping")  # noqa: TRY301 - the edge
-                self._count_until_answered(context)
-                return method(data, Call(self._deadline_s(context), context.is_active))
-            except CacheError as error:
-                failure = error
-            except Exception as error:  # noqa: BLE001 - the edge: counted, logged by type, told by id only
-                error_id, cause = self._new_id(), type(error).__name__
-                failure = CacheError(Kind.INTERNAL, f"internal error {error_id}; the server's log has more")
-            code = CODES[failure.kind].name
-            self._observer.on(CallFailed(name, failure.kind, code, error_id, cause))
-            context.abort_with_status(rpc_status.to_status(status(failure)))
-
-        return handle
-
-    def _count_until_answered(self, context: grpc.ServicerContext) -> None:
-        """The handler ends before its reply is out, and a slow reader takes a while to have it."""
-        self._pool.enter()
-        if not context.add_callback(self._pool.leave):  # the call has ended already
-            self._pool.leave()
-
-    def _deadline_s(self, context: grpc.ServicerContext) -> float | None:
-        left_s = context.time_remaining()
-        if left_s > _NO_DEADLINE_S:
-            return None
-        if left_s <= 0:
-            raise CacheError(Kind.DEADLINE, "the deadline passed before the call began")
-        return self._clock.monotonic_s() + left_s
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-def _refuse_live_socket(path: str) -> None:
-    """GRPC unlinks the socket it finds, even when somebody serves on it."""
-    if not os.path.exists(path):  # noqa: PTH110 - also false for what cannot be looked at
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except OSError:
-            return
-    raise CacheError(Kind.LOCKED, f"server.listen unix:{path} is in use by another server")

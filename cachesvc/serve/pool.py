@@ -1,12 +1,18 @@
-"""The thread pool under gRPC. It knows every call from the moment gRPC hands it over until its reply is
-out, so that stopping can let all of them end; a call that comes later is marked as such.
+"""The thread pool under gRPC, and the admission of calls to it.
+
+It knows every call from the moment gRPC hands it over until its reply is out, so that stopping can let all
+of them end. What comes when enough calls wait already is turned away at once by a thread that does
+nothing else, so that a refusal never waits behind the work that it is refused for.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
+
+from cachesvc.core.errors import CacheError, Kind
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -15,31 +21,41 @@ _T = TypeVar("_T")
 class CallPool(ThreadPoolExecutor):
     """Counts what is under way. Whatever is submitted once ``drain`` has been called is late."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, max_queued: int, max_queue_s: float) -> None:
         super().__init__(threads, thread_name_prefix="cachesvc-call")
-        self._under_way = threading.Condition()  # guards the next two
+        self._door = ThreadPoolExecutor(1, thread_name_prefix="cachesvc-door")
+        self._max_queued = max_queued
+        self._max_queue_s = max_queue_s
+        self._under_way = threading.Condition()  # guards the next three
         self._count = 0
+        self._queued = 0
         self._draining = False
         self._here = threading.local()
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """As ThreadPoolExecutor; counted until it has ended or was cancelled, unless it is late."""
+        call = partial(fn, *args, **kwargs)
         with self._under_way:
             if self._draining:
-                return super().submit(self._run_late, partial(fn, *args, **kwargs))
+                return self._door.submit(self._refuse, _LATE, call)
+            if self._queued >= self._max_queued:
+                return self._door.submit(self._refuse, _CROWDED, call)
             self._count += 1
+            self._queued += 1
         try:
-            future = super().submit(fn, *args, **kwargs)
+            future = super().submit(self._run, time.monotonic(), call)
         except BaseException:
+            self._dequeue()
             self.leave()
             raise
-        future.add_done_callback(lambda _: self.leave())
+        future.add_done_callback(self._ended)
         return future
 
-    @property
-    def is_late(self) -> bool:
-        """Whether what this thread is running was submitted after draining began."""
-        return getattr(self._here, "late", False)
+    def admit(self) -> None:
+        """To be called first by what runs here: raises what it is refused for, if it is."""
+        refusal: CacheError | None = getattr(self._here, "refusal", None)
+        if refusal is not None:  # a new one each time: an exception gathers a traceback with every raise
+            raise CacheError(refusal.kind, refusal.message)
 
     def enter(self) -> None:
         """Count one more: a reply that is to go out. To be called from what is counted already."""
@@ -59,9 +75,39 @@ class CallPool(ThreadPoolExecutor):
             self._draining = True
             return self._under_way.wait_for(lambda: not self._count, most_s)
 
-    def _run_late(self, call: Callable[[], _T]) -> _T:
-        self._here.late = True
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as there
+        """As ThreadPoolExecutor."""
+        self._door.shutdown(wait, cancel_futures=cancel_futures)
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+    def _run(self, queued_s: float, call: Callable[[], _T]) -> _T:
+        self._dequeue()
+        if time.monotonic() - queued_s > self._max_queue_s:
+            return self._refuse(_TOO_LONG, call)
+        return call()
+
+    def _refuse(self, refusal: CacheError, call: Callable[[], _T]) -> _T:
+        """Let a call meet its refusal; what needs no admission, as health, is answered all the same."""
+        self._here.refusal = refusal
         try:
             return call()
         finally:
-            self._here.late = False
+            self._here.refusal = None
+
+    def _dequeue(self) -> None:
+        with self._under_way:
+            self._queued -= 1
+
+    def _ended(self, future: "Future[_T]") -> None:
+        if future.cancelled():  # then it never ran
+            self._dequeue()
+        self.leave()
+
+
+_LATE = CacheError(Kind.UNAVAILABLE, "the server is stopping")
+_CROWDED = CacheError(
+    Kind.OVERLOADED, "too many calls wait already (server.max_queued_calls): try again later"
+)
+_TOO_LONG = CacheError(
+    Kind.OVERLOADED, "the call waited too long to be begun (server.max_queue_s): try again later"
+)

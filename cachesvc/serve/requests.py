@@ -46,13 +46,14 @@ class Limits:
 class RequestReader:
     """Reads each kind of request. Every method raises INVALID."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Callable[[], Limits]) -> None:
+        """``limits`` gives the bounds in force."""
+        self._limits_now = limits
 
     @property
     def limits(self) -> Limits:
-        """The bounds."""
-        return self._limits
+        """The bounds in force."""
+        return self._limits_now()
 
     def lookup(self, data: bytes, deadline_s: float | None) -> Ask:
         """A LookupRequest."""
@@ -82,9 +83,9 @@ class RequestReader:
         return [_attempt(partial(self._keep, item, deadline_s)) for item in items]
 
     def _batch(self, items: Sequence[_M]) -> Sequence[_M]:
-        if not 1 <= len(items) <= self._limits.batch_items:
+        if not 1 <= len(items) <= self.limits.batch_items:
             raise CacheError.invalid(
-                "items", f"holds {len(items)}; must hold 1 to {self._limits.batch_items} (limits.batch_items)"
+                "items", f"holds {len(items)}; must hold 1 to {self.limits.batch_items} (limits.batch_items)"
             )
         return items
 
@@ -145,15 +146,15 @@ class RequestReader:
                 messages = (Message("user", message.prompt),)
             case "chat":
                 # One more than is allowed, so that the number is found wrong and not all are copied.
-                turns = message.chat.messages[: self._limits.messages + 1]
+                turns = message.chat.messages[: self.limits.messages + 1]
                 messages = tuple(Message(turn.role, turn.content) for turn in turns)
                 query_field = self._check_chat(messages, check)
             case _:
                 check.wrong("prompt", "is missing: give prompt or chat")
-        if sum(len(turn.content.encode()) for turn in messages) > self._limits.prompt_bytes:
+        if sum(len(turn.content.encode()) for turn in messages) > self.limits.prompt_bytes:
             check.wrong(
                 query_field,
-                f"all text must have at most {self._limits.prompt_bytes} bytes (limits.prompt_bytes)",
+                f"all text must have at most {self.limits.prompt_bytes} bytes (limits.prompt_bytes)",
             )
         check.name("model", message.model)
         vary = self._map("vary", message.vary, check)
@@ -168,10 +169,10 @@ class RequestReader:
 
     def _check_chat(self, messages: tuple[Message, ...], check: Check) -> str:
         query_field = "chat.messages"
-        if not 1 <= len(messages) <= self._limits.messages:
+        if not 1 <= len(messages) <= self.limits.messages:
             check.wrong(
                 "chat.messages",
-                f"must hold 1 to {self._limits.messages} (limits.messages)",
+                f"must hold 1 to {self.limits.messages} (limits.messages)",
             )
             return query_field
         for n, turn in enumerate(messages):
@@ -182,7 +183,7 @@ class RequestReader:
         return query_field
 
     def _payload(self, message: pb.StoreRequest, check: Check) -> Payload:
-        limits = self._limits
+        limits = self.limits
         if not 1 <= len(message.response) <= limits.response_bytes:
             check.wrong(
                 "response",
@@ -209,7 +210,7 @@ class RequestReader:
         )
 
     def _check_labels(self, message: pb.StoreRequest, check: Check) -> None:
-        limits = self._limits
+        limits = self.limits
         if len(message.tags) > limits.tags:
             check.wrong("tags", f"holds {len(message.tags)}; must hold at most {limits.tags} (limits.tags)")
         for n, tag in enumerate(message.tags[: limits.tags]):
@@ -217,7 +218,7 @@ class RequestReader:
         self._check_sources(message.sources, check)
 
     def _check_sources(self, sources: Sequence[pb.Source], check: Check) -> None:
-        limits = self._limits
+        limits = self.limits
         if len(sources) > limits.tags:
             check.wrong("sources", f"holds {len(sources)}; must hold at most {limits.tags} (limits.tags)")
         for n, source in enumerate(sources[: limits.tags]):
@@ -225,7 +226,7 @@ class RequestReader:
             check.name(f"sources[{n}].version", source.version)
 
     def _map(self, field: str, values: Mapping[str, str], check: Check) -> dict[str, str]:
-        limits = self._limits
+        limits = self.limits
         if len(values) > limits.vary_entries:
             check.wrong(
                 field, f"holds {len(values)}; must hold at most {limits.vary_entries} (limits.vary_entries)"

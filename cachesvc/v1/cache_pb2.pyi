@@ -78,7 +78,7 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_BYPASS_DEADLINE: _Outcome.ValueType  # 32
     """Too little time was left for the semantic tier; the exact tier had no match."""
     OUTCOME_BYPASS_EMBEDDER_BUSY: _Outcome.ValueType  # 33
-    """The embedding engine had no free slot in time; the exact tier had no match."""
+    """The embedding engine had no answer in time; the exact tier had no match."""
     OUTCOME_BYPASS_EMBEDDER_FAILED: _Outcome.ValueType  # 34
     """The embedding engine failed; the exact tier had no match."""
     OUTCOME_BYPASS_SCOPE_TOO_LARGE: _Outcome.ValueType  # 35
@@ -140,7 +140,7 @@ OUTCOME_BYPASS_DISABLED: Outcome.ValueType  # 31
 OUTCOME_BYPASS_DEADLINE: Outcome.ValueType  # 32
 """Too little time was left for the semantic tier; the exact tier had no match."""
 OUTCOME_BYPASS_EMBEDDER_BUSY: Outcome.ValueType  # 33
-"""The embedding engine had no free slot in time; the exact tier had no match."""
+"""The embedding engine had no answer in time; the exact tier had no match."""
 OUTCOME_BYPASS_EMBEDDER_FAILED: Outcome.ValueType  # 34
 """The embedding engine failed; the exact tier had no match."""
 OUTCOME_BYPASS_SCOPE_TOO_LARGE: Outcome.ValueType  # 35

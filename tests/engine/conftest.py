@@ -1,6 +1,6 @@
 """A whole engine on the plain ports, with parts that fail when told to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,9 +28,10 @@ from cachesvc.core.types import (
 )
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
+from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
-from cachesvc.engine.parts import EmbedBudget, Parts
+from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
 
@@ -142,7 +143,7 @@ class World:
         self.book = PolicyBook(Policy(min_score=0.8), {})
         self.janitor = Janitor(
             self.store,
-            JanitorOptions(1.0, 0.95, 0.9, 1000),
+            lambda: JanitorOptions(1.0, 0.95, 0.9, 1000),
             quota_of=lambda namespace: self.book.of(namespace).quota,
             clock=self.clock,
             observer=self.events,
@@ -157,14 +158,20 @@ class World:
             observer=self.events,
         )
         self._ids = 0
+        self.guard = Guard(
+            self.embedder,
+            lambda: self.embedder,
+            GuardOptions(threads=1, max_waiting=8, hang_s=5.0, max_stuck=2),
+            clock=self.clock,
+            observer=self.events,
+        )
         parts = Parts(
             store=self.store,
-            embedder=self.embedder,
+            embedder=self.guard,
             views=views,
             tickets=Tickets(self.clock, TicketBounds(100, 1 << 20, 60.0)),
             janitor=self.janitor,
-            policies=lambda: self.book,
-            budget=EmbedBudget(MAX_WAIT_S, MIN_LEFT_S),
+            tuning=lambda: Tuning(self.book, EmbedBudget(MAX_WAIT_S, MIN_LEFT_S)),
             clock=self.clock,
             observer=self.events,
             new_id=self._new_id,
@@ -196,15 +203,19 @@ def request(text: str, namespace: str = "default") -> Request:
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> Iterator[World]:
     """An engine with room for everything, a threshold of 0.8 and a clock that stands."""
-    return World()
+    made = World()
+    yield made
+    made.guard.stop()
 
 
 @pytest.fixture
-def small_world() -> World:
+def small_world() -> Iterator[World]:
     """An engine whose index memory holds one row."""
-    return World(index_rows=1)
+    made = World(index_rows=1)
+    yield made
+    made.guard.stop()
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ class House:
         self.quotas: dict[str, Quota] = {}
         self.janitor = Janitor(
             self.store,
-            options,
+            lambda: options,
             quota_of=lambda namespace: self.quotas.get(namespace, UNBOUNDED),
             clock=self.clock,
             observer=self.events,

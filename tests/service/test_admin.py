@@ -24,6 +24,7 @@ def admin() -> Iterator[AdminServer]:
     pages = AdminPages(
         registry=CollectorRegistry(),
         flush=lambda: None,
+        ready=lambda: True,
         components=lambda: {"part": True},
         alive=lambda: True,
         config=dict,

@@ -45,7 +45,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     config = directory / "config.toml"
     config.write_text(
         f'[server]\nlisten = "unix:{directory}/server.sock"\nreflection = true\n'
-        f'[admin]\nlisten = "127.0.0.1:0"\n[store]\npath = "{directory}/store"\n'
+        f'[admin]\nlisten = "127.0.0.1:0"\nrpc_listen = "127.0.0.1:0"\n[store]\npath = "{directory}/store"\n'
     )
     with (directory / "log").open("w") as log:
         process = subprocess.Popen([*CLI, "serve", "--config", str(config)], stderr=log)
@@ -84,7 +84,7 @@ def test_a_day_at_the_command_line(config: Path) -> None:
     assert run("get", entry_id, *common).stdout == "Click *forgot*."
     assert json.loads(run("get", entry_id, *common, "--json").stdout)["prompt"] == PROMPT
 
-    stats = json.loads(run("stats", "--config", str(config), "--json").stdout)
+    stats = json.loads(run("metrics", "--config", str(config), "--json").stdout)
     assert stats["cachesvc_entries"] == 1
     assert stats["cachesvc_lookups_total{outcome=hit_exact}"] == 1
 
@@ -129,8 +129,8 @@ def test_unreachable_server(tmp_path: Path) -> None:
     socket = f"unix:{tmp_path}/none.sock"
     for arguments in (["lookup", "x"], ["store", "x", "y"], ["get", "0" * 16], ["delete", "0" * 16]):
         assert run(*arguments, "--server", socket).returncode == 4
-    assert run("stats", "--admin", "127.0.0.1:1").returncode == 4
-    assert run("stats", "--admin", "nonsense").returncode == 2
+    assert run("metrics", "--admin", "127.0.0.1:1").returncode == 4
+    assert run("metrics", "--admin", "nonsense").returncode == 2
 
 
 def test_config_commands(tmp_path: Path) -> None:
@@ -240,6 +240,7 @@ def test_signal_during_start_up(tmp_path: Path) -> None:
         "CACHESVC_STORE__PATH": str(tmp_path / "store"),
         "CACHESVC_SERVER__LISTEN": f"unix:{tmp_path}/s.sock",
         "CACHESVC_ADMIN__LISTEN": "127.0.0.1:0",
+        "CACHESVC_ADMIN__RPC_LISTEN": "127.0.0.1:0",
     }
     process = subprocess.Popen([*CLI, "serve"], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -254,7 +255,7 @@ def test_log_that_cannot_be_written(tmp_path: Path) -> None:
     """With the log's disk full the server serves, and SIGTERM still ends it with 0."""
     config = tmp_path / "config.toml"
     config.write_text(
-        f'[server]\nlisten = "unix:{tmp_path}/s.sock"\n[admin]\nlisten = "127.0.0.1:0"\n'
+        f'[server]\nlisten = "unix:{tmp_path}/s.sock"\n[admin]\nlisten = "127.0.0.1:0"\nrpc_listen = "127.0.0.1:0"\n'
         f'[store]\npath = "{tmp_path}/store"\n'
     )
     with Path("/dev/full").open("w") as full:

@@ -21,7 +21,7 @@ import pytest
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.app import App
 from cachesvc.core.ports import Embedder
-from cachesvc.observe.log import Logger, make_logger
+from cachesvc.observe.log import Logger
 from cachesvc.settings import Settings, StoreSettings
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
@@ -148,7 +148,12 @@ def launch(embedder: Embedder, tmp_path: Path) -> Iterator[Callable[[Sections], 
         filled: dict[str, Mapping[str, Any]] = {
             **sections,
             "server": {"listen": "127.0.0.1:0", **sections.get("server", {})},
-            "admin": {"listen": "127.0.0.1:0", **sections.get("admin", {})},
+            "admin": {
+                "listen": "127.0.0.1:0",
+                "rpc_listen": "127.0.0.1:0",
+                "backup_dir": str(tmp_path / "backups"),
+                **sections.get("admin", {}),
+            },
             "store": {"path": str(tmp_path / "store"), **sections.get("store", {})},
         }
         processes.append(Process(_write_config(tmp_path / f"config-{len(processes)}.toml", filled)))
@@ -207,11 +212,15 @@ def host(
             {
                 **sections,
                 "server": {"listen": "127.0.0.1:0", **sections.get("server", {})},
-                "admin": {"listen": "127.0.0.1:0", **sections.get("admin", {})},
+                "admin": {
+                    "listen": "127.0.0.1:0",
+                    "rpc_listen": "127.0.0.1:0",
+                    **sections.get("admin", {}),
+                },
                 "store": {"path": tmp_path_factory.mktemp("service") / "store", **sections.get("store", {})},
             }
         )
-        app = App(settings, embedder, logger or make_logger("error", "json"))
+        app = App(settings, lambda: embedder, logger or Logger("error", "json"))
         options = (
             *_OWN_CONNECTION,
             ("grpc.max_send_message_length", -1),

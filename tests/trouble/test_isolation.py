@@ -36,9 +36,10 @@ from cachesvc.core.types import (
     Vector,
 )
 from cachesvc.engine.admit import Admit
+from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
-from cachesvc.engine.parts import EmbedBudget, Parts
+from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
 from cachesvc.v1 import cache_pb2 as pb
@@ -238,12 +239,11 @@ def _engine(loaded_scopes: int) -> Engine:
     book = PolicyBook(Policy(), {})
     parts = Parts(
         store=store,
-        embedder=Adversary(),
+        embedder=Guard(Adversary(), Adversary, GuardOptions(1, 8, 60.0, 1), clock=clock, observer=counts),
         views=views,
         tickets=Tickets(clock, TicketBounds(1024, 1 << 24, 600.0)),
-        janitor=Janitor(store, options, quota_of=lambda _: UNBOUNDED, clock=clock, observer=counts),
-        policies=lambda: book,
-        budget=EmbedBudget(1.0, 0.0),
+        janitor=Janitor(store, lambda: options, quota_of=lambda _: UNBOUNDED, clock=clock, observer=counts),
+        tuning=lambda: Tuning(book, EmbedBudget(1.0, 0.0)),
         clock=clock,
         observer=counts,
         new_id=lambda: f"{next(ids):x}",

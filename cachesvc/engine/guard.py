@@ -1,0 +1,257 @@
+"""Stands between the requests and the embedder: no inference, however slow or stuck, keeps a caller longer
+than it can wait, and no namespace keeps the others from their turn.
+
+Inferences run on a few threads of the guard's own. A caller waits for its time and leaves; a job whose
+caller has left is skipped before it costs anything. A thread that is stuck in an inference is given up and
+another one, with an embedder made anew, takes its place, so that the service heals without a restart.
+
+Places to wait are few, so that callers do not hold all threads of the server while others only need the
+exact tier. They are shared by namespace: when all are taken, whoever holds most gives one up, and turns go
+round the namespaces. Locks: ``_state`` guards everything; nothing is called while it is held.
+"""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import EmbedderChanged, TaskFailed
+from cachesvc.core.ports import Clock, Embedder, Observer
+from cachesvc.core.types import Unseen, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """``threads`` inferences at once, ``max_waiting`` callers behind them, ``hang_s`` until one is given up,
+    ``max_stuck`` threads given up and still stuck before nothing is tried any more.
+    """
+
+    threads: int
+    max_waiting: int
+    hang_s: float
+    max_stuck: int
+
+
+class _Job:
+    __slots__ = ("done", "embedding", "error", "share", "text", "wait_s")
+
+    def __init__(self, text: str, wait_s: float, share: str) -> None:
+        self.text = text
+        self.wait_s = wait_s
+        self.share = share
+        self.embedding: Vector | Unseen | None = None
+        self.error: CacheError | None = None
+        self.done = threading.Lock()  # held until there is an answer
+        self.done.acquire()
+
+
+class _Worker:
+    """A thread and the embedder it uses. ``since_s`` is when its inference began."""
+
+    def __init__(self, embedder: Embedder, run: Callable[["_Worker"], None]) -> None:
+        self.embedder = embedder
+        self.since_s: float | None = None
+        self.given_up = False
+        self.thread = threading.Thread(target=run, args=(self,), name="cachesvc-embed", daemon=True)
+
+
+class Guard:
+    """Embeds for the engine. Thread-safe."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        remake: Callable[[], Embedder],
+        options: GuardOptions,
+        *,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        """``remake`` loads the same embedder again, for a thread that takes a stuck one's place."""
+        self.fingerprint = embedder.fingerprint
+        self.dimension = embedder.dimension
+        self._remake = remake
+        self._options = options
+        self._clock = clock
+        self._observer = observer
+        self._state = threading.Condition()
+        self._queues: OrderedDict[str, deque[_Job]] = OrderedDict()  # by namespace; the first has its turn
+        self._waiting = 0
+        self._workers: list[_Worker] = []
+        self._stuck = 0
+        self._failed = False  # the last inference that ended raised
+        self._stopping = False
+        for _ in range(options.threads):
+            self._add(embedder)
+
+    def embed(self, text: str, wait_s: float, share: str = "") -> Vector | Unseen:
+        """The embedding of a text within ``wait_s``; ``share`` is the namespace whose turn it takes.
+
+        Raises OVERLOADED when there was no place or no time, UNAVAILABLE when the embedder fails or all
+        its threads are stuck.
+        """
+        job = _Job(text, wait_s, share)
+        pushed_out = self._queue(job)
+        if pushed_out is not None:
+            _settle(pushed_out, error=_crowded())
+        if not job.done.acquire(timeout=max(wait_s, 0.0)):
+            self._leave(job)
+            self._look_for_stuck()
+            raise CacheError(Kind.OVERLOADED, "the embedding engine had no answer in time")
+        if job.error is not None:
+            raise job.error
+        assert job.embedding is not None
+        return job.embedding
+
+    @property
+    def healthy(self) -> bool:
+        """Whether embedding works, as far as is known."""
+        with self._state:
+            return not (self._failed or self._are_all_stuck())
+
+    @property
+    def stuck_count(self) -> int:
+        """Threads given up that have not come back."""
+        return self._stuck
+
+    def stop(self) -> None:
+        """Begin no further inference. Threads that are stuck end with the process."""
+        with self._state:
+            self._stopping = True
+            self._state.notify_all()
+
+    def _queue(self, job: _Job) -> _Job | None:
+        """Give a job a place. The job that had to give up its own for it."""
+        with self._state:
+            if self._stopping or self._are_all_stuck():
+                raise CacheError(Kind.UNAVAILABLE, "the embedding engine is stuck")
+            pushed_out = self._push_out(job.share) if self._waiting >= self._most_waiting() else None
+            if job.share not in self._queues:
+                self._queues[job.share] = deque()
+            self._queues[job.share].append(job)
+            self._waiting += 1
+            self._state.notify()
+            return pushed_out
+
+    def _most_waiting(self) -> int:
+        busy = sum(worker.since_s is not None for worker in self._workers)
+        return self._options.max_waiting + len(self._workers) - busy
+
+    def _push_out(self, share: str) -> _Job:
+        """Free a place: the last in the longest queue gives way, unless that is no longer than the asker's."""
+        longest = max(self._queues.values(), key=len)
+        if len(longest) <= len(self._queues.get(share, ())) + 1:
+            raise _crowded()
+        self._waiting -= 1
+        return longest.pop()
+
+    def _leave(self, job: _Job) -> None:
+        """Its caller waits no longer: if it has not begun it never will."""
+        with self._state:
+            queue = self._queues.get(job.share)
+            if queue is not None and job in queue:
+                queue.remove(job)
+                self._waiting -= 1
+
+    def _next(self, worker: _Worker) -> _Job | None:
+        """Wait for a job. None: the thread is to end."""
+        with self._state:
+            worker.since_s = None
+            while not (self._stopping or worker.given_up):
+                job = self._take()
+                if job is not None:
+                    worker.since_s = self._clock.monotonic_s()
+                    return job
+                self._state.wait()
+            return None
+
+    def _take(self) -> _Job | None:
+        """The next job, one namespace after the other."""
+        while self._queues:
+            share, queue = self._queues.popitem(last=False)
+            if queue:
+                self._waiting -= 1
+                job = queue.popleft()
+                if queue:
+                    self._queues[share] = queue  # to the end
+                return job
+        return None
+
+    def _run(self, worker: _Worker) -> None:
+        while (job := self._next(worker)) is not None:
+            try:
+                embedding = worker.embedder.embed(job.text, job.wait_s)
+            except CacheError as error:
+                self._settled(worker, failed=error.kind is not Kind.OVERLOADED)
+                _settle(job, error=error)
+            except BaseException as error:  # noqa: BLE001 - the edge of the worker: told by type only
+                self._settled(worker, failed=True)
+                self._observer.on(TaskFailed("embed", Kind.INTERNAL, type(error).__name__))
+                _settle(job, error=CacheError(Kind.UNAVAILABLE, f"inference failed: {type(error).__name__}"))
+            else:
+                self._settled(worker, failed=False)
+                _settle(job, embedding=embedding)
+
+    def _settled(self, worker: _Worker, *, failed: bool) -> None:
+        with self._state:
+            worker.since_s = None
+            changed = failed is not self._failed
+            self._failed = failed
+            came_back = worker.given_up
+            if came_back:
+                self._stuck -= 1
+                if len(self._workers) < self._options.threads:  # nothing took its place
+                    worker.given_up = False
+                    self._workers.append(worker)
+        if changed or came_back:
+            self._observer.on(EmbedderChanged(healthy=not failed, stuck=self._stuck))
+
+    def _look_for_stuck(self) -> None:
+        """Give up threads that are in one inference for too long, and put new ones in their place."""
+        now_s = self._clock.monotonic_s()
+        with self._state:
+            stuck = [
+                worker
+                for worker in self._workers
+                if worker.since_s is not None and now_s - worker.since_s > self._options.hang_s
+            ]
+            for worker in stuck:
+                worker.given_up = True
+                self._workers.remove(worker)
+                self._stuck += 1
+            replaced = 0 if self._stuck > self._options.max_stuck else len(stuck)
+        if stuck:
+            self._observer.on(EmbedderChanged(healthy=False, stuck=self._stuck))
+        if replaced:
+            name = "cachesvc-remake"
+            threading.Thread(target=self._replace, args=(replaced,), name=name, daemon=True).start()
+
+    def _replace(self, count: int) -> None:
+        """Loading takes a while, and may hang as well: on a thread of its own."""
+        try:
+            embedder = self._remake()
+        except CacheError:
+            return  # all stuck: told already
+        for _ in range(count):
+            self._add(embedder)
+
+    def _add(self, embedder: Embedder) -> None:
+        worker = _Worker(embedder, self._run)
+        with self._state:
+            if len(self._workers) == self._options.threads:
+                return  # one that was stuck came back meanwhile
+            self._workers.append(worker)
+        worker.thread.start()
+
+    def _are_all_stuck(self) -> bool:
+        return not self._workers
+
+
+def _settle(job: _Job, embedding: Vector | Unseen | None = None, error: CacheError | None = None) -> None:
+    job.embedding, job.error = embedding, error
+    job.done.release()
+
+
+def _crowded() -> CacheError:
+    return CacheError(Kind.OVERLOADED, "enough calls wait for the embedding engine already")

@@ -1,0 +1,132 @@
+"""A gRPC server: one service, health and, if set, reflection, on grpcio's thread pool.
+
+The thread pool and not asyncio: measured here it answers more than twice as many calls.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.ports import Clock, Observer
+from cachesvc.serve.edge import Edge
+from cachesvc.serve.pool import CallPool
+
+_REFUSE_S = 0.2  # for telling those who came too late, when the last call has ended
+_END_S = 5.0  # for calls that were cut off to notice it
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """How a server listens; see the ``server`` settings. ``setting`` names that of the address."""
+
+    setting: str
+    listen: str
+    reflection: bool
+    threads: int
+    max_concurrent_calls: int
+    max_queued_calls: int
+    max_queue_s: float
+    max_message_bytes: int
+    drain_s: float
+
+
+class Service(Protocol):
+    """What a server serves."""
+
+    @property
+    def name(self) -> str:
+        """Its full name, as in the proto."""
+
+    def handlers(self, edge: Edge) -> grpc.GenericRpcHandler:
+        """Its methods behind the edge."""
+
+
+class GrpcServer:
+    """Listens from ``start`` to ``stop``. Health says SERVING only after ``set_serving(True)``."""
+
+    def __init__(
+        self,
+        service: Service,
+        options: GrpcOptions,
+        *,
+        clock: Clock,
+        observer: Observer,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._options = options
+        self._name = service.name
+        self._pool = CallPool(options.threads, options.max_queued_calls, options.max_queue_s)
+        edge = Edge(self._pool, clock=clock, observer=observer, new_id=new_id)
+        self._health = health.HealthServicer()
+        self._server = grpc.server(
+            self._pool,
+            maximum_concurrent_rpcs=options.max_concurrent_calls,
+            options=[
+                ("grpc.so_reuseport", 0),  # else a second server shares the port silently
+                ("grpc.max_receive_message_length", options.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((service.handlers(edge),))
+        if options.reflection:
+            names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self.set_serving(serving=False)
+
+    def start(self) -> str:
+        """Bind and answer. Returns the address, with the port that was chosen for port 0. Raises LOCKED."""
+        listen = self._options.listen
+        if listen.startswith("unix:"):
+            _refuse_live_socket(self._options.setting, listen.removeprefix("unix:"))
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise CacheError(
+                Kind.LOCKED,
+                f"{self._options.setting} {listen} cannot be bound: in use, or not an address of this machine",
+            )
+        self._server.start()
+        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+    def set_serving(self, *, serving: bool) -> None:
+        """What the health service says of the whole server and of its service."""
+        state = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", self._name):
+            self._health.set(name, state)
+
+    def stop(self) -> None:
+        """Say NOT_SERVING, refuse new calls, give those handed over ``drain_s`` to be answered, then end.
+
+        gRPC's own grace would also wait for whoever watches health, and cancels calls that it has
+        accepted and not yet handed over; hence calls are counted by the pool.
+        """
+        self._health.enter_graceful_shutdown()
+        self._pool.drain(self._options.drain_s)
+        self._server.stop(_REFUSE_S).wait(_REFUSE_S + _END_S)
+        self._pool.drain(_END_S)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _refuse_live_socket(setting: str, path: str) -> None:
+    """GRPC unlinks the socket it finds, even when somebody serves on it."""
+    if not os.path.exists(path):  # noqa: PTH110 - also false for what cannot be looked at
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise CacheError(Kind.LOCKED, f"{setting} unix:{path} is in use by another server")

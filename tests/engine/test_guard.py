@@ -1,0 +1,208 @@
+"""The guard before the embedder: slow, stuck, failing and healing, and turns by namespace."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from cachesvc.adapters.memory import ManualClock
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import EmbedderChanged, Event
+from cachesvc.core.types import Unseen, Vector
+from cachesvc.engine.guard import Guard, GuardOptions
+
+VECTOR: Vector = np.ones(2, np.float32)
+SOON_S = 10.0
+
+
+class Gated:
+    """An embedder that waits at a gate for texts that begin with ``wait``, and notes what it began."""
+
+    fingerprint = "gated"
+    dimension = 2
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.began: list[str] = []
+        self.entered = threading.Semaphore(0)
+        self.error: BaseException | None = None
+
+    def embed(self, text: str, wait_s: float) -> Vector | Unseen:
+        self.began.append(text)
+        self.entered.release()
+        if text.startswith("wait"):
+            assert self.gate.wait(SOON_S)
+        if self.error is not None:
+            raise self.error
+        return VECTOR
+
+
+class Events:
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def on(self, event: Event) -> None:
+        self.seen.append(event)
+
+    def health(self) -> list[tuple[bool, int]]:
+        return [(one.healthy, one.stuck) for one in self.seen if isinstance(one, EmbedderChanged)]
+
+
+class Bench:
+    """A guard over a gated embedder, on a clock that a test moves."""
+
+    def __init__(self, threads: int = 1, max_waiting: int = 8, max_stuck: int = 1) -> None:
+        self.clock = ManualClock()
+        self.events = Events()
+        self.first = Gated()
+        self.remade: list[Gated] = []
+        self.was_remade = threading.Semaphore(0)
+        options = GuardOptions(threads, max_waiting, hang_s=5.0, max_stuck=max_stuck)
+        self.guard = Guard(self.first, self._remake, options, clock=self.clock, observer=self.events)
+
+    def _remake(self) -> Gated:
+        self.remade.append(Gated())
+        self.was_remade.release()
+        return self.remade[-1]
+
+    def kind(self, text: str = "x", wait_s: float = 0.0, share: str = "") -> Kind | None:
+        try:
+            self.guard.embed(text, wait_s, share)
+        except CacheError as error:
+            return error.kind
+        return None
+
+    def eventually(self, condition: Callable[[], bool]) -> None:
+        for _ in range(int(SOON_S / 0.01)):
+            if condition():
+                return
+            threading.Event().wait(0.01)
+        raise AssertionError("it did not happen")
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make_bench(**options: int) -> Bench:
+        made.append(Bench(**options))
+        return made[-1]
+
+    yield make_bench
+    for bench in made:
+        for gated in (bench.first, *bench.remade):
+            gated.gate.set()
+        bench.guard.stop()
+
+
+def test_it_embeds(make: Callable[..., Bench]) -> None:
+    """What the embedder gives comes back, and it counts as healthy."""
+    bench = make()
+    assert bench.guard.embed("x", SOON_S) is VECTOR
+    assert bench.guard.healthy
+    assert (bench.guard.fingerprint, bench.guard.dimension) == ("gated", 2)
+
+
+def test_a_caller_leaves_when_its_time_is_up(make: Callable[..., Bench]) -> None:
+    """An inference that goes on keeps nobody; what waited behind it and left is never begun."""
+    bench = make()
+    assert bench.kind("wait", 0.02) is Kind.OVERLOADED
+    assert bench.kind("behind", 0.02) is Kind.OVERLOADED
+    bench.first.gate.set()
+    assert bench.guard.embed("after", SOON_S) is VECTOR
+    assert bench.first.began == ["wait", "after"]
+
+
+def test_a_stuck_thread_is_given_up_and_replaced(make: Callable[..., Bench]) -> None:
+    """After hang_s a new embedder answers; the stuck thread coming back changes nothing any more."""
+    bench = make()
+    assert bench.kind("wait", 0.01) is Kind.OVERLOADED
+    assert bench.guard.healthy, "not known to be stuck yet"
+    bench.clock.advance(5001)
+    assert bench.kind("x", 0.01) is Kind.OVERLOADED
+    assert bench.was_remade.acquire(timeout=SOON_S)
+    bench.eventually(lambda: bench.kind("x", 1.0) is None)
+    assert bench.remade[0].began
+    assert (bench.guard.healthy, bench.guard.stuck_count) == (True, 1)
+    bench.first.gate.set()
+    bench.eventually(lambda: bench.guard.stuck_count == 0)
+    assert bench.events.health()[0] == (False, 1)
+    assert bench.events.health()[-1] == (True, 0)
+
+
+def test_when_too_many_are_stuck_it_fails_at_once_until_one_comes_back(make: Callable[..., Bench]) -> None:
+    """Replacing has a bound; beyond it calls fail without waiting, and it heals by itself."""
+    bench = make(max_stuck=0)
+    assert bench.kind("wait", 0.01) is Kind.OVERLOADED
+    bench.clock.advance(5001)
+    assert bench.kind("x", 0.01) is Kind.OVERLOADED
+    assert bench.kind("x", 60.0) is Kind.UNAVAILABLE
+    assert not bench.guard.healthy
+    assert not bench.remade
+    bench.first.gate.set()
+    bench.eventually(lambda: bench.kind("x", 1.0) is None)
+    assert bench.guard.healthy
+    assert bench.guard.stuck_count == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("x"), SystemExit(1), CacheError(Kind.UNAVAILABLE, "down")],
+    ids=["fault", "a thread that would end", "its own refusal"],
+)
+def test_a_failing_embedder_is_told_and_heals(make: Callable[..., Bench], error: BaseException) -> None:
+    """Whatever it raises is UNAVAILABLE to the caller; the same thread answers once it works again."""
+    bench = make()
+    bench.first.error = error
+    assert bench.kind("x", SOON_S) is Kind.UNAVAILABLE
+    assert not bench.guard.healthy
+    bench.first.error = None
+    assert bench.kind("x", SOON_S) is None
+    assert bench.guard.healthy
+    assert bench.events.health() == [(False, 0), (True, 0)]
+
+
+def test_places_to_wait_are_bounded(make: Callable[..., Bench]) -> None:
+    """Who finds no place is refused at once, whatever time it has."""
+    bench = make(max_waiting=2)
+    with ThreadPoolExecutor(4) as pool:
+        busy = pool.submit(bench.guard.embed, "wait", SOON_S)
+        assert bench.first.entered.acquire(timeout=SOON_S)
+        waiting = [pool.submit(bench.guard.embed, f"{n}", SOON_S) for n in range(2)]
+        bench.eventually(lambda: bench.guard._waiting == 2)
+        assert bench.kind("one too many", 60.0) is Kind.OVERLOADED
+        bench.first.gate.set()
+        assert all(one.result() is VECTOR for one in (busy, *waiting))
+
+
+def test_no_namespace_takes_all_places(make: Callable[..., Bench]) -> None:
+    """When all places are one namespace's, another gets one of them, and turns go round."""
+    bench = make(max_waiting=4)
+    with ThreadPoolExecutor(8) as pool:
+        busy = pool.submit(bench.guard.embed, "wait", SOON_S, "flood")
+        assert bench.first.entered.acquire(timeout=SOON_S)
+        flood = [pool.submit(bench.kind, f"flood {n}", SOON_S, "flood") for n in range(4)]
+        bench.eventually(lambda: bench.guard._waiting == 4)
+        modest = [pool.submit(bench.kind, f"modest {n}", SOON_S, "modest") for n in range(2)]
+        bench.eventually(lambda: len(bench.guard._queues.get("modest", ())) == 2)
+        assert bench.kind("flood again", 60.0, "flood") is Kind.OVERLOADED
+        bench.first.gate.set()
+        assert busy.result() is VECTOR
+        assert [one.result() for one in modest] == [None, None]
+        assert sorted(str(one.result()) for one in flood) == ["Kind.OVERLOADED"] * 2 + ["None"] * 2
+    order = [text.split()[0] for text in bench.first.began[1:]]
+    assert order[:2] in (["flood", "modest"], ["modest", "flood"])
+    assert order[2:4] == order[:2]
+
+
+def test_all_threads_work_at_once(make: Callable[..., Bench]) -> None:
+    """There are as many inferences at once as threads."""
+    bench = make(threads=3)
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(bench.guard.embed, f"wait {n}", SOON_S) for n in range(3)]
+        for _ in range(3):
+            assert bench.first.entered.acquire(timeout=SOON_S)
+        bench.first.gate.set()
+        assert all(call.result() is VECTOR for call in calls)
