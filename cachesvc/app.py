@@ -31,6 +31,7 @@ from cachesvc.engine.curate import Curator
 from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
+from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
@@ -40,7 +41,7 @@ from cachesvc.observe.log import Logger, LogObserver
 from cachesvc.observe.metrics import Gauges, MetricsObserver
 from cachesvc.reload import Reloader
 from cachesvc.serve.admin import AdminPages, AdminServer
-from cachesvc.serve.admin_service import AdminService, Insight
+from cachesvc.serve.admin_service import AdminService, Insight, Upkeep
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import Limits, RequestReader
@@ -80,7 +81,7 @@ class App:
         self._closing.callback(self.reloader.stop)
 
         embedder = make_embedder()
-        self._store = store = LmdbStore(_store_options(settings), embedder.fingerprint)
+        self._store = store = LmdbStore(store_options(settings), embedder.fingerprint)
         self._closing.callback(store.close)
         clock = SystemClock(floor_ms=store.last_clock_ms())
         self._guard = Guard(embedder, make_embedder, _guard_options(settings), clock=clock, observer=observer)
@@ -143,7 +144,14 @@ class App:
             index_bytes=lambda: self._views.memory_bytes,
             index_scopes=lambda: self._views.loaded_count,
         )
-        admin = AdminService(insight, self.reloader)
+        upkeep = Upkeep(
+            mover=Mover(parts),
+            checking=self._store.checking,
+            index_disagreements=self._views.disagreements,
+            back_up=self._store.backup,
+            backup_dir=settings.admin.backup_dir,
+        )
+        admin = AdminService(insight, self.reloader, upkeep, reader)
         self._grpc = _grpc_server(cache, _grpc_options(settings), parts)
         self._admin_grpc = _grpc_server(admin, _admin_grpc_options(settings), parts)
         metrics.watch(
@@ -297,7 +305,8 @@ def _sbert_embedder(settings: EmbedderSettings, concurrency: int) -> Embedder:
     )
 
 
-def _store_options(settings: Settings) -> StoreOptions:
+def store_options(settings: Settings) -> StoreOptions:
+    """How the configured store is opened."""
     store = settings.store
     return StoreOptions(
         path=store.path,

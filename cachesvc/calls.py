@@ -328,6 +328,16 @@ def batch_lookup_replies(response: pb.BatchLookupResponse) -> list[LookupReply]:
     ]
 
 
+def batch_store_replies(response: pb.BatchStoreResponse) -> list[StoreReply]:
+    """Read a batch; an item that was wrong was not stored, for a reason."""
+    return [
+        store_reply(result.response)
+        if result.HasField("response")
+        else StoreReply(stored=False, reason=result.error.message)
+        for result in response.results
+    ]
+
+
 def store_reply(response: pb.StoreResponse) -> StoreReply:
     """Read one."""
     return StoreReply(

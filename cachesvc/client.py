@@ -32,6 +32,7 @@ from cachesvc.calls import (
     StoreReply,
     Usage,
     batch_lookup_replies,
+    batch_store_replies,
     cached_entry,
     call_error,
     failed_lookup,
@@ -117,6 +118,23 @@ class Client:
             replies = [failed_lookup(error)] * len(prompts)
         for reply in replies:
             self._counts.add(reply.outcome)
+        return replies
+
+    def store_many(
+        self, items: Sequence[tuple[Prompt, bytes | str, StoreOptions]], *, timeout_s: float = 10.0
+    ) -> list[StoreReply]:
+        """Keep many answers in one commit: prompt, response and options each. Fails open, item by item."""
+        try:
+            requests = [
+                store_request(response, prompt, options, self._defaults)
+                for prompt, response, options in items
+            ]
+            batch = pb.BatchStoreRequest(items=requests)
+            replies = batch_store_replies(self._stub.BatchStore(batch, timeout=timeout_s))
+        except (grpc.RpcError, *UNSENDABLE) as error:
+            replies = [failed_store(error)] * len(items)
+        for reply in replies:
+            self._counts.add("STORED" if reply.stored else "NOT_STORED")
         return replies
 
     def get(self, entry_id: str, *, namespace: str = "", timeout_s: float = 2.0) -> CachedEntry | None:

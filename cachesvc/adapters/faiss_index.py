@@ -72,6 +72,11 @@ class FaissIndex:
             if entry_id >= 0  # FAISS pads with -1
         ]
 
+    def ids(self) -> frozenset[int]:
+        """See ``VectorIndex.ids``."""
+        with self._lock.shared():
+            return frozenset(self._ids)
+
     def __len__(self) -> int:
         return len(self._ids)
 

@@ -79,6 +79,11 @@ class MemoryIndex:
             scored = [Candidate(entry_id, float(row @ vector)) for entry_id, row in self._rows.items()]
         return sorted(scored, key=lambda candidate: -candidate.score)[:count]
 
+    def ids(self) -> frozenset[int]:
+        """See ``VectorIndex.ids``."""
+        with self._lock:
+            return frozenset(self._rows)
+
     def __len__(self) -> int:
         return len(self._rows)
 

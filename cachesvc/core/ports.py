@@ -74,6 +74,9 @@ class VectorIndex(Protocol):
     def search(self, vector: Vector, count: int) -> list[Candidate]:
         """The nearest rows, best score first, at most ``count``. Empty for an empty index."""
 
+    def ids(self) -> frozenset[int]:
+        """Ids of the rows, as of one moment."""
+
     def __len__(self) -> int:
         """Rows."""
 

@@ -16,7 +16,7 @@ held while a scope is read from the store; a view's ``loading`` lets one thread 
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -123,6 +123,32 @@ class Views:
             if view is not None and view.index is not None:
                 view.index.remove(np.array([entry_id], dtype=np.int64))
                 self._count(scope, view)
+
+    def disagreements(self) -> Iterator[str]:
+        """Where a loaded index and the store differ, a sentence for each. Slow; lookups go on meanwhile."""
+        with self._lock:
+            loaded = [(scope, view.index) for scope, view in self._views.items() if view.index is not None]
+        for scope, index in loaded:
+            suspects = index.ids() ^ self._stored_ids(scope)
+            self._follow()  # what came or went while they were read is told by the log
+            held = index.ids()
+            for entry_id in sorted(suspects):
+                (stored,) = self._store.vectors(scope, [entry_id])
+                if (stored is not None) != (entry_id in held) and self._is_loaded(scope, index):
+                    yield f"index: entry {entry_id} is {'missing' if stored is not None else 'there for nothing'}"
+
+    def _stored_ids(self, scope: bytes) -> frozenset[int]:
+        ids: list[int] = []
+        while True:
+            after_id = ids[-1] if ids else 0
+            part = self._store.scope_vectors(scope, self._max_rows, after_id=after_id, limit=_PART_COUNT)
+            if part is None or not len(part.ids):
+                return frozenset(ids)
+            ids += part.ids.tolist()
+
+    def _is_loaded(self, scope: bytes, index: VectorIndex) -> bool:
+        view = self._views.get(scope)
+        return view is not None and view.index is index
 
     @property
     def memory_bytes(self) -> int:

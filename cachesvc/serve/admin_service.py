@@ -1,19 +1,28 @@
 """AdminService, the operators' API, on a port of its own: bytes in, messages out, CacheError for what goes wrong."""
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 
-from cachesvc.core.types import NamespaceUsage, StoreStats
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.types import CheckStep, NamespaceUsage, StoreStats
+from cachesvc.engine.move import Mover
 from cachesvc.reload import Reloader
-from cachesvc.serve.checks import parse
+from cachesvc.serve.checks import Check, parse
+from cachesvc.serve.copying import Copying
 from cachesvc.serve.edge import Call, Edge
+from cachesvc.serve.requests import RequestReader
+from cachesvc.serve.transfer import FORMAT_VERSION, ImportReader, export_record, import_response
 from cachesvc.serve.wire import fill_time
 from cachesvc.v1 import admin_pb2 as pb
 
 _NAMESPACE_COUNT = 1000
+_PROGRESS_S = 0.5
+_BACKUP_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +38,27 @@ class Insight:
     index_scopes: Callable[[], int]
 
 
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What the longer methods do. ``back_up`` blocks until its copy of the store is whole and on disk."""
+
+    mover: Mover
+    checking: Callable[[], Iterator[CheckStep]]
+    index_disagreements: Callable[[], Iterator[str]]
+    back_up: Callable[[Path], None]
+    backup_dir: Path
+
+
 class AdminService:
     """The methods."""
 
     name = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
 
-    def __init__(self, insight: Insight, reloader: Reloader) -> None:
+    def __init__(self, insight: Insight, reloader: Reloader, upkeep: Upkeep, reader: RequestReader) -> None:
         self._insight = insight
         self._reloader = reloader
+        self._upkeep = upkeep
+        self._reader = reader
 
     def handlers(self, edge: Edge) -> grpc.GenericRpcHandler:
         """The methods, behind the edge of a server."""
@@ -46,6 +68,10 @@ class AdminService:
                 "GetStats": edge.unary("GetStats", self.get_stats),
                 "GetConfig": edge.unary("GetConfig", self.get_config),
                 "ReloadConfig": edge.unary("ReloadConfig", self.reload_config),
+                "CheckStore": edge.stream("CheckStore", self.check_store),
+                "Export": edge.stream("Export", self.export),
+                "Import": edge.bidirectional("Import", self.import_),
+                "Backup": edge.stream("Backup", self.backup),
             },
         )
 
@@ -87,3 +113,62 @@ class AdminService:
         parse(pb.ReloadConfigRequest, data)
         changed = self._reloader.reload()
         return pb.ReloadConfigResponse(generation=self._reloader.now.generation, changed=changed)
+
+    def check_store(self, data: bytes, call: Call) -> Iterator[pb.CheckStoreResponse]:
+        """``CheckStore``."""
+        parse(pb.CheckStoreRequest, data)
+        step = CheckStep(0, 0, ())
+        for step in self._upkeep.checking():
+            yield pb.CheckStoreResponse(checked=step.checked, total=step.total, problems=step.problems)
+            _stay(call)
+        problems = list(self._upkeep.index_disagreements())
+        yield pb.CheckStoreResponse(checked=step.checked, total=step.total, problems=problems)
+
+    def export(self, data: bytes, call: Call) -> Iterator[pb.ExportResponse]:
+        """``Export``."""
+        request = parse(pb.ExportRequest, data)
+        check = Check()
+        if request.namespace:
+            check.namespace(request.namespace)
+        after_id = check.entry_id("after_id", request.after_id) if request.after_id else 0
+        check.done()
+        header = pb.ExportHeader(
+            format_version=FORMAT_VERSION,
+            cachesvc_version=self._insight.version,
+            fingerprint=self._upkeep.mover.fingerprint,
+            vectors=request.vectors,
+        )
+        header.time.GetCurrentTime()
+        yield pb.ExportResponse(record=pb.ExportRecord(header=header))
+        count = 0
+        for exported in self._upkeep.mover.export(request.namespace, after_id, vectors=request.vectors):
+            _stay(call)
+            count += 1
+            yield pb.ExportResponse(record=export_record(exported))
+        yield pb.ExportResponse(record=pb.ExportRecord(trailer=pb.ExportTrailer(entries=count)))
+
+    def import_(self, requests: Iterator[bytes], call: Call) -> Iterator[pb.ImportResponse]:
+        """``Import``."""
+        entries = ImportReader(self._reader).entries(requests, call.wanted)
+        return (import_response(tally) for tally in self._upkeep.mover.import_(entries))
+
+    def backup(self, data: bytes, call: Call) -> Iterator[pb.BackupResponse]:
+        """``Backup``."""
+        name = parse(pb.BackupRequest, data).name
+        if not _BACKUP_NAME.fullmatch(name):
+            raise CacheError.invalid(
+                "name",
+                "must be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit",
+            )
+        total_bytes = self._insight.store().used_bytes
+        copying = Copying(self._upkeep.back_up, self._upkeep.backup_dir, name)
+        while not copying.wait(_PROGRESS_S):
+            yield pb.BackupResponse(written_bytes=copying.written_bytes, total_bytes=total_bytes)
+        path = copying.result()
+        size_bytes = (path / "data.mdb").stat().st_size
+        yield pb.BackupResponse(written_bytes=size_bytes, total_bytes=size_bytes, path=str(path))
+
+
+def _stay(call: Call) -> None:
+    if not call.wanted():
+        raise CacheError(Kind.UNAVAILABLE, "the caller is gone, or the server is stopping")

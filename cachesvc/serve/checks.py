@@ -18,6 +18,7 @@ NAME_BYTES = 256  # model, journey, request_id, keys
 TAG_BYTES = 128
 
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 _TEN_YEARS_MS = 315_360_000_000
 
 _M = TypeVar("_M", bound=ProtoMessage)
@@ -51,6 +52,13 @@ class Check:
                 "at most 63 characters",
             )
         return value or DEFAULT_NAMESPACE
+
+    def entry_id(self, field: str, value: str) -> int:
+        """The id of an entry."""
+        if not _ENTRY_ID.fullmatch(value):
+            self.wrong(field, "must be an entry id: 16 hexadecimal digits, as in LookupResponse.entry.id")
+            return 0
+        return int(value, 16)
 
     def name(self, field: str, value: str) -> None:
         """A short printable string, or none."""

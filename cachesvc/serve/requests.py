@@ -19,7 +19,6 @@ from cachesvc.serve.checks import NAME_BYTES, TAG_BYTES, Check, parse
 from cachesvc.v1 import cache_pb2 as pb
 
 _HEX = re.compile(r"[0-9a-f]{1,64}")
-_ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 _CONTENT_TYPE = re.compile(r"[!-~][ -~]{0,255}")
 
 _MAX_TOKENS = 1 << 53
@@ -67,10 +66,9 @@ class RequestReader:
         """The namespace and id of a GetRequest or DeleteRequest."""
         check = Check()
         namespace = check.namespace(message.namespace)
-        if not _ENTRY_ID.fullmatch(message.id):
-            check.wrong("id", "must be an entry id: 16 hexadecimal digits, as in LookupResponse.entry.id")
+        entry_id = check.entry_id("id", message.id)
         check.done()
-        return namespace, int(message.id, 16)
+        return namespace, entry_id
 
     def batch_lookup(self, data: bytes, deadline_s: float | None) -> list[Ask | CacheError]:
         """A BatchLookupRequest; an item that is wrong is an error in its place."""
@@ -124,7 +122,7 @@ class RequestReader:
             request = self._request(message, check)
         check.name("journey", message.journey)
         check.name("request_id", message.request_id)
-        payload = self._payload(message, check)
+        payload = self.payload(message, check)
         ttl_ms = check.duration_ms("ttl", message.ttl, least_ms=1) if message.HasField("ttl") else None
         check.done()
         return Keep(
@@ -182,7 +180,8 @@ class RequestReader:
                 query_field = f"chat.messages[{n}].content"
         return query_field
 
-    def _payload(self, message: pb.StoreRequest, check: Check) -> Payload:
+    def payload(self, message: pb.StoreRequest, check: Check) -> Payload:
+        """What a StoreRequest says of the response."""
         limits = self.limits
         if not 1 <= len(message.response) <= limits.response_bytes:
             check.wrong(

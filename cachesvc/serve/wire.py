@@ -16,7 +16,7 @@ def lookup_response(result: LookupResult) -> pb.LookupResponse:
     response.reason = result.outcome.value
     response.lookup_id = result.lookup_id
     if result.entry is not None:
-        _fill_entry(response.entry, result.entry)
+        fill_entry(response.entry, result.entry)
     if result.score is not None:
         response.score = result.score
     if result.best_score is not None:
@@ -51,11 +51,12 @@ def store_response(result: StoreResult) -> pb.StoreResponse:
 def get_response(entry: Entry) -> pb.GetResponse:
     """An entry as the answer to Get."""
     response = pb.GetResponse()
-    _fill_entry(response.entry, entry)
+    fill_entry(response.entry, entry)
     return response
 
 
-def _fill_entry(message: pb.Entry, entry: Entry) -> None:
+def fill_entry(message: pb.Entry, entry: Entry) -> None:
+    """An entry as its message."""
     payload = entry.payload
     message.id = entry_id_text(entry.id)
     message.response = payload.response

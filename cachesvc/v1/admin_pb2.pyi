@@ -444,7 +444,6 @@ class ExportedEntry(_message.Message):
     EXACT_KEY_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
     SEMANTIC_FIELD_NUMBER: _builtins.int
-    HITS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace."""
     context: _builtins.bytes
@@ -455,8 +454,6 @@ class ExportedEntry(_message.Message):
     """float32, little-endian; empty when not exported, or when only the exact tier can serve the entry."""
     semantic: _builtins.bool
     """Whether the entry can be found by meaning."""
-    hits: _builtins.int
-    """How often it was served."""
     @_builtins.property
     def entry(self) -> _cache_pb2.Entry:
         """The entry, with its response and prompt."""
@@ -470,11 +467,10 @@ class ExportedEntry(_message.Message):
         exact_key: _builtins.bytes = ...,
         vector: _builtins.bytes = ...,
         semantic: _builtins.bool = ...,
-        hits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "exact_key", b"exact_key", "hits", b"hits", "namespace", b"namespace", "semantic", b"semantic", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "exact_key", b"exact_key", "namespace", b"namespace", "semantic", b"semantic", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,69 @@
+"""What is done to a store while no server runs on it: check it, write it anew, bring it to another embedder.
+
+Each takes the lock that servers take. Called by the command line.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+from cachesvc.adapters import lmdb_open, lmdb_rewrite
+from cachesvc.adapters.lmdb_rewrite import Told
+from cachesvc.adapters.lmdb_schema import StoreIdentity
+from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions, target_of
+from cachesvc.app import make_embedder, store_options
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.types import CheckStep, Unseen, Vector
+from cachesvc.settings import Settings
+
+_EMBED_WAIT_S = 60.0
+
+
+def check_store(settings: Settings) -> Iterator[CheckStep]:
+    """Read everything. Raises LOCKED, CORRUPT or INCOMPATIBLE."""
+    options = store_options(settings)
+    with _locked(options):
+        fingerprint = _found(options).fingerprint
+    with closing(LmdbStore(options, fingerprint)) as store:
+        yield from store.checking()
+
+
+def rebuild_store(settings: Settings, progress: Callable[[Told], None]) -> Told:
+    """Write the store anew from its intact records. Raises LOCKED, CORRUPT, FULL or INCOMPATIBLE."""
+    options = store_options(settings)
+    with _locked(options):
+        return lmdb_rewrite.rewrite(options.path, target_of(options, _found(options).fingerprint), progress)
+
+
+def reembed_store(
+    settings: Settings, progress: Callable[[Told], None], say: Callable[[str], None]
+) -> Told | None:
+    """Bring the store to the configured embedder. None when it is that one's already."""
+    options = store_options(settings)
+    embedder = make_embedder(settings.embedder, say)
+    with _locked(options), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        if _found(options).fingerprint == embedder.fingerprint:
+            return None
+
+        def embed(texts: Sequence[str]) -> list[Vector | Unseen]:
+            return list(pool.map(lambda text: embedder.embed(text, _EMBED_WAIT_S), texts))
+
+        return lmdb_rewrite.rewrite(options.path, target_of(options, embedder.fingerprint, embed), progress)
+
+
+@contextmanager
+def _locked(options: StoreOptions) -> Iterator[None]:
+    if not (options.path / "data.mdb").exists():
+        raise CacheError(Kind.INVALID, f"store.path {options.path}: there is no store")
+    descriptor = lmdb_open.lock(options.path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _found(options: StoreOptions) -> StoreIdentity:
+    found = lmdb_rewrite.identity_of(options.path)
+    assert found is not None, "the file is there"
+    return found

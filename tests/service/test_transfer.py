@@ -1,0 +1,331 @@
+"""Entries and stores move: export, import, warm-up, backup, check, rebuild, re-embedding, by API and command."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.json_format import MessageToJson, Parse
+from typer.testing import CliRunner, Result
+
+import cachesvc
+from cachesvc.admin_client import AdminClient
+from cachesvc.calls import CallError
+from cachesvc.cli import app as command
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.v1 import admin_pb2 as pb
+from tests.conftest import Running
+
+QUESTIONS = [
+    "How do I reset my password?",
+    "Where is my parcel?",
+    "What does shipping to Norway cost?",
+    "Can I pay by invoice?",
+    "你好吗",  # exact tier only
+]
+
+
+@pytest.fixture
+def admin(server: Running) -> Iterator[AdminClient]:
+    with AdminClient(server.app.admin_rpc_address) as client:
+        yield client
+
+
+@pytest.fixture
+def another(start: Callable[..., Running], tmp_path: Path) -> Running:
+    """A second server, with a store of its own."""
+    return start(store={"path": tmp_path / "another"}, admin={"backup_dir": tmp_path / "backups-2"})
+
+
+def client_of(server: Running) -> cachesvc.Client:
+    return cachesvc.Client(server.app.address, timeout_s=5.0)
+
+
+def fill(server: Running) -> None:
+    client = client_of(server)
+    for n, question in enumerate(QUESTIONS):
+        client.store(
+            f"answer {n}",
+            [{"role": "system", "content": "be brief"}, {"role": "user", "content": question}],
+            tags=["faq"],
+            sources=[("doc", f"{n}")],
+            metadata={"n": str(n)},
+            vary={"locale": "en"},
+            model="m",
+            ttl_s=5000,
+            input_tokens=10 + n,
+            cost_usd=0.01,
+            namespace="two" if n == 3 else "default",
+        )
+    client.store(b"\xff\x00raw", "bytes?", ttl_s=5000)
+
+
+def ask(server: Running, n: int, suffix: str = "") -> cachesvc.calls.LookupReply:
+    turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": QUESTIONS[n] + suffix}]
+    return client_of(server).lookup(
+        turns, vary={"locale": "en"}, model="m", namespace="two" if n == 3 else "default"
+    )
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, arguments)
+
+
+def at(server: Running) -> tuple[str, str]:
+    return ("--admin-server", server.app.admin_rpc_address)
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+def test_what_is_exported_is_imported_elsewhere(
+    server: Running, another: Running, tmp_path: Path, *, vectors: bool
+) -> None:
+    """Every entry answers in the other store as in the first, in both tiers; done again nothing changes."""
+    fill(server)
+    file = tmp_path / "entries.jsonl"
+    assert run("export", str(file), *(["--vectors"] if vectors else []), *at(server)).exit_code == 0
+    assert file.stat().st_mode & 0o077 == 0
+    lines = file.read_text().splitlines()
+    assert len(lines) == 6 + 2
+    for turn in ("stored", "unchanged"):
+        result = run("import", str(file), "--json", *at(another))
+        assert result.exit_code == 0, result.output
+        told = json.loads(result.stdout)
+        assert (int(told["read"]), int(told[turn]), int(told["failed"])) == (6, 6, 0)
+    for n in range(len(QUESTIONS)):
+        first, second = ask(server, n), ask(another, n)
+        assert first.entry is not None
+        assert second.entry is not None
+        for name in (
+            "response",
+            "content_type",
+            "metadata",
+            "tags",
+            "sources",
+            "created",
+            "expires",
+            "usage",
+        ):
+            assert getattr(first.entry, name) == getattr(second.entry, name)
+    assert ask(another, 0, " ").outcome == "HIT_SEMANTIC"
+    assert client_of(another).lookup("bytes?").response == b"\xff\x00raw"
+
+
+def test_an_export_of_one_namespace_can_be_gone_on_with(server: Running, tmp_path: Path) -> None:
+    """Only its entries are in it; a file cut off in a line is gone on with and is then the same file."""
+    fill(server)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run("export", str(whole), "--namespace", "default", *at(server)).exit_code == 0
+    records = [Parse(line, pb.ExportRecord()) for line in whole.read_text().splitlines()]
+    assert {record.entry.namespace for record in records[1:-1]} == {"default"}
+    assert records[-1].trailer.entries == 5
+    cut.write_text(whole.read_text()[: whole.read_text().index("\n", 1200) + 40])
+    result = run("export", str(cut), "--namespace", "default", "--resume", *at(server))
+    assert result.exit_code == 0, result.output
+    assert cut.read_text().splitlines()[1:] == whole.read_text().splitlines()[1:]
+    assert run("export", str(cut), "--resume", *at(server)).exit_code == 2
+    assert run("export", str(whole), *at(server)).exit_code == 2, "it exists"
+
+
+HEADER = pb.ExportRecord(header=pb.ExportHeader(format_version=1, fingerprint="other:1"))
+
+
+def entry(**fields: Any) -> pb.ExportRecord:
+    made = pb.ExportRecord(
+        entry=pb.ExportedEntry(namespace="n", context=b"c" * 32, exact_key=b"k" * 32, semantic=True)
+    )
+    made.entry.entry.response = b"r"
+    made.entry.entry.prompt = "How do I reset my password?"
+    made.entry.entry.create_time.GetCurrentTime()
+    made.entry.entry.expire_time.FromSeconds(made.entry.entry.create_time.seconds + 1000)
+    for name, value in fields.items():
+        setattr(
+            made.entry if name in ("namespace", "context", "exact_key", "vector") else made.entry.entry,
+            name,
+            value,
+        )
+    return made
+
+
+def trailer(count: int) -> pb.ExportRecord:
+    return pb.ExportRecord(trailer=pb.ExportTrailer(entries=count))
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        pytest.param([], "the trailer is missing", id="nothing"),
+        pytest.param([HEADER], "the trailer is missing", id="cut off"),
+        pytest.param([entry()], "must be a header", id="no header"),
+        pytest.param([HEADER, HEADER], "must be a header, then entries", id="two headers"),
+        pytest.param([HEADER, trailer(1)], "counts 1 entries, 0 came", id="an entry is missing"),
+        pytest.param([HEADER, trailer(0), entry()], "then one trailer", id="more after the end"),
+        pytest.param([HEADER, pb.ExportRecord()], "must be a header, an entry or a trailer", id="empty"),
+        pytest.param(
+            [pb.ExportRecord(header=pb.ExportHeader(format_version=2))],
+            "this version reads 1",
+            id="newer format",
+        ),
+    ],
+)
+def test_a_wrong_stream_is_refused(admin: AdminClient, records: list[pb.ExportRecord], message: str) -> None:
+    """What is no export, or not a whole one, is INVALID_ARGUMENT; what came before is stored all the same."""
+    with pytest.raises(CallError) as caught:
+        list(admin.import_(iter(records)))
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"namespace": ""}, "namespace: is missing"),
+        ({"namespace": "A"}, "namespace: must be lower-case"),
+        ({"context": b"short"}, "context: must have 32 bytes"),
+        ({"exact_key": b""}, "exact_key: must have 32 bytes"),
+        ({"vector": b"123"}, "vector: must be float32"),
+        ({"response": b""}, "response: has 0 bytes"),
+        ({"prompt": "x" * 300_000}, "entry.prompt: must have at most"),
+        ({"prompt": ""}, "has no prompt"),
+        ({"model": "\n"}, "entry.model: must have"),
+        ({"cost_usd": -1.0}, "cost_usd: must be"),
+    ],
+)
+def test_a_wrong_entry_fails_alone(admin: AdminClient, fields: dict[str, Any], message: str) -> None:
+    """It is counted with its reason, and the entries beside it are stored."""
+    records = [HEADER, entry(prompt="Where is my parcel?"), entry(**fields), trailer(2)]
+    *_, last = admin.import_(iter(records))
+    assert (last.read, last.stored, last.failed) == (2, 1, 1)
+    assert last.errors[0].startswith("record 2: ")
+    assert message in last.errors[0]
+
+
+def test_a_wrong_vector_or_key_of_the_same_embedder_fails(server: Running, admin: AdminClient) -> None:
+    """A vector that is not of unit norm, or too short, and a key that does not fit, are refused."""
+    fill(server)
+    records = list(admin.export(vectors=True))
+    for spoil in ("norm", "nan", "length", "key"):
+        spoilt = [pb.ExportRecord.FromString(record.SerializeToString()) for record in records]
+        one = spoilt[1].entry
+        one.entry.create_time.seconds += 10
+        vector = np.frombuffer(one.vector, "<f4").copy()
+        if spoil == "norm":
+            one.vector = (vector * 2).tobytes()
+        elif spoil == "nan":
+            vector[0] = np.nan
+            one.vector = vector.tobytes()
+        elif spoil == "length":
+            one.vector = vector[:-1].tobytes()
+        else:
+            one.exact_key = b"x" * 32
+        *_, last = admin.import_(iter(spoilt))
+        assert (last.failed, last.unchanged) == (1, len(records) - 3), spoil
+
+
+def test_what_expired_is_not_imported(admin: AdminClient) -> None:
+    """An entry past its end is counted as expired; an older one than there is, as unchanged."""
+    old = entry()
+    old.entry.entry.expire_time.FromSeconds(1000)
+    older, newer = entry(), entry()
+    older.entry.entry.create_time.seconds -= 100
+    *_, last = admin.import_(iter([HEADER, old, newer, trailer(2)]))
+    assert (last.expired, last.stored) == (1, 1)
+    *_, last = admin.import_(iter([HEADER, older, trailer(1)]))
+    assert (last.unchanged, last.stored) == (1, 0)
+
+
+def test_a_wrong_line_is_named(server: Running, tmp_path: Path) -> None:
+    """The command says which line of which file; exit 2."""
+    file = tmp_path / "x"
+    file.write_text(MessageToJson(HEADER, indent=None) + "\n{nonsense\n")
+    result = run("import", str(file), *at(server))
+    assert result.exit_code == 2
+    assert "line 2 is not a record" in result.stderr
+    assert run("import", str(tmp_path / "missing"), *at(server)).exit_code == 2
+
+
+def test_warming_up_from_pairs(server: Running, tmp_path: Path) -> None:
+    """JSON lines of prompts and responses are stored, with options where given; a bad line is named."""
+    file = tmp_path / "pairs.jsonl"
+    pairs = [{"prompt": q, "response": f"answer to {q}", "tags": ["warm"]} for q in QUESTIONS]
+    file.write_text("\n".join(map(json.dumps, pairs)) + "\n\n")
+    result = run("warm", str(file), "--server", server.app.address, "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"stored": 5, "failed": 0})
+    assert client_of(server).lookup("Where is my parcel").text == "answer to Where is my parcel?"
+    file.write_text('{"prompt": "x"}')
+    result = run("warm", str(file), "--server", server.app.address)
+    assert result.exit_code == 2
+    assert "line 1" in result.stderr
+    file.write_text('{"prompt": "x", "response": ""}\n{"prompt": "y", "response": "z", "ttl_s": -1}')
+    result = run("warm", str(file), "--server", server.app.address)
+    assert result.exit_code == 1
+    assert "item 1" in result.stderr
+
+
+def test_a_backup_can_be_served_from(server: Running, start: Callable[..., Running], tmp_path: Path) -> None:
+    """The copy is written while the server goes on, private and whole, and a server starts on it."""
+    fill(server)
+    result = run("backup", "monday", *at(server))
+    assert result.exit_code == 0, result.output
+    path = Path(result.stdout.strip())
+    assert path == tmp_path / "backups" / "monday"
+    assert path.stat().st_mode & 0o077 == 0
+    client_of(server).store("later", "later?")
+    shutil.copytree(path, tmp_path / "restored")
+    restored = start(store={"path": tmp_path / "restored"}, admin={"backup_dir": tmp_path / "b3"})
+    assert ask(restored, 0).hit
+    assert not client_of(restored).lookup("later?").hit
+    again = run("backup", "monday", *at(server))
+    assert again.exit_code == 2
+    assert "exists" in again.stderr
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "A", "x\n", "/tmp/x", "é"])
+def test_a_backup_s_name_is_only_a_name(admin: AdminClient, name: str) -> None:
+    """Nothing is written outside the backup directory."""
+    with pytest.raises(CallError) as caught:
+        list(admin.backup(name))
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_check_reads_everything_beside_the_traffic(server: Running, admin: AdminClient) -> None:
+    """A clean store is said to be clean, by API and command; a vector too many in an index is named."""
+    fill(server)
+    assert ask(server, 0, " ").hit  # loads the scope
+    steps = list(admin.check())
+    assert [problem for step in steps for problem in step.problems] == []
+    assert steps[-1].total == 6
+    assert run("check", *at(server)).exit_code == 0
+    views = server.app._views
+    (index,) = [view.index for view in views._views.values() if view.index is not None][:1]
+    index.add(np.array([999]), np.eye(1, 384, dtype=np.float32))
+    result = run("check", "--json", *at(server))
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["problems"] == ["index: entry 999 is there for nothing"]
+
+
+def test_offline_commands_mend_and_bring_over(server: Running, tmp_path: Path) -> None:
+    """check --offline and rebuild refuse beside a server; on a stopped one they check, mend and re-embed."""
+    fill(server)
+    config = tmp_path / "config.toml"
+    config.write_text(f"[store]\npath = '{tmp_path}/copy'\n")
+    assert run("check", "--offline", "--config", str(config)).exit_code != 0, "there is no store"
+    copied = Path(run("backup", "copy", *at(server)).stdout.strip())
+    shutil.copytree(copied, tmp_path / "copy")
+    assert run("check", "--offline", "--config", str(config)).exit_code == 0
+    rebuilt = run("rebuild", "--config", str(config))
+    assert "6 entries carried over, 0 damaged" in rebuilt.stderr
+    assert "of this embedder already" in run("reembed", "--config", str(config)).stderr
+    config.write_text(config.read_text() + "[embedder]\nprecision = 'fp32'\n")
+    moved = run("reembed", "--config", str(config))
+    assert moved.exit_code == 0, moved.output
+    assert "6 entries carried over" in moved.stderr
+    assert run("check", "--offline", "--config", str(config)).exit_code == 0
+    config.write_text(f"[store]\npath = '{server.app._store._options.path}'\n")
+    for arguments in (["check", "--offline"], ["rebuild"]):
+        result = run(*arguments, "--config", str(config))
+        assert isinstance(result.exception, CacheError)
+        assert result.exception.kind is Kind.LOCKED
+    assert (tmp_path / "copy" / "data.mdb.before").exists()
