@@ -24,8 +24,9 @@ from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
+from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.ports import Embedder
+from cachesvc.core.ports import Embedder, Observer
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
 from cachesvc.engine.guard import Guard, GuardOptions
@@ -34,7 +35,7 @@ from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import TicketBounds, Tickets
-from cachesvc.engine.views import Views
+from cachesvc.engine.views import Snapshots, Views
 from cachesvc.observe.fanout import Fanout
 from cachesvc.observe.later import Later
 from cachesvc.observe.log import Logger, LogObserver
@@ -93,6 +94,7 @@ class App:
             max_bytes=settings.index.max_bytes,
             clock=clock,
             observer=observer,
+            snapshots=_snapshots(settings, store, embedder, observer),
         )
         self._janitor = Janitor(
             store,
@@ -100,6 +102,7 @@ class App:
             quota_of=lambda namespace: self._live.tuning.policies.of(namespace).quota,
             clock=clock,
             observer=observer,
+            chores=[self._views.save_snapshots],
         )
         parts = Parts(
             store=store,
@@ -317,6 +320,24 @@ def store_options(settings: Settings) -> StoreOptions:
         compress_min_bytes=store.compress_min_bytes,
         log_max_records=store.log_max_records,
         eviction=store.eviction,
+    )
+
+
+def _snapshots(
+    settings: Settings, store: LmdbStore, embedder: Embedder, observer: Observer
+) -> Snapshots | None:
+    if not settings.index.snapshot_min_vectors:
+        return None
+    files = SnapshotFiles(
+        settings.store.path / "snapshots",
+        key=store.key_for(b"snapshot"),
+        fingerprint=embedder.fingerprint,
+        sessions=store.sessions,
+        observer=observer,
+    )
+    dimension = embedder.dimension
+    return Snapshots(
+        files, settings.index.snapshot_min_vectors, lambda payload: FaissIndex.restore(payload, dimension)
     )
 
 

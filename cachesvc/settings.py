@@ -218,6 +218,13 @@ class IndexSettings(_Section):
     max_bytes: int = Field(
         GIB, ge=MIB, le=1 << 44, description="Memory for all scopes; least recently used scopes are unloaded"
     )
+    snapshot_min_vectors: int = Field(
+        20_000,
+        ge=0,
+        le=1 << 40,
+        description="Indexes of scopes at least this large are kept on disk, so that a restart reads no "
+        "vectors; 0: none",
+    )
 
 
 class TicketSettings(_Section):

@@ -10,6 +10,7 @@ Vectors have unit norm, so inner product is cosine.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import faiss
 import numpy as np
@@ -71,6 +72,32 @@ class FaissIndex:
             for entry_id, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True)
             if entry_id >= 0  # FAISS pads with -1
         ]
+
+    def dump(self) -> bytes:
+        """See ``VectorIndex.dump``."""
+        with self._lock.shared():
+            return faiss.serialize_index(self._index).tobytes()  # type: ignore[no-any-return]  # no types
+
+    @classmethod
+    def restore(cls, payload: bytes, dimension: int) -> "FaissIndex":
+        """An index from its dump, which must come from us: FAISS crashes on bytes that are wrong.
+
+        Raises ValueError when it is an index of another kind.
+        """
+        try:
+            read: Any = faiss.deserialize_index(np.frombuffer(payload, np.uint8))
+        except RuntimeError as error:
+            raise ValueError("not an index") from error
+        index = cls(dimension)
+        if type(read) is not type(index._index) or (read.d, read.metric_type) != (
+            dimension,
+            faiss.METRIC_INNER_PRODUCT,
+        ):
+            raise ValueError("an index of another kind")
+        index._index = read
+        index._ids = set(faiss.vector_to_array(read.id_map).tolist())
+        index._held_count = len(index._ids)
+        return index
 
     def ids(self) -> frozenset[int]:
         """See ``VectorIndex.ids``."""

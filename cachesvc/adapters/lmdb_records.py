@@ -173,6 +173,10 @@ class Sealer:
             raise BadRecordError("Vector")
         return np.frombuffer(values, dtype="<f4").astype(np.float32)
 
+    def key_for(self, purpose: bytes) -> bytes:
+        """Another key, made from this one."""
+        return blake2b(purpose, digest_size=32, key=self._key, person=b"key").digest()
+
     def _mac(self, kind: str, place: bytes, framed: bytes) -> bytes:
         mac = blake2b(place, digest_size=MAC_BYTES, key=self._key, person=kind.encode())
         mac.update(framed)

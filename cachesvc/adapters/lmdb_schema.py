@@ -29,9 +29,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import lmdb
+import msgspec
 
 from cachesvc.adapters.lmdb_records import Head, Sealer
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.types import Session
 
 SCHEMA_VERSION = 2
 
@@ -45,6 +47,8 @@ _SCHEMA = b"schema_version"
 _FINGERPRINT = b"fingerprint"
 _MAC_KEY = b"mac_key"
 _BALLAST = b"ballast"
+_SESSIONS = b"sessions"
+_MAX_SESSIONS = 64
 NEXT_ID = b"next_id"
 SEQUENCE = b"sequence"
 CLOCK = b"clock_ms"
@@ -162,6 +166,22 @@ class Tables:
     def skip_sequence(self, txn: lmdb.Transaction) -> None:
         """Who has followed the log so far cannot follow it on: it has to read the tables anew."""
         txn.put(SEQUENCE, key_of(self.sequence(txn) + 1), db=self.meta)
+
+    def begin_session(self, txn: lmdb.Transaction) -> None:
+        """Note that the store is opened: what was saved beside it knows by this whether it is of its past."""
+        sessions = [*self.sessions(txn), Session(os.urandom(16), self.sequence(txn))]
+        packed = [(session.name, session.began) for session in sessions[-_MAX_SESSIONS:]]
+        txn.put(_SESSIONS, msgspec.msgpack.encode(packed), db=self.meta)
+
+    def sessions(self, txn: lmdb.Transaction) -> list[Session]:
+        """The last sessions, oldest first; none when what is noted of them is damaged."""
+        try:
+            packed = msgspec.msgpack.decode(
+                get(txn, self.meta, _SESSIONS) or b"\x90", type=list[tuple[bytes, int]]
+            )
+        except msgspec.MsgspecError:
+            return []
+        return [Session(name, began) for name, began in packed]
 
     def rank_by(self, txn: lmdb.Transaction, policy: str) -> None:
         """Say how entries are ranked. Those ranked by another policy are to be ranked anew, bit by bit."""

@@ -39,6 +39,7 @@ from cachesvc.core.types import (
     Row,
     ScopeVectors,
     Selection,
+    Session,
     StoreStats,
     Use,
     Vector,
@@ -368,6 +369,15 @@ class LmdbStore:
         self._env.close()
         os.close(self._lock_file)
 
+    def sessions(self) -> list[Session]:
+        """The last times it was opened, oldest first; the last one is now."""
+        with self._read() as txn:
+            return self._tables.sessions(txn)
+
+    def key_for(self, purpose: bytes) -> bytes:
+        """A key for what is kept beside the store and belongs to it."""
+        return self._sealer.key_for(purpose)
+
     def last_clock_ms(self) -> int:
         """The latest time a write was made at, 0 for a new store: time may not start before it."""
         with self._read() as txn:
@@ -394,6 +404,7 @@ class LmdbStore:
             mac_key = meta.mac_key
         with self._env.begin(write=True) as txn:
             self._tables.rank_by(txn, self._options.eviction)
+            self._tables.begin_session(txn)
         return mac_key
 
 

@@ -26,6 +26,7 @@ from cachesvc.core.types import (
     Row,
     ScopeVectors,
     Selection,
+    Snapshot,
     StoreStats,
     Use,
     Vector,
@@ -79,6 +80,22 @@ class MemoryIndex:
             scored = [Candidate(entry_id, float(row @ vector)) for entry_id, row in self._rows.items()]
         return sorted(scored, key=lambda candidate: -candidate.score)[:count]
 
+    def dump(self) -> bytes:
+        """See ``VectorIndex.dump``."""
+        with self._lock:
+            return b"".join(n.to_bytes(8, "big") + row.tobytes() for n, row in self._rows.items())
+
+    @classmethod
+    def restore(cls, payload: bytes, dimension: int) -> "MemoryIndex":
+        """An index from its dump. Raises ValueError."""
+        index, row_bytes = cls(dimension), 8 + 4 * dimension
+        if len(payload) % row_bytes:
+            raise ValueError("not a dump")
+        for n in range(0, len(payload), row_bytes):
+            row = np.frombuffer(payload[n + 8 : n + row_bytes], np.float32)
+            index._rows[int.from_bytes(payload[n : n + 8], "big")] = row
+        return index
+
     def ids(self) -> frozenset[int]:
         """See ``VectorIndex.ids``."""
         with self._lock:
@@ -103,6 +120,25 @@ class _Standing:
     used_ms: int
     hits: int = 0
     rank: float = 0.0
+
+
+class MemorySnapshots:
+    """``SnapshotStore`` in a dict."""
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, Snapshot] = {}
+
+    def load(self, scope: bytes) -> Snapshot | None:
+        """See ``SnapshotStore.load``."""
+        return self._held.get(scope)
+
+    def save(self, scope: bytes, snapshot: Snapshot) -> None:
+        """See ``SnapshotStore.save``."""
+        self._held[scope] = snapshot
+
+    def forget(self, scope: bytes) -> None:
+        """See ``SnapshotStore.forget``."""
+        self._held.pop(scope, None)
 
 
 class MemoryStore:

@@ -95,6 +95,14 @@ class EmbedderChanged:
     stuck: int
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotDone:
+    """An index was saved, or one was loaded, or could not be used: stale, or rejected for what it is."""
+
+    result: Literal["saved", "loaded", "stale", "rejected"]
+    size_bytes: int
+
+
 Event: TypeAlias = (
     LookupDone
     | StoreDone
@@ -104,4 +112,5 @@ Event: TypeAlias = (
     | TaskFailed
     | ConfigRead
     | EmbedderChanged
+    | SnapshotDone
 )

@@ -23,6 +23,7 @@ from cachesvc.core.types import (
     Row,
     ScopeVectors,
     Selection,
+    Snapshot,
     StoreStats,
     Unseen,
     Use,
@@ -74,6 +75,9 @@ class VectorIndex(Protocol):
     def search(self, vector: Vector, count: int) -> list[Candidate]:
         """The nearest rows, best score first, at most ``count``. Empty for an empty index."""
 
+    def dump(self) -> bytes:
+        """Everything as bytes, for ``restore`` of the same implementation. Changes wait meanwhile."""
+
     def ids(self) -> frozenset[int]:
         """Ids of the rows, as of one moment."""
 
@@ -83,6 +87,19 @@ class VectorIndex(Protocol):
     @property
     def memory_bytes(self) -> int:
         """Memory held, as near as the library tells. Removal need not give it back at once."""
+
+
+class SnapshotStore(Protocol):
+    """Indexes of scopes, kept beside the store so that they need not be read from it again. May lose any."""
+
+    def load(self, scope: bytes) -> Snapshot | None:
+        """What was saved last, or None; what is damaged, foreign or of another past of the store is None too."""
+
+    def save(self, scope: bytes, snapshot: Snapshot) -> None:
+        """Keep it in place of the last one. Blocks until it is on disk. Raises FULL."""
+
+    def forget(self, scope: bytes) -> None:
+        """Keep none of this scope."""
 
 
 class ResponseStore(Protocol):

@@ -385,6 +385,22 @@ class ScopeVectors:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An index as bytes, with the log sequence up to which it has everything, and perhaps a little more."""
+
+    sequence: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A time for which a store was open: a random name, and the log sequence at its beginning."""
+
+    name: bytes
+    began: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckStep:
     """A part of a check: entries read so far of those there are, and what was found since the step before."""
 

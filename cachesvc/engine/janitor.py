@@ -5,7 +5,7 @@ waiting and lookups, which read from a snapshot, notice nothing. ``tidy`` is one
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -33,7 +33,8 @@ class JanitorOptions:
 class Janitor:
     """Owns the housekeeping thread. ``note_used``, ``quarantine`` and ``wake`` never block.
 
-    ``options`` gives what is in force, ``quota_of`` the quota of a namespace.
+    ``options`` gives what is in force, ``quota_of`` the quota of a namespace; ``chores`` are done in
+    every round, too.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Janitor:
         quota_of: Callable[[str], Quota],
         clock: Clock,
         observer: Observer,
+        chores: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._store = store
         self._options_now = options
         self._quota_of = quota_of
+        self._chores = chores
         self._clock = clock
         self._observer = observer
         self._lock = threading.Lock()
@@ -120,6 +123,7 @@ class Janitor:
             self._evict,
             self._keep_quotas,
             self._reorder,
+            *self._chores,
         )
         for task in tasks:
             self._attempt(task)

@@ -17,14 +17,17 @@ held while a scope is read from the store; a view's ``loading`` lets one thread 
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from cachesvc.core.events import ScopesChanged
-from cachesvc.core.ports import Clock, Observer, ResponseStore, VectorIndex
-from cachesvc.core.types import Candidate, Change, Vector
+from cachesvc.core.events import ScopesChanged, SnapshotDone
+from cachesvc.core.ports import Clock, Observer, ResponseStore, SnapshotStore, VectorIndex
+from cachesvc.core.types import Candidate, Change, Snapshot, Vector
 
 _FOLLOW_COUNT = 1024
+_SAVE_SHARE = 10
 _PART_COUNT = 1024  # vectors read at once: about 10 ms, by which a caller may overrun its time
 _MORE_ATTEMPTS = 2
 _MAX_WAIT_S = 5.0  # at most, deadline or none: some 400,000 vectors are read in that time
@@ -39,13 +42,29 @@ class ScopeLoadingError(Exception):
 
 
 class _Part:
-    """An index that has the vectors up to ``last_id`` so far, and has still to follow the log."""
+    """An index that has the vectors up to ``last_id`` so far, and has still to follow the log.
 
-    def __init__(self, index: VectorIndex, sequence: int, started_s: float) -> None:
+    ``whole``: it came from a snapshot, and has all vectors that there were at its sequence.
+    """
+
+    def __init__(self, index: VectorIndex, sequence: int, started_s: float, *, whole: bool = False) -> None:
         self.index = index
         self.sequence = sequence
         self.started_s = started_s
+        self.whole = whole
         self.last_id = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """Where indexes are kept between restarts, from how many rows on, and how they are made from bytes again.
+
+    ``restore`` raises ValueError.
+    """
+
+    store: SnapshotStore
+    min_rows: int
+    restore: Callable[[bytes], VectorIndex]
 
 
 class _View:
@@ -57,6 +76,7 @@ class _View:
         self.counted_bytes = 0  # its share of the account
         self.removed_at = 0  # the last removal the log told of
         self.too_large_at = -1  # the log position when it was last found too large
+        self.saved_at = -1  # the log position of its last snapshot
 
     @property
     def is_too_large(self) -> bool:
@@ -80,7 +100,9 @@ class Views:
         max_bytes: int,
         clock: Clock,
         observer: Observer,
+        snapshots: Snapshots | None = None,
     ) -> None:
+        self._snapshots = snapshots
         self._store = store
         self._make_index = make_index
         self._max_rows = max(max_bytes - make_index().memory_bytes, 0) // row_bytes
@@ -181,6 +203,8 @@ class Views:
                     index = part.index
                 else:
                     view.part = None  # read it again
+                    if part.whole and self._snapshots is not None:
+                        self._snapshots.store.forget(scope)
             return index
         finally:
             view.loading.release()
@@ -191,9 +215,10 @@ class Views:
             raise ScopeTooLargeError
         part = view.part
         if part is None:
-            part = _Part(self._make_index(), self._store.sequence(), self._clock.monotonic_s())
-            view.part = part
-        while True:
+            part = view.part = self._restored(scope) or _Part(
+                self._make_index(), self._store.sequence(), self._clock.monotonic_s()
+            )
+        while not part.whole:
             held = self._store.scope_vectors(scope, self._max_rows, after_id=part.last_id, limit=_PART_COUNT)
             if held is None:
                 view.part, view.too_large_at = None, part.sequence
@@ -209,6 +234,45 @@ class Views:
             self._report(unloaded)
             if self._clock.monotonic_s() >= until_s:
                 raise ScopeLoadingError
+        return part
+
+    def _restored(self, scope: bytes) -> _Part | None:
+        """An index from its snapshot, where there is one that the log can bring up to date."""
+        if self._snapshots is None:
+            return None
+        started_s = self._clock.monotonic_s()
+        held = self._snapshots.store.load(scope)
+        if held is None:
+            return None
+        result: Literal["loaded", "stale", "rejected"] = "stale"
+        part = None
+        if held.sequence <= self._store.sequence() and self._store.changes(held.sequence, 1) is not None:
+            try:
+                index = self._snapshots.restore(held.payload)
+                result, part = "loaded", _Part(index, held.sequence, started_s, whole=True)
+            except ValueError:
+                result = "rejected"
+        if part is None:
+            self._snapshots.store.forget(scope)
+        self._observer.on(SnapshotDone(result, len(held.payload)))
+        return part
+
+    def save_snapshots(self) -> None:
+        """Save large indexes that changed by a tenth since they were saved. Raises FULL.
+
+        The sequence is read before the index: what it has beyond that is applied once more when it is loaded.
+        """
+        if self._snapshots is None:
+            return
+        with self._lock:
+            loaded = [(scope, view) for scope, view in self._views.items() if view.index is not None]
+        for scope, view in loaded:
+            index, sequence = view.index, self._sequence
+            if index is None or len(index) < self._snapshots.min_rows:
+                continue
+            if view.saved_at < 0 or sequence - view.saved_at > len(index) // _SAVE_SHARE:
+                self._snapshots.store.save(scope, Snapshot(sequence, index.dump()))
+                view.saved_at = sequence
 
     def _publish(self, scope: bytes, view: _View, part: _Part) -> bool:
         """Let an index be searched. False when the log cannot bring it to where the others are."""
@@ -221,6 +285,7 @@ class Views:
             if displaced is not None and displaced is not view:
                 self._drop(displaced)
             view.part, view.index, view.sequence = None, part.index, part.sequence
+            view.saved_at = part.sequence if part.whole else -1
             self._views[scope] = view
             self._views.move_to_end(scope)
             self._count(scope, view)

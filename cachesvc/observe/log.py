@@ -21,6 +21,7 @@ from cachesvc.core.events import (
     Event,
     LookupDone,
     ScopesChanged,
+    SnapshotDone,
     StoreDone,
     TaskFailed,
 )
@@ -126,6 +127,9 @@ class LogObserver:
             case EmbedderChanged():
                 log = self._logger.info if event.healthy else self._logger.error
                 log("embedder_changed", healthy=event.healthy, stuck=event.stuck)
+            case SnapshotDone():
+                log = self._logger.error if event.result == "rejected" else self._logger.debug
+                log("snapshot", result=event.result, size_bytes=event.size_bytes)
             case ConfigRead():
                 log = self._logger.error if event.result == "refused" else self._logger.info
                 log(

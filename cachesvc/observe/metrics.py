@@ -18,6 +18,7 @@ from cachesvc.core.events import (
     Event,
     LookupDone,
     ScopesChanged,
+    SnapshotDone,
     StoreDone,
     TaskFailed,
 )
@@ -147,6 +148,12 @@ class MetricsObserver:
             "0 while the configuration last read was refused and an older one is in force.",
             registry=registry,
         )
+        self._snapshots = Counter(
+            "cachesvc_index_snapshots",
+            "Snapshots of indexes by what became of them (saved, loaded, stale, rejected).",
+            ["result"],
+            registry=registry,
+        )
         self._embedder_healthy = Gauge(
             "cachesvc_embedder_healthy",
             "0 while embedding fails or all its threads are stuck; the exact tier answers meanwhile.",
@@ -186,6 +193,8 @@ class MetricsObserver:
             case EmbedderChanged():
                 self._embedder_healthy.set(event.healthy)
                 self._embedder_stuck.set(event.stuck)
+            case SnapshotDone():
+                self._snapshots.labels(event.result).inc()
             case ConfigRead():
                 self._config_reloads.labels(event.result).inc()
                 self._config_generation.set(event.generation)
@@ -245,6 +254,8 @@ class MetricsObserver:
             self._stores.labels(tier)
         for unseen in Unseen:
             self._unseen.labels(unseen.name.lower())
+        for result in ("saved", "loaded", "stale", "rejected"):
+            self._snapshots.labels(result)
         for result in ("applied", "unchanged", "refused"):
             self._config_reloads.labels(result)
         for why in Removal:

@@ -1,0 +1,303 @@
+"""Snapshots of indexes: the contract of dumps and stores, every kind of damage, and views that start from one."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cachesvc.adapters.clock import SystemClock
+from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
+from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
+from cachesvc.adapters.memory import MemoryIndex, MemorySnapshots, MemoryStore
+from cachesvc.adapters.snapshot_files import SnapshotFiles
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import Event, SnapshotDone
+from cachesvc.core.identity import identify
+from cachesvc.core.ports import ResponseStore, SnapshotStore
+from cachesvc.core.types import Draft, Message, Payload, Request, Session, Snapshot, Vector
+from cachesvc.engine.views import Snapshots, Views
+
+DIMENSION = 8
+SCOPE, OTHER = b"s" * 32, b"o" * 32
+KEY = b"k" * 32
+
+
+class Events:
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def on(self, event: Event) -> None:
+        self.seen.append(event)
+
+    def results(self) -> list[str]:
+        return [event.result for event in self.seen if isinstance(event, SnapshotDone)]
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+def files(directory: Path, events: Events, **changes: Any) -> SnapshotFiles:
+    sessions = [Session(b"one", 0), Session(b"two", 50)]
+    options: dict[str, Any] = {"key": KEY, "fingerprint": "f", "sessions": lambda: sessions, **changes}
+    return SnapshotFiles(directory / "snapshots", observer=events, **options)
+
+
+@pytest.fixture(params=["files", "memory"])
+def snapshots(request: pytest.FixtureRequest, tmp_path: Path, events: Events) -> SnapshotStore:
+    """Each implementation in turn, empty."""
+    return files(tmp_path, events) if request.param == "files" else MemorySnapshots()
+
+
+def test_what_was_saved_last_is_loaded(snapshots: SnapshotStore) -> None:
+    """Of each scope its own, until it is forgotten."""
+    assert snapshots.load(SCOPE) is None
+    snapshots.save(SCOPE, Snapshot(60, b"first"))
+    snapshots.save(SCOPE, Snapshot(70, b"second" * 1000))
+    snapshots.save(OTHER, Snapshot(71, b""))
+    assert snapshots.load(SCOPE) == Snapshot(70, b"second" * 1000)
+    assert snapshots.load(OTHER) == Snapshot(71, b"")
+    snapshots.forget(SCOPE)
+    snapshots.forget(SCOPE)
+    assert snapshots.load(SCOPE) is None
+    assert snapshots.load(OTHER) is not None
+
+
+def test_every_damage_is_rejected_and_counted(tmp_path: Path, events: Events) -> None:
+    """Any flipped bit, any shortening, any garbage: none is loaded, the file goes, and it is told."""
+    held = files(tmp_path, events)
+    held.save(SCOPE, Snapshot(60, np.random.default_rng(1).bytes(200)))
+    (path,) = (tmp_path / "snapshots").iterdir()
+    whole = path.read_bytes()
+    random = np.random.default_rng(2)
+    damages = [whole[:n] for n in random.integers(0, len(whole), 100)]
+    damages += [b"", b"garbage" * 50, whole + b"x", bytes(len(whole))]
+    for n in random.integers(0, 8 * len(whole), 400):
+        flipped = bytearray(whole)
+        flipped[n // 8] ^= 1 << (n % 8)
+        damages.append(bytes(flipped))
+    events.seen.clear()
+    for damaged in damages:
+        path.write_bytes(damaged)
+        assert held.load(SCOPE) is None
+        assert not path.exists()
+    assert events.results() == ["rejected"] * len(damages)
+    path.write_bytes(whole)
+    assert held.load(SCOPE) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "sequence"),
+    [
+        pytest.param({"fingerprint": "g"}, 60, id="another embedder"),
+        pytest.param({"key": b"x" * 32}, 60, id="another store"),
+        pytest.param({"sessions": lambda: [Session(b"three", 0)]}, 60, id="a session that is not known"),
+        pytest.param({"sessions": lambda: [Session(b"two", 61)]}, 60, id="before its session"),
+        pytest.param(
+            {"sessions": lambda: [Session(b"two", 50), Session(b"three", 55)]},
+            60,
+            id="after its session's end",
+        ),
+        pytest.param({"sessions": list}, 60, id="no sessions"),
+    ],
+)
+def test_a_foreign_snapshot_is_rejected(
+    tmp_path: Path, events: Events, changes: dict[str, Any], sequence: int
+) -> None:
+    """Of another embedder or store, or of a past that the store has left, none is used."""
+    files(tmp_path, events).save(SCOPE, Snapshot(sequence, b"x"))
+    assert files(tmp_path, events, **changes).load(SCOPE) is None
+    assert events.results() == ["saved", "rejected"]
+
+
+def test_a_snapshot_under_another_scope_s_name_is_rejected(tmp_path: Path, events: Events) -> None:
+    """A file that was renamed to another scope is not that scope's."""
+    held = files(tmp_path, events)
+    held.save(SCOPE, Snapshot(60, b"x"))
+    (path,) = (tmp_path / "snapshots").iterdir()
+    path.rename(path.with_name(f"{OTHER.hex()}.snapshot"))
+    assert held.load(OTHER) is None
+
+
+def test_a_part_that_was_left_is_removed(tmp_path: Path, events: Events) -> None:
+    """What a process was writing when it died is gone with the next start; so is nothing else."""
+    files(tmp_path, events).save(SCOPE, Snapshot(60, b"x"))
+    part = tmp_path / "snapshots" / "x.part"
+    part.write_bytes(b"half")
+    assert files(tmp_path, events).load(SCOPE) is not None
+    assert not part.exists()
+
+
+def test_a_disk_that_is_full_is_told(tmp_path: Path, events: Events) -> None:
+    """It is FULL, and leaves no part behind."""
+    (tmp_path / "snapshots").write_text("not a directory")
+    with pytest.raises(CacheError) as caught:
+        files(tmp_path, events).save(SCOPE, Snapshot(60, b"x"))
+    assert caught.value.kind is Kind.FULL
+
+
+@pytest.mark.parametrize("kind", [FaissIndex, MemoryIndex])
+def test_an_index_is_its_dump(kind: type[FaissIndex] | type[MemoryIndex]) -> None:
+    """Restored it has the same rows, finds the same, and can be changed; another kind's dump is a ValueError."""
+    index = kind(DIMENSION)
+    vectors = np.random.default_rng(3).normal(size=(50, DIMENSION)).astype(np.float32)
+    index.add(np.arange(50, dtype=np.int64) * 3, vectors)
+    index.remove(np.array([9]))
+    again = kind.restore(index.dump(), DIMENSION)
+    assert again.ids() == index.ids() == frozenset(range(0, 150, 3)) - {9}
+    assert again.search(vectors[5], 3) == index.search(vectors[5], 3)
+    again.add(np.array([9]), vectors[3:4])
+    again.remove(np.array([0]))
+    assert 9 in again.ids()
+    assert again.memory_bytes == index.memory_bytes
+    with pytest.raises(ValueError, match=r"."):
+        kind.restore(b"nonsense", DIMENSION)
+    if kind is FaissIndex:
+        with pytest.raises(ValueError, match="another kind"):
+            kind.restore(index.dump(), DIMENSION * 2)
+
+
+# ------------------------------------------------------------ views that start from one
+
+
+def vector(n: int) -> Vector:
+    drawn = np.random.default_rng(n).normal(size=DIMENSION)
+    scaled: Vector = (drawn / np.linalg.norm(drawn)).astype(np.float32)
+    return scaled
+
+
+def draft(n: int) -> Draft:
+    of = identify(Request("default", (Message("user", f"q{n}"),), "m", {}), "f")
+    return Draft(of, Payload(b"r"), of.text, vector(n), n, 1 << 50)
+
+
+THE_SCOPE = draft(0).identity.scope
+
+
+class Counting(MemoryStore):
+    """Counts how many vectors are read as a scope."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    def scope_vectors(self, *arguments: Any, **more: Any) -> Any:
+        held = super().scope_vectors(*arguments, **more)
+        self.read += 0 if held is None else len(held.ids)
+        return held
+
+
+def views_of(store: ResponseStore, held: SnapshotStore, events: Events, min_rows: int = 10) -> Views:
+    return Views(
+        store,
+        lambda: FaissIndex(DIMENSION),
+        row_bytes=row_bytes(DIMENSION),
+        max_bytes=1 << 24,
+        clock=SystemClock(0),
+        observer=events,
+        snapshots=Snapshots(held, min_rows, lambda payload: FaissIndex.restore(payload, DIMENSION)),
+    )
+
+
+def nearest(views: Views, n: int) -> int:
+    return views.search(THE_SCOPE, vector(n), 1, None)[0].entry_id
+
+
+def test_a_restart_reads_the_snapshot_and_what_came_since(events: Events) -> None:
+    """No vector is read from the store again, and additions and removals since are followed."""
+    store, held = Counting(), MemorySnapshots()
+    store.put([draft(n) for n in range(50)], None)
+    views = views_of(store, held, events)
+    assert nearest(views, 7) == 8
+    views.save_snapshots()
+    store.put([draft(n) for n in range(50, 60)], None)
+    store.remove([8])
+    read = store.read
+    views = views_of(store, held, events)
+    assert nearest(views, 55) == 56
+    assert nearest(views, 7) != 8
+    assert store.read == read
+    assert list(views.disagreements()) == []
+    assert events.results() == ["loaded"]
+
+
+def test_small_and_unchanged_indexes_are_not_saved(events: Events) -> None:
+    """Below the least size none is written; an unchanged one is not written twice; a tenth more is."""
+    store, held = MemoryStore(), MemorySnapshots()
+    saved: list[int] = []
+
+    class Noting(MemorySnapshots):
+        def save(self, scope: bytes, snapshot: Snapshot) -> None:
+            saved.append(snapshot.sequence)
+            super().save(scope, snapshot)
+
+    held = Noting()
+    store.put([draft(n) for n in range(9)], None)
+    views = views_of(store, held, events)
+    nearest(views, 1)
+    views.save_snapshots()
+    assert saved == []
+    for count in (40, 41, 60):
+        store.put([draft(n) for n in range(store.sequence(), count)], None)
+        nearest(views, 1)
+        views.save_snapshots()
+    assert saved == [40, 60]
+
+
+@pytest.mark.parametrize("ruin", ["trimmed", "ahead", "garbage"])
+def test_what_cannot_be_used_is_read_from_the_store(events: Events, ruin: str) -> None:
+    """A snapshot that the log does not reach, that is ahead of the store, or is no index: read anew, counted."""
+
+    class Trimmed(Counting):
+        def changes(self, after: int, limit: int) -> Any:
+            return None if after < 40 else super().changes(after, limit)
+
+    store, held = Trimmed(), MemorySnapshots()
+    store.put([draft(n) for n in range(50)], None)
+    payload = FaissIndex(DIMENSION).dump() if ruin != "garbage" else b"garbage"
+    sequence = {"trimmed": 20, "ahead": 99, "garbage": 50}[ruin]
+    held.save(THE_SCOPE, Snapshot(sequence, payload))
+    views = views_of(store, held, events)
+    assert nearest(views, 7) == 8
+    assert store.read == 50
+    assert events.results() == ["rejected" if ruin == "garbage" else "stale"]
+    assert held.load(THE_SCOPE) is None
+
+
+def test_a_store_put_back_to_an_older_state_is_not_given_a_newer_snapshot(
+    tmp_path: Path, events: Events
+) -> None:
+    """Ids and sequences are given again after a restore; an index of the other past is never searched."""
+    path, copy = tmp_path / "store", tmp_path / "copy"
+    options = StoreOptions(path, 1 << 24, 1 << 22, "async", 64, 2048, 1000)
+    copy.mkdir()
+
+    def held_of(store: LmdbStore) -> SnapshotFiles:
+        return SnapshotFiles(
+            path / "snapshots",
+            key=store.key_for(b"snapshot"),
+            fingerprint="f",
+            sessions=store.sessions,
+            observer=events,
+        )
+
+    with closing(LmdbStore(options, "f")) as store:
+        store.put([draft(n) for n in range(30)], None)
+        store.backup(copy)
+        store.put([draft(n) for n in range(100, 130)], None)
+        views = views_of(store, held_of(store), events)
+        nearest(views, 7)
+        views.save_snapshots()
+    with closing(LmdbStore(options, "f")) as store:
+        assert nearest(views_of(store, held_of(store), events), 110) == 41
+    assert events.results() == ["saved", "loaded"]
+    (copy / "data.mdb").replace(path / "data.mdb")
+    with closing(LmdbStore(options, "f")) as store:
+        store.put([draft(n) for n in range(200, 240)], None)
+        views = views_of(store, held_of(store), events)
+        assert nearest(views, 210) == 41
+        assert list(views.disagreements()) == []
+    assert events.results() == ["saved", "loaded", "rejected"]
