@@ -76,7 +76,7 @@ class FaissIndex:
     def dump(self) -> bytes:
         """See ``VectorIndex.dump``."""
         with self._lock.shared():
-            return faiss.serialize_index(self._index).tobytes()  # type: ignore[no-any-return]  # no types
+            return faiss.serialize_index(self._index).tobytes()
 
     @classmethod
     def restore(cls, payload: bytes, dimension: int) -> "FaissIndex":
@@ -89,7 +89,7 @@ class FaissIndex:
         except RuntimeError as error:
             raise ValueError("not an index") from error
         index = cls(dimension)
-        if type(read) is not type(index._index) or (read.d, read.metric_type) != (
+        if not isinstance(read, faiss.IndexIDMap) or (read.d, read.metric_type) != (
             dimension,
             faiss.METRIC_INNER_PRODUCT,
         ):
