@@ -26,7 +26,7 @@ from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
 from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.ports import Embedder, Observer
+from cachesvc.core.ports import Embedder, Failpoint, Observer, no_failpoint
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
 from cachesvc.engine.guard import Guard, GuardOptions
@@ -58,11 +58,13 @@ class App:
         make_embedder: Callable[[], Embedder],
         logger: Logger,
         path: Path | None = None,
+        failpoint: Failpoint = no_failpoint,
     ) -> None:
         """Open and listen. ``make_embedder`` may be called again, should one get stuck; ``path`` is where the
         settings came from. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then.
         """
         self._logger = logger
+        self._failpoint = failpoint
         self._stopping = False
         self._closing = ExitStack()  # what was opened, closed in reverse, each whatever the others do
         try:
@@ -82,7 +84,7 @@ class App:
         self._closing.callback(self.reloader.stop)
 
         embedder = make_embedder()
-        self._store = store = LmdbStore(store_options(settings), embedder.fingerprint)
+        self._store = store = LmdbStore(store_options(settings), embedder.fingerprint, self._failpoint)
         self._closing.callback(store.close)
         clock = SystemClock(floor_ms=store.last_clock_ms())
         self._guard = Guard(embedder, make_embedder, _guard_options(settings), clock=clock, observer=observer)
@@ -94,7 +96,7 @@ class App:
             max_bytes=settings.index.max_bytes,
             clock=clock,
             observer=observer,
-            snapshots=_snapshots(settings, store, embedder, observer),
+            snapshots=self._snapshots(settings, embedder, observer),
         )
         self._janitor = Janitor(
             store,
@@ -153,6 +155,7 @@ class App:
             index_disagreements=self._views.disagreements,
             back_up=self._store.backup,
             backup_dir=settings.admin.backup_dir,
+            failpoint=self._failpoint,
         )
         admin = AdminService(insight, self.reloader, upkeep, reader)
         self._grpc = _grpc_server(cache, _grpc_options(settings), parts)
@@ -191,6 +194,22 @@ class App:
         self._logger.info("stopping")
         self._closing.close()
         self._logger.info("stopped")
+
+    def _snapshots(self, settings: Settings, embedder: Embedder, observer: Observer) -> Snapshots | None:
+        if not settings.index.snapshot_min_vectors:
+            return None
+        files = SnapshotFiles(
+            settings.store.path / "snapshots",
+            key=self._store.key_for(b"snapshot"),
+            fingerprint=embedder.fingerprint,
+            sessions=self._store.sessions,
+            observer=observer,
+            failpoint=self._failpoint,
+        )
+        dimension = embedder.dimension
+        return Snapshots(
+            files, settings.index.snapshot_min_vectors, lambda payload: FaissIndex.restore(payload, dimension)
+        )
 
     def _publish(self, settings: Settings) -> None:
         """From now on go by these: one assignment, so that nobody sees a part of them."""
@@ -320,24 +339,6 @@ def store_options(settings: Settings) -> StoreOptions:
         compress_min_bytes=store.compress_min_bytes,
         log_max_records=store.log_max_records,
         eviction=store.eviction,
-    )
-
-
-def _snapshots(
-    settings: Settings, store: LmdbStore, embedder: Embedder, observer: Observer
-) -> Snapshots | None:
-    if not settings.index.snapshot_min_vectors:
-        return None
-    files = SnapshotFiles(
-        settings.store.path / "snapshots",
-        key=store.key_for(b"snapshot"),
-        fingerprint=embedder.fingerprint,
-        sessions=store.sessions,
-        observer=observer,
-    )
-    dimension = embedder.dimension
-    return Snapshots(
-        files, settings.index.snapshot_min_vectors, lambda payload: FaissIndex.restore(payload, dimension)
     )
 
 

@@ -26,6 +26,7 @@ from cachesvc.adapters.lmdb_write import Write, WriteOptions
 from cachesvc.adapters.lmdb_writer import GroupWriter
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.eviction import EvictionPolicy
+from cachesvc.core.ports import Failpoint, no_failpoint
 from cachesvc.core.selection import Selector
 from cachesvc.core.types import (
     Change,
@@ -77,7 +78,7 @@ def target_of(
 class LmdbStore:
     """``ResponseStore`` on LMDB. One per directory: a lock file keeps other servers out."""
 
-    def __init__(self, options: StoreOptions, fingerprint: str) -> None:
+    def __init__(self, options: StoreOptions, fingerprint: str, failpoint: Failpoint = no_failpoint) -> None:
         """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE with what to do."""
         self._options = options
         self._fingerprint = fingerprint
@@ -105,7 +106,7 @@ class LmdbStore:
                 raise lmdb_open.unopenable(path, type(error).__name__) from None
             raise
         self._write_options = WriteOptions(options.log_max_records, options.eviction)
-        self._writer = GroupWriter(self._env, options.write_queue_length)
+        self._writer = GroupWriter(self._env, options.write_queue_length, failpoint)
 
     # ---------------------------------------------------------------- writes
 

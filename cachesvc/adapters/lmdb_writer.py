@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.ports import Failpoint, no_failpoint
 
 T = TypeVar("T")
 
@@ -37,8 +38,9 @@ class GroupWriter:
     group fails the transaction is aborted and each job is run in a transaction of its own.
     """
 
-    def __init__(self, env: lmdb.Environment, queue_length: int) -> None:
+    def __init__(self, env: lmdb.Environment, queue_length: int, failpoint: Failpoint = no_failpoint) -> None:
         self._env = env
+        self._failpoint = failpoint
         self._jobs: queue.Queue[_Job | None] = queue.Queue(queue_length)
         self._gate = threading.Lock()  # held while a job is queued and while the gate closes
         self._closing = False
@@ -102,6 +104,7 @@ class GroupWriter:
         try:
             with self._env.begin(write=True) as txn:
                 results = [job.work(txn) for job in group]
+                self._failpoint("store.before_commit")
         except Exception as error:  # noqa: BLE001 - the edge of the worker: the error is handed to the caller
             if len(group) == 1:
                 _settle(group[0], error=_translate(error))
@@ -109,8 +112,10 @@ class GroupWriter:
                 for job in group:
                     self._commit([job])
             return
+        self._failpoint("store.after_commit")
         for job, result in zip(group, results, strict=True):
             _settle(job, result=result)
+        self._failpoint("store.after_acknowledging")
 
 
 def _settle(job: _Job, result: Any = None, error: BaseException | None = None) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import SnapshotDone
-from cachesvc.core.ports import Observer
+from cachesvc.core.ports import Failpoint, Observer, no_failpoint
 from cachesvc.core.types import Session, Snapshot
 
 _MAGIC = b"cachesvc-snapshot-1\n"
@@ -41,6 +41,7 @@ class SnapshotFiles:
         fingerprint: str,
         sessions: Callable[[], Sequence[Session]],
         observer: Observer,
+        failpoint: Failpoint = no_failpoint,
     ) -> None:
         """``sessions`` are those of the store, oldest first, the one under way last."""
         self._directory = directory
@@ -48,6 +49,7 @@ class SnapshotFiles:
         self._fingerprint = fingerprint
         self._sessions = sessions
         self._observer = observer
+        self._failpoint = failpoint
         self._remove_parts()
 
     def load(self, scope: bytes) -> Snapshot | None:
@@ -85,10 +87,13 @@ class SnapshotFiles:
                 for piece in (_MAGIC, len(header).to_bytes(_LENGTH_BYTES, "big"), header, snapshot.payload):
                     digest.update(piece)
                     file.write(piece)
+                self._failpoint("snapshot.half_written")
                 file.write(digest.digest())
                 file.flush()
                 os.fsync(file.fileno())
+            self._failpoint("snapshot.before_rename")
             part.replace(path)
+            self._failpoint("snapshot.after_rename")
         except OSError as error:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -4,8 +4,8 @@ All calls are synchronous and thread-safe unless a docstring says otherwise; all
 ``CacheError``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,16 @@ from cachesvc.core.types import (
     Use,
     Vector,
 )
+
+
+def no_failpoint(name: str) -> None:
+    """What a failpoint does outside of tests: nothing."""
+
+
+Failpoint: TypeAlias = Callable[[str], None]
+"""Called with a name at each moment at which a process may die with something half done. Tests pass one
+that kills; see tests/crash.
+"""
 
 
 class Clock(Protocol):

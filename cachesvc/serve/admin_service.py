@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.ports import Failpoint
 from cachesvc.core.types import CheckStep, NamespaceUsage, StoreStats
 from cachesvc.engine.move import Mover
 from cachesvc.reload import Reloader
@@ -47,6 +48,7 @@ class Upkeep:
     index_disagreements: Callable[[], Iterator[str]]
     back_up: Callable[[Path], None]
     backup_dir: Path
+    failpoint: Failpoint
 
 
 class AdminService:
@@ -161,7 +163,7 @@ class AdminService:
                 "must be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit",
             )
         total_bytes = self._insight.store().used_bytes
-        copying = Copying(self._upkeep.back_up, self._upkeep.backup_dir, name)
+        copying = Copying(self._upkeep.back_up, self._upkeep.backup_dir, name, self._upkeep.failpoint)
         while not copying.wait(_PROGRESS_S):
             yield pb.BackupResponse(written_bytes=copying.written_bytes, total_bytes=total_bytes)
         path = copying.result()

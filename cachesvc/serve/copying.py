@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.ports import Failpoint, no_failpoint
 
 _PART = ".part"
 
@@ -17,8 +18,15 @@ _PART = ".part"
 class Copying:
     """One copy, under way from construction on. Raises INVALID when the name is taken."""
 
-    def __init__(self, back_up: Callable[[Path], None], directory: Path, name: str) -> None:
+    def __init__(
+        self,
+        back_up: Callable[[Path], None],
+        directory: Path,
+        name: str,
+        failpoint: Failpoint = no_failpoint,
+    ) -> None:
         self._back_up = back_up
+        self._failpoint = failpoint
         self._target = directory / name
         self._part = directory / (name + _PART)
         self._error: CacheError | None = None
@@ -58,7 +66,9 @@ class Copying:
 
     def _run(self) -> None:
         try:
+            self._failpoint("backup.before_copy")
             self._back_up(self._part)
+            self._failpoint("backup.before_rename")
             self._part.rename(self._target)
             descriptor = os.open(self._target.parent, os.O_RDONLY)
             try:
