@@ -256,3 +256,39 @@ def test_changes_and_searches_side_by_side(index: VectorIndex) -> None:
     assert len(index) == 500 + 700
     for n in (500, 1200, 1880):
         assert found(index, rows[n], 1) == [n]
+
+
+@pytest.mark.parametrize("call", ["search", "add", "remove", "dump"])
+def test_nothing_goes_on_beside_a_change(call: str) -> None:
+    """While the index is being changed no search begins, and no other change; FAISS crashes otherwise."""
+    index = FaissIndex(DIMENSION)
+    one = np.ones((1, DIMENSION), np.float32) / np.sqrt(DIMENSION)
+    index.add(np.array([1]), one)
+    calls: dict[str, Callable[[], object]] = {
+        "search": lambda: index.search(one[0], 1),
+        "add": lambda: index.add(np.array([2]), one),
+        "remove": lambda: index.remove(np.array([1])),
+        "dump": index.dump,
+    }
+    with ThreadPoolExecutor(1) as pool:
+        with index._lock.alone():
+            waiting = pool.submit(calls[call])
+            with pytest.raises(TimeoutError):
+                waiting.result(0.1)
+        waiting.result(10)
+
+
+@pytest.mark.parametrize("call", ["add", "remove"])
+def test_a_change_waits_for_searches(call: str) -> None:
+    """While a search goes on nothing is changed; another search goes on beside it."""
+    index = FaissIndex(DIMENSION)
+    one = np.ones((1, DIMENSION), np.float32) / np.sqrt(DIMENSION)
+    index.add(np.array([1]), one)
+    with ThreadPoolExecutor(1) as pool:
+        with index._lock.shared():
+            assert pool.submit(index.search, one[0], 1).result(10)[0].entry_id == 1
+            change = index.remove if call == "remove" else lambda ids: index.add(ids, one)
+            waiting = pool.submit(change, np.array([1]))
+            with pytest.raises(TimeoutError):
+                waiting.result(0.1)
+        waiting.result(10)
