@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
@@ -75,6 +75,7 @@ class App:
 
     def _start(self, settings: Settings, make_embedder: Callable[[], Embedder], path: Path | None) -> None:
         registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         metrics = MetricsObserver(registry, __version__, settings.metrics.max_journeys)
         later = Later(metrics)
         self._closing.callback(later.stop)
