@@ -40,6 +40,8 @@ def _calls(job: dict[str, Any], stub: CacheServiceStub) -> Iterator[Callable[[],
         case "lookup":
             expected = job["outcome"]
             return (_lookup(stub, text, expected) for text in itertools.cycle(texts))
+        case "unlike":
+            return (_unlike(stub, text, n) for n, text in enumerate(itertools.cycle(texts)))
         case "store":
             return iter([_store(stub, namespace, n, prompt=text) for n, text in enumerate(texts)])
         case "ticket":
@@ -51,6 +53,19 @@ def _calls(job: dict[str, Any], stub: CacheServiceStub) -> Iterator[Callable[[],
             )
         case other:
             raise SystemExit(f"unknown kind {other}")
+
+
+def _unlike(stub: CacheServiceStub, text: str, number: int) -> Callable[[], None]:
+    """A lookup that takes an inference; one that gets none ends the run."""
+
+    def call() -> None:
+        found = stub.Lookup(
+            pb.LookupRequest(prompt=f"{text} number {number}", model=MODEL), timeout=_TIMEOUT_S
+        )
+        if pb.Outcome.Name(found.outcome).startswith("OUTCOME_BYPASS"):
+            raise SystemExit(f"a lookup came to {pb.Outcome.Name(found.outcome)}")
+
+    return call
 
 
 def _lookup(stub: CacheServiceStub, text: str, expected: int) -> Callable[[], None]:

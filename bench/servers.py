@@ -15,7 +15,7 @@ from bench.prompts import ROOT
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
-THREADS = 16  # the default of server.threads; the echo server has as many
+THREADS = 64  # the default of server.threads; the echo server has as many
 _PATIENCE_S = 60.0
 _STOP_S = 20.0
 

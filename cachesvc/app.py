@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -46,7 +46,10 @@ from cachesvc.serve.admin_service import AdminService, Insight, Upkeep
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import Limits, RequestReader
-from cachesvc.settings import EmbedderSettings, Settings
+from cachesvc.settings import EmbedderSettings, Settings, TelemetrySettings
+
+if TYPE_CHECKING:
+    from cachesvc.observe.otel import OtelObserver
 
 
 class App:
@@ -79,7 +82,12 @@ class App:
         metrics = MetricsObserver(registry, __version__, settings.metrics.max_journeys)
         later = Later(metrics)
         self._closing.callback(later.stop)
-        observer = Fanout(later, LogObserver(self._logger))
+        observers: list[Observer] = [later, LogObserver(self._logger)]
+        if settings.telemetry.otlp_endpoint:
+            otel = _otel(settings.telemetry, registry, later.flush)
+            self._closing.callback(otel.stop)
+            observers.append(otel)
+        observer = Fanout(*observers)
         self._live = _Live.of(settings)
         self.reloader = Reloader(path, settings, self._publish, observer)
         self._closing.callback(self.reloader.stop)
@@ -343,6 +351,19 @@ def store_options(settings: Settings) -> StoreOptions:
     )
 
 
+def _otel(
+    settings: TelemetrySettings, registry: CollectorRegistry, flush: Callable[[], None]
+) -> "OtelObserver":
+    try:
+        from cachesvc.observe.otel import OtelObserver, OtelOptions  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise CacheError(
+            Kind.UNAVAILABLE,
+            "telemetry.otlp_endpoint is set and needs more packages: pip install 'cachesvc[otel]'",
+        ) from None
+    return OtelObserver(OtelOptions(**settings.model_dump()), __version__, registry, flush, SystemClock(0))
+
+
 def _guard_options(settings: Settings) -> GuardOptions:
     embedder = settings.embedder
     threads = embedder.concurrency or len(os.sched_getaffinity(0))
@@ -355,7 +376,11 @@ def _grpc_server(service: Service, options: GrpcOptions, parts: Parts) -> GrpcSe
 
 def _grpc_options(settings: Settings) -> GrpcOptions:
     server = settings.server
-    return GrpcOptions(setting="server.listen", **server.model_dump(exclude={"insecure_bind"}))
+    return GrpcOptions(
+        setting="server.listen",
+        **server.model_dump(exclude={"insecure_bind"}),
+        traced=bool(settings.telemetry.otlp_endpoint),
+    )
 
 
 def _admin_grpc_options(settings: Settings) -> GrpcOptions:
@@ -365,6 +390,7 @@ def _admin_grpc_options(settings: Settings) -> GrpcOptions:
         listen=settings.admin.rpc_listen,
         reflection=settings.server.reflection,
         threads=8,
+        max_streams=16,
         max_concurrent_calls=64,
         max_queued_calls=8,
         max_queue_s=10.0,

@@ -67,7 +67,14 @@ class ServerSettings(_Section):
         "so whoever reaches the port reads and writes every namespace",
     )
     reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like")
-    threads: int = Field(16, ge=1, le=256, description="Calls handled at once; further ones wait")
+    threads: int = Field(64, ge=1, le=1024, description="Calls handled at once; further ones wait")
+    max_streams: int = Field(
+        48,
+        ge=1,
+        le=65_536,
+        description="Calls under way on one connection; its further ones wait in the client, where waiting "
+        "costs the server nothing",
+    )
     max_queued_calls: int = Field(
         64,
         ge=1,
@@ -198,7 +205,7 @@ class EmbedderSettings(_Section):
         0.25, ge=0, le=60, description="How long a lookup waits for its embedding, the inference included"
     )
     max_waiting: int = Field(
-        8,
+        56,
         ge=0,
         le=4096,
         description="Calls that wait for an inference; namespaces share these places, and the call that has "
@@ -295,6 +302,21 @@ class MetricsSettings(_Section):
     )
 
 
+class TelemetrySettings(_Section):
+    """Traces and metrics to an OpenTelemetry collector. Needs the extra: pip install 'cachesvc[otel]'."""
+
+    otlp_endpoint: str = Field(
+        "",
+        description="The collector's OTLP/gRPC address, for example http://127.0.0.1:4317; empty: none",
+    )
+    service_name: str = Field("cachesvc", min_length=1, description="service.name of what is sent")
+    sample_ratio: float = Field(
+        0.1, ge=0, le=1, description="Share of calls traced; a caller's traceparent decides for its own calls"
+    )
+    metrics_interval_s: float = Field(15.0, ge=0.1, le=3600, description="How often metrics are sent")
+    timeout_s: float = Field(5.0, gt=0, le=60, description="How long one sending may take")
+
+
 class PolicySettings(_Section):
     """How a namespace is served. In [policy.default]; other policies inherit what they leave out."""
 
@@ -344,6 +366,7 @@ class Settings(BaseSettings):
     reload: ReloadSettings = ReloadSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     policy: dict[str, PolicySettings] = Field(default_factory=dict)
 
     @classmethod

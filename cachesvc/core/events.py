@@ -9,10 +9,12 @@ from cachesvc.core.types import Outcome, Removal, Timings, Unseen
 
 @dataclass(frozen=True, slots=True)
 class LookupDone:
-    """A lookup came to its outcome. The saved figures are 0 unless it hit."""
+    """A lookup came to its outcome. The saved figures are 0 unless it hit. ``trace`` is the caller's."""
 
     outcome: Outcome
     namespace: str
+    model: str
+    trace: str
     journey: str
     request_id: str
     lookup_id: str
@@ -30,6 +32,7 @@ class StoreDone:
     """A response was stored. ``unseen`` says why it is exact-only, if the text is the cause."""
 
     namespace: str
+    trace: str
     journey: str
     request_id: str
     entry_id: int

@@ -254,7 +254,7 @@ class Ask:
     """A lookup: the request and how it wants to be answered.
 
     ``deadline_s`` is an instant of ``Clock.monotonic_s``, or None for no deadline. ``sources`` maps
-    sources to the versions that an answer may have been built from.
+    sources to the versions that an answer may have been built from. ``trace`` is the caller's W3C traceparent.
     """
 
     request: Request
@@ -266,6 +266,7 @@ class Ask:
     bypass: bool = False
     deadline_s: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +299,7 @@ class Keep:
     journey: str = ""
     request_id: str = ""
     deadline_s: float | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

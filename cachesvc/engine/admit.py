@@ -195,6 +195,7 @@ class Admit:
         self._observer.on(
             StoreDone(
                 namespace=item.draft.identity.namespace,
+                trace=item.keep.trace,
                 journey=item.keep.journey,
                 request_id=item.keep.request_id,
                 entry_id=receipt.entry_id,

@@ -204,6 +204,8 @@ def _event(ask: Ask, result: LookupResult) -> LookupDone:
     return LookupDone(
         outcome=result.outcome,
         namespace=ask.request.namespace,
+        model=ask.request.model,
+        trace=ask.trace,
         journey=ask.journey,
         request_id=ask.request_id,
         lookup_id=result.lookup_id,

@@ -25,19 +25,29 @@ _NO_DEADLINE_S = 1e7  # what grpcio reports for a call without one is further aw
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call under way: its deadline, an instant of ``Clock.monotonic_s``, and whether somebody still waits."""
+    """A call under way: its deadline, an instant of ``Clock.monotonic_s``, whether somebody still waits, and
+    the caller's W3C traceparent, where calls are traced.
+    """
 
     deadline_s: float | None
     wanted: Callable[[], bool]
+    trace: str = ""
 
 
 class Edge:
     """Wraps methods into gRPC handlers of one server."""
 
     def __init__(
-        self, pool: CallPool, *, clock: Clock, observer: Observer, new_id: Callable[[], str]
+        self,
+        pool: CallPool,
+        *,
+        clock: Clock,
+        observer: Observer,
+        new_id: Callable[[], str],
+        traced: bool = False,
     ) -> None:
         self._pool = pool
+        self._traced = traced
         self._clock = clock
         self._observer = observer
         self._new_id = new_id
@@ -78,7 +88,8 @@ class Edge:
     def _begin(self, context: grpc.ServicerContext) -> Call:
         self._pool.admit()
         self._count_until_answered(context)
-        return Call(self._deadline_s(context), context.is_active)
+        trace = _traceparent(context) if self._traced else ""
+        return Call(self._deadline_s(context), context.is_active, trace)
 
     def _refuse(self, name: str, error: Exception, context: grpc.ServicerContext) -> NoReturn:
         error_id, cause = "", ""
@@ -102,6 +113,13 @@ class Edge:
         if left_s <= 0:
             raise CacheError(Kind.DEADLINE, "the deadline passed before the call began")
         return self._clock.monotonic_s() + left_s
+
+
+def _traceparent(context: grpc.ServicerContext) -> str:
+    for key, value in context.invocation_metadata():
+        if key == "traceparent" and isinstance(value, str):
+            return value
+    return ""
 
 
 def _serialize(message: Message) -> bytes:

@@ -30,11 +30,13 @@ class GrpcOptions:
     listen: str
     reflection: bool
     threads: int
+    max_streams: int
     max_concurrent_calls: int
     max_queued_calls: int
     max_queue_s: float
     max_message_bytes: int
     drain_s: float
+    traced: bool = False
 
 
 class Service(Protocol):
@@ -63,13 +65,14 @@ class GrpcServer:
         self._options = options
         self._name = service.name
         self._pool = CallPool(options.threads, options.max_queued_calls, options.max_queue_s)
-        edge = Edge(self._pool, clock=clock, observer=observer, new_id=new_id)
+        edge = Edge(self._pool, clock=clock, observer=observer, new_id=new_id, traced=options.traced)
         self._health = health.HealthServicer()
         self._server = grpc.server(
             self._pool,
             maximum_concurrent_rpcs=options.max_concurrent_calls,
             options=[
                 ("grpc.so_reuseport", 0),  # else a second server shares the port silently
+                ("grpc.max_concurrent_streams", options.max_streams),
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
             ],

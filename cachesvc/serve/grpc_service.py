@@ -51,11 +51,11 @@ class CacheService:
 
     def lookup(self, data: bytes, call: Call) -> pb.LookupResponse:
         """``Lookup``."""
-        return wire.lookup_response(self._lookup(self._reader.lookup(data, call.deadline_s)))
+        return wire.lookup_response(self._lookup(self._reader.lookup(data, call.deadline_s, call.trace)))
 
     def store(self, data: bytes, call: Call) -> pb.StoreResponse:
         """``Store``."""
-        return wire.store_response(self._admit.store(self._reader.store(data, call.deadline_s)))
+        return wire.store_response(self._admit.store(self._reader.store(data, call.deadline_s, call.trace)))
 
     def get(self, data: bytes, call: Call) -> pb.GetResponse:
         """``Get``."""
@@ -76,7 +76,7 @@ class CacheService:
         """``BatchLookup``."""
         response = pb.BatchLookupResponse()
         left_bytes = self._reader.limits.batch_reply_bytes
-        for n, ask in enumerate(self._reader.batch_lookup(data, call.deadline_s)):
+        for n, ask in enumerate(self._reader.batch_lookup(data, call.deadline_s, call.trace)):
             if not call.wanted():
                 raise CacheError(Kind.UNAVAILABLE, "the caller is gone, or the server is stopping")
             result = response.results.add()
@@ -90,7 +90,7 @@ class CacheService:
 
     def batch_store(self, data: bytes, call: Call) -> pb.BatchStoreResponse:
         """``BatchStore``."""
-        keeps = self._reader.batch_store(data, call.deadline_s)
+        keeps = self._reader.batch_store(data, call.deadline_s, call.trace)
         good = [keep for keep in keeps if not isinstance(keep, CacheError)]
         stored = iter(self._admit.store_many(good, call.wanted))
         response = pb.BatchStoreResponse()

@@ -54,13 +54,13 @@ class RequestReader:
         """The bounds in force."""
         return self._limits_now()
 
-    def lookup(self, data: bytes, deadline_s: float | None) -> Ask:
+    def lookup(self, data: bytes, deadline_s: float | None, trace: str = "") -> Ask:
         """A LookupRequest."""
-        return self._ask(parse(pb.LookupRequest, data), deadline_s)
+        return self._ask(parse(pb.LookupRequest, data), deadline_s, trace)
 
-    def store(self, data: bytes, deadline_s: float | None) -> Keep:
+    def store(self, data: bytes, deadline_s: float | None, trace: str = "") -> Keep:
         """A StoreRequest."""
-        return self._keep(parse(pb.StoreRequest, data), deadline_s)
+        return self._keep(parse(pb.StoreRequest, data), deadline_s, trace)
 
     def entry_name(self, message: pb.GetRequest | pb.DeleteRequest) -> tuple[str, int]:
         """The namespace and id of a GetRequest or DeleteRequest."""
@@ -70,15 +70,15 @@ class RequestReader:
         check.done()
         return namespace, entry_id
 
-    def batch_lookup(self, data: bytes, deadline_s: float | None) -> list[Ask | CacheError]:
+    def batch_lookup(self, data: bytes, deadline_s: float | None, trace: str = "") -> list[Ask | CacheError]:
         """A BatchLookupRequest; an item that is wrong is an error in its place."""
         items = self._batch(parse(pb.BatchLookupRequest, data).items)
-        return [_attempt(partial(self._ask, item, deadline_s)) for item in items]
+        return [_attempt(partial(self._ask, item, deadline_s, trace)) for item in items]
 
-    def batch_store(self, data: bytes, deadline_s: float | None) -> list[Keep | CacheError]:
+    def batch_store(self, data: bytes, deadline_s: float | None, trace: str = "") -> list[Keep | CacheError]:
         """A BatchStoreRequest; an item that is wrong is an error in its place."""
         items = self._batch(parse(pb.BatchStoreRequest, data).items)
-        return [_attempt(partial(self._keep, item, deadline_s)) for item in items]
+        return [_attempt(partial(self._keep, item, deadline_s, trace)) for item in items]
 
     def _batch(self, items: Sequence[_M]) -> Sequence[_M]:
         if not 1 <= len(items) <= self.limits.batch_items:
@@ -87,7 +87,7 @@ class RequestReader:
             )
         return items
 
-    def _ask(self, message: pb.LookupRequest, deadline_s: float | None) -> Ask:
+    def _ask(self, message: pb.LookupRequest, deadline_s: float | None, trace: str) -> Ask:
         check = Check()
         request = self._request(message, check)
         check.name("journey", message.journey)
@@ -109,10 +109,11 @@ class RequestReader:
             exact_only=message.exact_only,
             bypass=message.bypass,
             deadline_s=deadline_s,
+            trace=trace,
             sources={source.id: source.version for source in message.sources},
         )
 
-    def _keep(self, message: pb.StoreRequest, deadline_s: float | None) -> Keep:
+    def _keep(self, message: pb.StoreRequest, deadline_s: float | None, trace: str) -> Keep:
         check = Check()
         if message.lookup_id and not _HEX.fullmatch(message.lookup_id):
             check.wrong("lookup_id", "must be the lookup_id of a LookupResponse")
@@ -133,6 +134,7 @@ class RequestReader:
             journey=message.journey,
             request_id=message.request_id,
             deadline_s=deadline_s,
+            trace=trace,
         )
 
     def _request(self, message: pb.LookupRequest | pb.StoreRequest, check: Check) -> Request:

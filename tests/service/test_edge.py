@@ -71,7 +71,18 @@ def events() -> Events:
 @pytest.fixture
 def call(failing: Failing, events: Events) -> Iterator[Callable[[str], grpc.RpcError]]:
     """Calls a method and gives the error it ends in."""
-    options = GrpcOptions("test.listen", "127.0.0.1:0", False, 4, 64, 8, 5.0, 1 << 20, 1.0)
+    options = GrpcOptions(
+        setting="test.listen",
+        listen="127.0.0.1:0",
+        reflection=False,
+        threads=4,
+        max_streams=100,
+        max_concurrent_calls=64,
+        max_queued_calls=8,
+        max_queue_s=5.0,
+        max_message_bytes=1 << 20,
+        drain_s=1.0,
+    )
     server = GrpcServer(failing, options, clock=SystemClock(0), observer=events, new_id=lambda: "id-1")
     channel = grpc.insecure_channel(server.start())
 

@@ -275,7 +275,7 @@ def test_the_operator_s_api_tells_and_reloads(
     )
     assert [(one.namespace, one.entries) for one in stats.namespaces] == [("n", 1)]
     assert stats.namespaces[0].bytes > 1000
-    assert '"threads": 16' in admin.config().json
+    assert '"threads": 64' in admin.config().json
     assert (admin.config().generation, admin.config().path) == (1, str(path))
     assert list(admin.reload().changed) == []
     path.write_text("[server]\nthreads = 0")

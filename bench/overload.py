@@ -1,0 +1,274 @@
+"""Ten times more than it can do: what the server still does, what it refuses, and how it comes back.
+
+``python -m bench.overload [--quick] [--publish]``. Capacity is what callers that wait for their answers get
+of lookups that each take an inference; then ten times that is sent, whatever comes back, beside a few exact
+lookups; then the load ends. In a second part one namespace floods while another asks modestly.
+
+Generator and server share the machine. So goodput is given as it is, and for the CPU time that the server
+got: what the generator takes is missing to the server, which is not the server's doing.
+"""
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from bench.load import Job, drivers
+from bench.prompts import MODEL, ROOT, answer, load
+from bench.servers import Server, cachesvc, write_config
+from cachesvc.v1 import cache_pb2 as pb
+from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+
+RESULT = Path(__file__).parent / "results" / "overload.md"
+TIMES = 10
+TIMEOUT_S = 2.0
+EXACT_RATE = 20
+MODEST_RATE = 20
+RECOVERY_S = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """CPU seconds of a process over some seconds."""
+
+    cpu_s: float
+    seconds: float
+
+    @property
+    def cores(self) -> float:
+        """How many it kept busy."""
+        return self.cpu_s / self.seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="15 seconds of overload instead of 60")
+    parser.add_argument("--publish", action="store_true", help="write bench/results/overload.md")
+    arguments = parser.parse_args()
+    seconds = 15 if arguments.quick else 60
+    texts, _ = load(2000)
+    with tempfile.TemporaryDirectory(dir=ROOT) as directory:
+        config = write_config(Path(directory))
+        with cachesvc(config, pb.LookupRequest(prompt=texts[0], model=MODEL)) as server:
+            _fill(server, texts[:200])
+            table = _overload(server, texts, seconds)
+            print(table)
+            fair = _fairness(server, texts, seconds // 2)
+            print(fair)
+            table += fair
+    if arguments.publish:
+        RESULT.write_text(table)
+
+
+def _fill(server: Server, texts: list[str]) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        stub = CacheServiceStub(channel)
+        for namespace in ("default", "modest", "flood"):
+            for n, text in enumerate(texts):
+                stub.Store(
+                    pb.StoreRequest(namespace=namespace, prompt=text, model=MODEL, response=answer(n)),
+                    timeout=30,
+                )
+
+
+def _overload(server: Server, texts: list[str], seconds: int) -> str:
+    capacity, closed = _capacity(server, texts)
+    memory_before = server.memory().anonymous_bytes
+    rate = capacity * TIMES
+    with (
+        _generator(server, texts, rate, seconds) as flood,
+        _generator(server, texts[:200], EXACT_RATE, seconds + RECOVERY_S, exact=True) as exact,
+    ):
+        began_s, cpu_s = time.perf_counter(), _cpu_s(server)
+        flooded, memory_most = None, 0
+        _go(flood)
+        _go(exact)
+        while time.perf_counter() - began_s < seconds:
+            memory_most = max(memory_most, server.memory().anonymous_bytes)
+            time.sleep(0.2)
+        busy = Span(_cpu_s(server) - cpu_s, time.perf_counter() - began_s)
+        recovered_s = _recovery_s(server, texts)
+        flooded = _result(flood)
+        exactly = _result(exact)
+    counts = _counts(flooded, 2, seconds)  # the first seconds fill the queues
+    goodput = counts["useful"] / (seconds - 2)
+    shed = sum(counts.values()) - counts["useful"]
+    reasons = ", ".join(
+        f"{name} {count / max(shed, 1):.0%}" for name, count in counts.most_common() if name != "useful"
+    )
+    per_core = (goodput / busy.cores) / (capacity / closed.cores)
+    rows = [
+        (
+            "capacity: lookups with an inference, 16 callers that wait",
+            f"{capacity:.0f} /s on {closed.cores:.2f} cores",
+            "",
+        ),
+        ("sent", f"{flooded['sent'] / seconds:.0f} /s for {seconds} s", f"{TIMES} × capacity"),
+        ("goodput", f"{goodput:.0f} /s on {busy.cores:.2f} cores", ""),
+        ("goodput ÷ capacity", f"{goodput / capacity:.2f}", "≥ 0.80"),
+        ("the same for equal CPU time", f"{per_core:.2f}", "≥ 0.80"),
+        ("CPU of the generator", f"{flooded['cpu_s'] / seconds:.2f} cores", ""),
+        ("turned away", reasons, ""),
+        ("time until turned away, p50", f"{flooded['p50_ms'].get('RESOURCE_EXHAUSTED', 0):.1f} ms", ""),
+        ("exact hits meanwhile, answered", f"{_share(exactly, 0, seconds):.1%}", ""),
+        (
+            "exact hits meanwhile, p50 and p99",
+            f"{exactly['p50_ms'].get('useful', 0):.1f} and {exactly['p99_ms'].get('useful', 0):.1f} ms",
+            "",
+        ),
+        (
+            "memory before, most during (without mapped files)",
+            f"{memory_before >> 20} → {memory_most >> 20} MiB",
+            "no growth",
+        ),
+        ("as fast as before again after", f"{recovered_s:.1f} s", "≤ 5 s"),
+    ]
+    return "| overload | measured | target |\n|---|---|---|\n" + "".join(
+        f"| {a} | {b} | {c} |\n" for a, b, c in rows
+    )
+
+
+def _fairness(server: Server, texts: list[str], seconds: int) -> str:
+    capacity, _ = _capacity(server, texts)
+    alone = _modest(server, texts, seconds)
+    with _generator(server, texts, capacity * 3, seconds + 2, namespace="flood") as flood:
+        _go(flood)
+        time.sleep(1)
+        beside = _modest(server, texts, seconds)
+        flooded = _result(flood)
+    rows = [
+        (f"a namespace that asks {MODEST_RATE} /s, alone: answered", f"{_share(alone, 0, seconds):.1%}", ""),
+        (
+            "the same: p50 and p99",
+            f"{alone['p50_ms']['useful']:.0f} and {alone['p99_ms']['useful']:.0f} ms",
+            "",
+        ),
+        (
+            "beside one that floods with 3 × capacity: answered",
+            f"{_share(beside, 0, seconds):.1%}",
+            "not starved",
+        ),
+        (
+            "the same: p50 and p99",
+            f"{beside['p50_ms'].get('useful', 0):.0f} and {beside['p99_ms'].get('useful', 0):.0f} ms",
+            "",
+        ),
+        ("the flooding one: answered", f"{_share(flooded, 0, seconds):.1%}", ""),
+    ]
+    return "\n| fair share | measured | target |\n|---|---|---|\n" + "".join(
+        f"| {a} | {b} | {c} |\n" for a, b, c in rows
+    )
+
+
+def _modest(server: Server, texts: list[str], seconds: int) -> dict[str, Any]:
+    with _generator(server, texts, MODEST_RATE, seconds, namespace="modest") as modest:
+        _go(modest)
+        return _result(modest)
+
+
+def _capacity(server: Server, texts: list[str]) -> tuple[float, Span]:
+    """Useful answers a second of callers that wait; unlike texts, so that each takes an inference."""
+    with drivers() as clients:
+        job = Job("unlike", server.address, texts, 16, 6.0)
+        rates, spans = [], []
+        for _ in range(2):
+            began_s, cpu_s = time.perf_counter(), _cpu_s(server)
+            rates.append(clients.rate(job))
+            spans.append(Span(_cpu_s(server) - cpu_s, time.perf_counter() - began_s))
+    best = max(range(len(rates)), key=rates.__getitem__)
+    return rates[best], spans[best]
+
+
+def _recovery_s(server: Server, texts: list[str]) -> float:
+    """From the end of the load until twenty lookups in a row, one after the other, are useful."""
+    began_s, in_a_row = time.perf_counter(), 0
+    with grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stub = CacheServiceStub(channel)
+        n = 0
+        while in_a_row < 20:
+            n += 1
+            try:
+                reply = stub.Lookup(
+                    pb.LookupRequest(prompt=f"{texts[n % len(texts)]} again {n}", model=MODEL),
+                    timeout=TIMEOUT_S,
+                )
+                useful = not pb.Outcome.Name(reply.outcome).startswith("OUTCOME_BYPASS")
+            except grpc.RpcError:
+                useful = False
+            in_a_row = in_a_row + 1 if useful else 0
+    return time.perf_counter() - began_s
+
+
+@contextlib.contextmanager
+def _generator(
+    server: Server,
+    texts: list[str],
+    rate: float,
+    seconds: float,
+    *,
+    namespace: str = "default",
+    exact: bool = False,
+) -> Iterator["subprocess.Popen[str]"]:
+    job = {
+        "address": server.address,
+        "texts": texts,
+        "rate": rate,
+        "seconds": seconds,
+        "namespace": namespace,
+        "exact": exact,
+        "timeout_s": TIMEOUT_S,
+    }
+    command = [sys.executable, "-m", "bench.open_loop"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        yield process
+
+
+def _go(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def _result(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    assert process.stdout is not None
+    result: dict[str, Any] = json.loads(process.stdout.readline())
+    return result
+
+
+def _counts(result: dict[str, Any], first: int, last: int) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for second, by_name in result["by_second"].items():
+        if first <= int(second) < last:
+            counts.update(by_name)
+    return counts
+
+
+def _share(result: dict[str, Any], first: int, last: int) -> float:
+    counts = _counts(result, first, last)
+    return counts["useful"] / max(sum(counts.values()), 1)
+
+
+def _cpu_s(server: Server) -> float:
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100  # clock ticks
+
+
+if __name__ == "__main__":
+    main()
