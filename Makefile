@@ -41,6 +41,10 @@ run: setup ## Run the server in the foreground (CONFIG=file)
 test: setup ## Run the tests (ARGS="-k name")
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-power
+test-power: setup ## Replay 1,200 power losses for each durability
+	POWER_IMAGES=1200 $(BIN)/python -m pytest tests/power $(ARGS)
+
 .PHONY: check
 check: setup ## Lint, types, import floors, protos, generated code and documents up to date
 	$(BIN)/ruff format --check
