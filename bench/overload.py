@@ -57,7 +57,8 @@ def main() -> None:
     arguments = parser.parse_args()
     seconds = 15 if arguments.quick else 60
     texts, _ = load(2000)
-    with tempfile.TemporaryDirectory(dir=ROOT) as directory:
+    (ROOT / "build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as directory:
         config = write_config(Path(directory))
         with cachesvc(config, pb.LookupRequest(prompt=texts[0], model=MODEL)) as server:
             _fill(server, texts[:200])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.prompts import ROOT
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
@@ -46,7 +47,8 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=20)
     parser.add_argument("--publish", action="store_true")
     arguments = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="scopes-", dir="."))
+    (ROOT / "build").mkdir(exist_ok=True)  # a disk, which the system's temporary directory may not be
+    directory = Path(tempfile.mkdtemp(prefix="scopes-", dir=ROOT / "build"))
     try:
         table = measure(directory, arguments.scopes, arguments.entries)
     finally:

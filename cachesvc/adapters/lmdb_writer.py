@@ -6,12 +6,16 @@ thread, which takes whatever has gathered while the last commit ran, without lin
 it as one transaction. Callers block until their write is durable.
 """
 
+import errno
+import os
 import queue
+import resource
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import lmdb
@@ -23,6 +27,11 @@ T = TypeVar("T")
 
 # Bounds how long one commit, and so the wait of those behind it, can take.
 _GROUP_SIZE = 64
+_ROOM_BYTES = 64 << 20  # with less than this left, a write that was cut short means a full disk
+
+_FAILED = "the disk failed while writing: the store takes no more writes until the server is restarted"
+# What the system says when there is no room: a full disk, a file size limit, a quota.
+_NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class GroupWriter:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(queue_length)
         self._gate = threading.Lock()  # held while a job is queued and while the gate closes
         self._closing = False
+        self._failed = False  # the disk failed: what it says of later writes cannot be trusted
         self._thread = threading.Thread(target=self._run, name="cachesvc-writer", daemon=True)
         self._thread.start()
 
@@ -51,6 +61,8 @@ class GroupWriter:
         """Run a job and wait until it is committed. Raises what ``ResponseStore.put`` does."""
         job = _Job(work, Future())
         with self._gate:
+            if self._failed:
+                raise CacheError(Kind.UNAVAILABLE, _FAILED)
             if self._closing:
                 raise CacheError(Kind.UNAVAILABLE, "the store is closing")
             try:
@@ -69,7 +81,7 @@ class GroupWriter:
     @property
     def alive(self) -> bool:
         """Whether writes can still happen."""
-        return self._thread.is_alive() and not self._closing
+        return self._thread.is_alive() and not self._closing and not self._failed
 
     def close(self) -> None:
         """Commit what is queued, refuse the rest, end the thread."""
@@ -101,12 +113,18 @@ class GroupWriter:
         return group, True
 
     def _commit(self, group: list[_Job]) -> None:
+        if self._failed:
+            _refuse(group)
+            return
         try:
             with self._env.begin(write=True) as txn:
                 results = [job.work(txn) for job in group]
                 self._failpoint("store.before_commit")
         except Exception as error:  # noqa: BLE001 - the edge of the worker: the error is handed to the caller
-            if len(group) == 1:
+            if _is_broken(error, Path(self._env.path())):
+                self._failed = True
+                _refuse(group)
+            elif len(group) == 1:
                 _settle(group[0], error=_translate(error))
             else:
                 for job in group:
@@ -116,6 +134,11 @@ class GroupWriter:
         for job, result in zip(group, results, strict=True):
             _settle(job, result=result)
         self._failpoint("store.after_acknowledging")
+
+
+def _refuse(group: list[_Job]) -> None:
+    for job in group:
+        _settle(job, error=CacheError(Kind.UNAVAILABLE, _FAILED))
 
 
 def _settle(job: _Job, result: Any = None, error: BaseException | None = None) -> None:
@@ -128,6 +151,26 @@ def _settle(job: _Job, result: Any = None, error: BaseException | None = None) -
         pass  # the caller stopped waiting
 
 
+def _is_broken(error: Exception, path: Path) -> bool:
+    """Whether the disk failed, and not only has no room. After a failed sync the kernel may drop what it
+    could not write and report success later, so nothing that is written from now on can be trusted
+    ("fsyncgate", PostgreSQL 2018): a restart reads what is really there.
+
+    LMDB says "Input/output error" for a write that was cut short, too, which a full disk does.
+    """
+    if not isinstance(error, lmdb.Error) or isinstance(error, lmdb.MapFullError):
+        return False
+    return not any(reason in str(error) for reason in _NO_ROOM) and _has_room(path)
+
+
+def _has_room(path: Path) -> bool:
+    """Whether the file could grow by what a commit may take: the disk's free space, and the file size limit."""
+    disk = os.statvfs(path)
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    left = limit - (path / "data.mdb").stat().st_size if limit != resource.RLIM_INFINITY else _ROOM_BYTES
+    return min(disk.f_bavail * disk.f_frsize, left) >= _ROOM_BYTES
+
+
 def _translate(error: Exception) -> Exception:
     if isinstance(error, CacheError):
         return error
@@ -135,5 +178,5 @@ def _translate(error: Exception) -> Exception:
         return CacheError(Kind.FULL, "the store is full (store.map_size_bytes is used up)")
     if isinstance(error, lmdb.Error):
         # A full disk is lmdb.DiskError, a file size limit a plain lmdb.Error; both leave reads working.
-        return CacheError(Kind.FULL, "the store could not be written: disk full or failing")
+        return CacheError(Kind.FULL, "the store could not be written: the disk is full")
     return CacheError(Kind.INTERNAL, f"a store write failed: {type(error).__name__}")
