@@ -41,6 +41,26 @@ run: setup ## Run the server in the foreground (CONFIG=file)
 test: setup ## Run the tests (ARGS="-k name")
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-crash
+test-crash: setup ## Kill the server at every failpoint and at random; fail every write and sync
+	$(BIN)/python -m pytest tests/crash tests/trouble/test_kill.py tests/store/test_lmdb_eio.py $(ARGS)
+
+.PHONY: test-mutants
+test-mutants: setup ## Show that the tests find every bug of a table
+	$(BIN)/python -m tests.mutants.run $(ARGS)
+
+.PHONY: soak
+soak: setup ## Minutes of everything at once (ARGS="--minutes 10")
+	$(BIN)/python -m bench.soak $(ARGS)
+
+.PHONY: overload
+overload: setup ## Ten times more than it can do (ARGS=--quick)
+	$(BIN)/python -m bench.overload $(ARGS)
+
+.PHONY: deploy-check
+deploy-check: setup ## Validate everything in deploy/
+	$(BIN)/python -m pytest tests/deploy $(ARGS)
+
 .PHONY: test-power
 test-power: setup ## Replay 1,200 power losses for each durability
 	POWER_IMAGES=1200 $(BIN)/python -m pytest tests/power $(ARGS)
@@ -57,7 +77,7 @@ check: setup ## Lint, types, import floors, protos, generated code and documents
 	  && $(MAKE) --no-print-directory generate OUT="$$fresh" \
 	  && diff -r -x __init__.py -x __pycache__ "$$fresh/cachesvc/v1" cachesvc/v1 \
 	  || { echo "cachesvc/v1 is not what protos/ gives: run make proto" >&2; exit 1; }
-	$(BIN)/python docs/tables.py --check README.md
+	$(BIN)/python docs/tables.py --check README.md docs/reliability.md
 
 .PHONY: fix
 fix: setup ## Mend what check finds where that is mechanical
@@ -65,7 +85,9 @@ fix: setup ## Mend what check finds where that is mechanical
 	$(BIN)/ruff check --fix
 	$(BIN)/buf format --write protos
 	$(MAKE) --no-print-directory proto
-	$(BIN)/python docs/tables.py README.md
+	$(BIN)/python docs/tables.py README.md docs/reliability.md
+	$(BIN)/python deploy/grafana/make_dashboard.py
+	cp deploy/prometheus/alerts.yaml deploy/helm/cachesvc/files/alerts.yaml
 
 .PHONY: proto
 proto: setup ## Regenerate cachesvc/v1 from protos/

@@ -1,16 +1,18 @@
-"""Writes the README's tables from the code and the last bench run, or checks that they are the same.
+"""Writes the documents' tables from the code and the last bench runs, or checks that they are the same.
 
-``python docs/tables.py README.md`` writes; ``python docs/tables.py --check README.md`` exits 1 on a difference.
+``python docs/tables.py FILE…`` writes; ``python docs/tables.py --check FILE…`` exits 1 on a difference.
 """
 
 import re
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from cachesvc.observe.metrics import catalogue
 from cachesvc.settings_text import markdown_table
 
-_BENCH = Path(__file__).parent.parent / "bench" / "results" / "latest.md"
+_RESULTS = Path(__file__).parent.parent / "bench" / "results"
 
 
 def metrics_table() -> str:
@@ -22,10 +24,25 @@ def metrics_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def filled(text: str) -> str:
+def _result(name: str) -> str:
+    file = _RESULTS / f"{name}.md"
+    return file.read_text() if file.exists() else ""
+
+
+TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {
+        "bench": lambda: _result("latest"),
+        "settings": markdown_table,
+        "metrics": metrics_table,
+    },
+    "reliability.md": {name: partial(_result, name) for name in ("soak", "overload", "scopes")},
+}
+
+
+def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
     """The text with every marked table made anew."""
-    bench = _BENCH.read_text() if _BENCH.exists() else ""
-    for name, table in (("bench", bench), ("settings", markdown_table()), ("metrics", metrics_table())):
+    for name, make in tables.items():
+        table = make()
         marked = re.compile(rf"(<!-- {name}: .*?-->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = marked.subn(lambda match, table=table: match[1] + table + match[2], text)
         if count != 1:
@@ -35,16 +52,18 @@ def filled(text: str) -> str:
 
 def main() -> int:
     """See the module."""
-    *flags, name = sys.argv[1:]
-    path = Path(name)
-    text = path.read_text()
-    new = filled(text)
-    if flags == ["--check"]:
-        if new != text:
+    flags = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+    different = 0
+    for name in (argument for argument in sys.argv[1:] if not argument.startswith("--")):
+        path = Path(name)
+        text = path.read_text()
+        new = filled(text, TABLES[path.name])
+        if flags == ["--check"] and new != text:
             sys.stderr.write(f"{name} does not have the tables that the code gives: run make fix\n")
-        return int(new != text)
-    path.write_text(new)
-    return 0
+            different = 1
+        elif flags != ["--check"]:
+            path.write_text(new)
+    return different
 
 
 if __name__ == "__main__":
