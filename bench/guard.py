@@ -5,7 +5,6 @@ The same texts embedded by the engine in the caller's thread and through the gua
 
 import statistics
 import time
-from collections.abc import Callable
 
 from bench.prompts import load
 from cachesvc.adapters.clock import SystemClock
@@ -30,7 +29,7 @@ def main() -> None:
         embedder, lambda: embedder, GuardOptions(2, 56, 5.0, 4), clock=SystemClock(0), observer=Nobody()
     )
     texts, _ = load(CALLS)
-    ways: dict[str, Callable[[str], object]] = {
+    ways = {
         "bare": lambda text: embedder.embed(text, WAIT_S),
         "guarded": lambda text: guard.embed(text, WAIT_S),
     }
