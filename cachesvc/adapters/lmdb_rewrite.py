@@ -66,7 +66,8 @@ class Told:
 
 def identity_of(path: Path) -> StoreIdentity | None:
     """What a store says it is, any schema; None for a new one. Raises CORRUPT."""
-    if not (path / "data.mdb").exists():
+    data = path / "data.mdb"
+    if not data.exists() or not data.stat().st_size:  # empty: killed while it was created
         return None
     try:
         with _opened_old(path) as env, env.begin() as txn:

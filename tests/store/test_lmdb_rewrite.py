@@ -330,3 +330,13 @@ def test_tables_of_an_older_store_may_be_missing(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "schema-1" / "data.mdb", tmp_path)
     with lmdb.open(str(tmp_path), readonly=True, lock=False, max_dbs=32) as env, env.begin() as txn:
         assert Tables(env, 0, txn).members is None
+
+
+def test_a_store_killed_while_it_was_created_is_new(tmp_path: Path) -> None:
+    """An empty file is what a kill in the first moments leaves: it opens as a new store."""
+    path = tmp_path / "store"
+    path.mkdir(mode=0o700)
+    (path / "data.mdb").touch()
+    with closing(LmdbStore(options(path), PRINT)) as store:
+        store.put([draft(1)], None)
+        assert store.check() == []
