@@ -25,12 +25,13 @@ import cachesvc
 from bench.prompts import ROOT, load
 from bench.servers import Server, write_config
 from bench.servers import cachesvc as serve
-from cachesvc.calls import CallError
+from cachesvc.calls import UNANSWERED, CallError
 from cachesvc.scrape import scrape
 from cachesvc.v1 import cache_pb2 as pb
 
 RESULT = Path(__file__).parent / "results" / "soak.md"
 CALLERS = 8
+_GROWTH_S = 300
 NAMESPACES = ("one", "two", "exact-three")
 BOUNDS = """
 [index]
@@ -133,8 +134,13 @@ def soak(directory: Path, seconds: float) -> tuple[str, bool]:
         ("threads", f"{early.threads} → {late.threads}", "the same"),
         ("restart after the kill, and a clean stop", f"{restart_s:.1f} s more than the load", ""),
     ]
-    grown = late.anonymous_bytes > early.anonymous_bytes * 1.05 or late.descriptors > early.descriptors + 2
-    failed = bool(seen.wrong or check.returncode or counted != asked or grown)
+    # In a run of a few minutes the caches still fill when it is a quarter over.
+    grown = seconds >= _GROWTH_S and late.anonymous_bytes > early.anonymous_bytes * 1.05
+    leaks = late.descriptors > early.descriptors + 2
+    unknown = sum(
+        seen.outcomes[name] for name in UNANSWERED
+    )  # calls that the server may have counted, or not
+    failed = bool(seen.wrong or check.returncode or abs(counted - asked) > unknown or grown or leaks)
     return "| soak | measured | target |\n|---|---|---|\n" + "".join(
         f"| {a} | {b} | {c} |\n" for a, b, c in rows
     ), failed
