@@ -73,6 +73,9 @@ class GrpcServer:
             options=[
                 ("grpc.so_reuseport", 0),  # else a second server shares the port silently
                 ("grpc.max_concurrent_streams", options.max_streams),
+                # else gRPC counts streams that have ended and are not yet freed, and refuses (UNAVAILABLE)
+                # what a client that keeps to its streams may send
+                ("grpc.http.overload_protection", 0),
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
             ],

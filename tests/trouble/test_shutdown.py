@@ -20,6 +20,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+from tests.trouble.http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    WINDOW,
+    WINDOW_UPDATE,
+    call_headers,
+    frame,
+    frames,
+)
 
 if TYPE_CHECKING:
     from tests.trouble.conftest import Process
@@ -77,7 +90,7 @@ def test_a_signal_under_load_ends_it_in_order(
 
 def test_calls_that_wait_for_a_thread_are_under_way(launch: Launch, dial: Dial) -> None:
     """Every call that was handed over before the signal is answered, though only four have a thread."""
-    process = launch({"server": {"threads": 4, "drain_s": 30.0}}).serving()
+    process = launch({"server": {"threads": 4, "drain_s": 30.0, "max_queue_s": 30.0}}).serving()
     channel = dial(process.address)
     _health(channel)
     stub, words = CacheServiceStub(channel), "the quick brown fox jumps over the lazy dog and " * 18
@@ -100,22 +113,22 @@ def test_a_slow_reader_has_its_reply_in_full(launch: Launch, dial: Dial) -> None
     with socket.create_connection((host, int(port)), timeout=CALL_S) as peer:
         message = request.SerializeToString()
         body = b"\0" + struct.pack(">I", len(message)) + message
-        headers = _frame(_HEADERS, _END_HEADERS, _call_headers())
-        peer.sendall(
-            _PREFACE + _frame(_SETTINGS, 0, b"", stream=0) + headers + _frame(_DATA, _END_STREAM, body)
-        )
-        frames = _frames(peer)
-        assert next(size for kind, _, size in frames if kind == _DATA)  # the rest does not fit its window
+        headers = frame(HEADERS, END_HEADERS, call_headers())
+        peer.sendall(PREFACE + frame(SETTINGS, 0, b"", stream=0) + headers + frame(DATA, END_STREAM, body))
+        received_frames = frames(peer)
+        assert next(
+            size for kind, _, size in received_frames if kind == DATA
+        )  # the rest does not fit its window
         process.signal(signal.SIGTERM)
         _wait_until_new_calls_are_refused(dial, process.address)
         room = struct.pack(">I", 1 << 28)
-        peer.sendall(_frame(_WINDOW_UPDATE, 0, room, stream=0) + _frame(_WINDOW_UPDATE, 0, room))
+        peer.sendall(frame(WINDOW_UPDATE, 0, room, stream=0) + frame(WINDOW_UPDATE, 0, room))
         received = 0
-        for kind, flags, size in frames:
-            received += size if kind == _DATA else 0
-            if flags & _END_STREAM and kind == _HEADERS:
+        for kind, flags, size in received_frames:
+            received += size if kind == DATA else 0
+            if flags & END_STREAM and kind == HEADERS:
                 break
-    assert received > len(response) - _WINDOW
+    assert received > len(response) - WINDOW
     assert process.ended() == 0, process.log
 
 
@@ -292,42 +305,6 @@ def _wait_until_handed_over(channel: grpc.Channel) -> None:
         unknown(b"", timeout=CALL_S)
     assert isinstance(caught.value, grpc.Call)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-# HTTP/2 (RFC 9113) by hand: a gRPC client cannot be told to stop reading.
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _WINDOW_UPDATE = 0, 1, 4, 8
-_END_STREAM, _END_HEADERS = 1, 4
-_WINDOW = 65_535  # what a peer may send unasked
-
-
-def _frame(kind: int, flags: int, payload: bytes, stream: int = 1) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
-
-
-def _frames(peer: socket.socket) -> Iterator[tuple[int, int, int]]:
-    """Kind, flags and size of the payload of every frame that comes."""
-    with peer.makefile("rb") as stream:
-        while head := stream.read(9):
-            size = int.from_bytes(head[:3], "big")
-            assert len(stream.read(size)) == size, "the connection was cut"
-            yield head[3], head[4], size
-
-
-def _call_headers() -> bytes:
-    """A header block of literals without indexing (RFC 7541 §6.2.2)."""
-    headers = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": "/cachesvc.v1.CacheService/Lookup",
-        ":authority": "localhost",
-        "content-type": "application/grpc",
-        "te": "trailers",
-    }
-    return b"".join(
-        b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
-        for name, value in headers.items()
-    )
 
 
 def _who_has_it(stub: CacheServiceStub) -> bytes:
