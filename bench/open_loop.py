@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 
 from bench.prompts import MODEL
+from cachesvc.calls import told
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
@@ -70,7 +71,8 @@ def _send(stub: CacheServiceStub, job: dict[str, Any], tally: Tally, began_s: fl
                 namespace=job["namespace"], prompt=text, model=MODEL, exact_only=job["exact"]
             )
             at_s = time.perf_counter()
-            future = stub.Lookup.future(request, timeout=job["timeout_s"])
+            metadata = told(request) if job["told"] else ()
+            future = stub.Lookup.future(request, timeout=job["timeout_s"], metadata=metadata)
             future.add_done_callback(partial(_note, tally, at_s, began_s))
             sent += 1
         time.sleep(0.001)

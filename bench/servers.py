@@ -1,6 +1,7 @@
 """Starts what is measured, each in a process of its own, and stops it again."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -35,6 +36,11 @@ class Server:
     process: "subprocess.Popen[bytes]"
     address: str
     start_s: float
+
+    def cpu_s(self) -> float:
+        """CPU time it has taken so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> Memory:
         """What it holds now."""
@@ -72,6 +78,17 @@ def cachesvc(config: Path, first: pb.LookupRequest) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def on_cores(cores: set[int]) -> Iterator[None]:
+    """Processes started within run on these cores alone."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+@contextlib.contextmanager
 def echo(reply: pb.LookupResponse) -> Iterator[Server]:
     """The bare server; it answers everything with ``reply``."""
     command = [sys.executable, "-m", "bench.echo", str(THREADS)]
@@ -82,6 +99,20 @@ def echo(reply: pb.LookupResponse) -> Iterator[Server]:
             assert process.stdout is not None
             process.stdin.write(reply.SerializeToString())
             process.stdin.close()
+            address = process.stdout.readline().decode().strip()
+            yield Server(process, address, time.perf_counter() - began_s)
+        finally:
+            _end(process)
+
+
+@contextlib.contextmanager
+def refuser() -> Iterator[Server]:
+    """The bare server that refuses everything."""
+    command = [sys.executable, "-m", "bench.refuser"]
+    began_s = time.perf_counter()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
             address = process.stdout.readline().decode().strip()
             yield Server(process, address, time.perf_counter() - began_s)
         finally:

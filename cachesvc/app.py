@@ -43,6 +43,7 @@ from cachesvc.observe.metrics import Gauges, MetricsObserver
 from cachesvc.reload import Reloader
 from cachesvc.serve.admin import AdminPages, AdminServer
 from cachesvc.serve.admin_service import AdminService, Insight, Upkeep
+from cachesvc.serve.door import Doorkeeper, TurnsAway
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import Limits, RequestReader
@@ -167,8 +168,9 @@ class App:
             failpoint=self._failpoint,
         )
         admin = AdminService(insight, self.reloader, upkeep, reader)
-        self._grpc = _grpc_server(cache, _grpc_options(settings), parts)
-        self._admin_grpc = _grpc_server(admin, _admin_grpc_options(settings), parts)
+        doorkeeper = Doorkeeper(self._guard, parts.tuning)
+        self._grpc = _grpc_server(cache, _grpc_options(settings), parts, doorkeeper.turns_away)
+        self._admin_grpc = _grpc_server(admin, _admin_grpc_options(settings), parts, lambda _: False)
         metrics.watch(
             Gauges(
                 store=insight.store,
@@ -370,8 +372,15 @@ def _guard_options(settings: Settings) -> GuardOptions:
     return GuardOptions(threads, embedder.max_waiting, embedder.hang_s, max_stuck=2 * threads)
 
 
-def _grpc_server(service: Service, options: GrpcOptions, parts: Parts) -> GrpcServer:
-    return GrpcServer(service, options, clock=parts.clock, observer=parts.observer, new_id=_new_id)
+def _grpc_server(service: Service, options: GrpcOptions, parts: Parts, turns_away: TurnsAway) -> GrpcServer:
+    return GrpcServer(
+        service,
+        options,
+        clock=parts.clock,
+        observer=parts.observer,
+        new_id=_new_id,
+        turns_away=turns_away,
+    )
 
 
 def _grpc_options(settings: Settings) -> GrpcOptions:

@@ -182,6 +182,17 @@ class Counts:
 # ------------------------------------------------------------------ requests
 
 
+def told(*requests: pb.LookupRequest) -> tuple[tuple[str, str], ...]:
+    """Metadata that tells what matters to too busy a server before it has read the request: it lets in the
+    namespaces that ask little, and what needs no inference.
+    """
+    names = {request.namespace or "default" for request in requests}
+    metadata = [("cachesvc-namespace", name) for name in names if name.isascii() and name.isprintable()]
+    if all(request.exact_only for request in requests):
+        metadata.append(("cachesvc-exact-only", "true"))
+    return tuple(metadata)
+
+
 def lookup_request(prompt: Prompt, options: LookupOptions, defaults: IdentityOptions) -> pb.LookupRequest:
     """Build one. ``defaults`` are the client's. Raises one of UNSENDABLE for what is wrong."""
     request = pb.LookupRequest(

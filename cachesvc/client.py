@@ -42,6 +42,7 @@ from cachesvc.calls import (
     refuse_unknown,
     store_reply,
     store_request,
+    told,
 )
 from cachesvc.curating import (
     EntrySummary,
@@ -113,7 +114,9 @@ class Client:
         try:
             items = [lookup_request(prompt, options, self._defaults) for prompt in prompts]
             batch = pb.BatchLookupRequest(items=items)
-            replies = batch_lookup_replies(self._stub.BatchLookup(batch, timeout=timeout_s))
+            replies = batch_lookup_replies(
+                self._stub.BatchLookup(batch, timeout=timeout_s, metadata=told(*batch.items[:1]))
+            )
         except (grpc.RpcError, *UNSENDABLE) as error:
             replies = [failed_lookup(error)] * len(prompts)
         for reply in replies:
@@ -244,7 +247,7 @@ class Client:
         timeout_s = options.get("timeout_s", self._timeout_s)
         try:
             request = lookup_request(prompt, options, self._defaults)
-            return lookup_reply(self._stub.Lookup(request, timeout=timeout_s))
+            return lookup_reply(self._stub.Lookup(request, timeout=timeout_s, metadata=told(request)))
         except (grpc.RpcError, *UNSENDABLE) as error:
             return failed_lookup(error)
 

@@ -69,11 +69,10 @@ class ServerSettings(_Section):
     reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like")
     threads: int = Field(64, ge=1, le=1024, description="Calls handled at once; further ones wait")
     max_streams: int = Field(
-        48,
+        128,
         ge=1,
         le=65_536,
-        description="Calls under way on one connection; its further ones wait in the client, where waiting "
-        "costs the server nothing",
+        description="Calls under way on one connection; its further ones wait in the client",
     )
     max_queued_calls: int = Field(
         64,

@@ -5,6 +5,9 @@ Inferences run on a few threads of the guard's own. A caller waits for its time 
 caller has left is skipped before it costs anything. A thread that is stuck in an inference is given up and
 another one, with an embedder made anew, takes its place, so that the service heals without a restart.
 
+Who would not have an answer in time is sent away at once, and no inference is begun for a caller who will
+have left before it ends: else, with more asked than can be done, each would be begun just too late.
+
 Places to wait are few, so that callers do not hold all threads of the server while others only need the
 exact tier. They are shared by namespace: when all are taken, whoever holds most gives one up, and turns go
 round the namespaces. Locks: ``_state`` guards everything; nothing is called while it is held.
@@ -20,6 +23,10 @@ from cachesvc.core.events import EmbedderChanged, TaskFailed
 from cachesvc.core.ports import Clock, Embedder, Observer
 from cachesvc.core.types import Unseen, Vector
 
+_REMEMBERED = 16  # inferences that count for what one takes
+_MOST_LET_IN = 8
+_SLOW_S = 0.1  # when none ended for so long, they are slow or stuck rather than many
+
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
@@ -34,11 +41,12 @@ class GuardOptions:
 
 
 class _Job:
-    __slots__ = ("done", "embedding", "error", "share", "text", "wait_s")
+    __slots__ = ("done", "embedding", "error", "share", "text", "until_s", "wait_s")
 
-    def __init__(self, text: str, wait_s: float, share: str) -> None:
+    def __init__(self, text: str, wait_s: float, until_s: float, share: str) -> None:
         self.text = text
         self.wait_s = wait_s
+        self.until_s = until_s
         self.share = share
         self.embedding: Vector | Unseen | None = None
         self.error: CacheError | None = None
@@ -80,6 +88,9 @@ class Guard:
         self._waiting = 0
         self._workers: list[_Worker] = []
         self._stuck = 0
+        self._took_s = 0.0  # what an inference takes, on average of late
+        self._ended_s = 0.0  # when the last inference ended
+        self._let_in = 0  # calls that may be begun though there are too many
         self._failed = False  # the last inference that ended raised
         self._stopping = False
         for _ in range(options.threads):
@@ -91,7 +102,7 @@ class Guard:
         Raises OVERLOADED when there was no place or no time, UNAVAILABLE when the embedder fails or all
         its threads are stuck.
         """
-        job = _Job(text, wait_s, share)
+        job = _Job(text, wait_s, self._clock.monotonic_s() + wait_s, share)
         pushed_out = self._queue(job)
         if pushed_out is not None:
             _settle(pushed_out, error=_crowded())
@@ -115,6 +126,24 @@ class Guard:
         """Threads given up that have not come back."""
         return self._stuck
 
+    def is_crowded(self, wait_s: float) -> bool:
+        """Whether so many want inferences that one asked for now may not be there within ``wait_s``. A glance."""
+        if not self._waiting or (self._waiting / self._options.threads + 1) * self._took_s <= wait_s:
+            return False
+        return self._clock.monotonic_s() - self._ended_s < _SLOW_S  # one that hangs takes no time from others
+
+    def lets_in(self, wait_s: float, share: str | None) -> bool:
+        """Whether a call had better be begun though it is crowded: that of a namespace which asks little, and
+        one for each inference made, for what the exact tier has. ``share`` is None where it is not known.
+        """
+        with self._state:
+            if share is not None and self._needs_s(share) <= wait_s:
+                return True
+            if not self._let_in:
+                return False
+            self._let_in -= 1
+            return True
+
     def stop(self) -> None:
         """Begin no further inference. Threads that are stuck end with the process."""
         with self._state:
@@ -126,6 +155,8 @@ class Guard:
         with self._state:
             if self._stopping or self._are_all_stuck():
                 raise CacheError(Kind.UNAVAILABLE, "the embedding engine is stuck")
+            if self._waiting and self._needs_s(job.share) > job.wait_s:
+                raise _crowded()
             pushed_out = self._push_out(job.share) if self._waiting >= self._most_waiting() else None
             if job.share not in self._queues:
                 self._queues[job.share] = deque()
@@ -133,6 +164,12 @@ class Guard:
             self._waiting += 1
             self._state.notify()
             return pushed_out
+
+    def _needs_s(self, share: str) -> float:
+        """How long a job of a namespace will take from now until its inference ends, by those before it."""
+        place = len(self._queues.get(share, ()))
+        before = sum(min(len(queue), place + 1) for queue in self._queues.values())
+        return (before / self._options.threads + 1) * self._took_s
 
     def _most_waiting(self) -> int:
         busy = sum(worker.since_s is not None for worker in self._workers)
@@ -167,12 +204,16 @@ class Guard:
             return None
 
     def _take(self) -> _Job | None:
-        """The next job, one namespace after the other."""
+        """The next job that can still be done in time, one namespace after the other."""
+        now_s = self._clock.monotonic_s()
         while self._queues:
             share, queue = self._queues.popitem(last=False)
-            if queue:
+            while queue:
                 self._waiting -= 1
                 job = queue.popleft()
+                if job.until_s < now_s + self._took_s:  # its caller would have left: an inference for nobody
+                    self._took_s -= self._took_s / _REMEMBERED  # an estimate that keeps all out mends itself
+                    continue
                 if queue:
                     self._queues[share] = queue  # to the end
                 return job
@@ -195,6 +236,11 @@ class Guard:
 
     def _settled(self, worker: _Worker, *, failed: bool) -> None:
         with self._state:
+            self._ended_s = self._clock.monotonic_s()
+            if worker.since_s is not None and not worker.given_up:
+                took_s = self._ended_s - worker.since_s
+                self._took_s += (took_s - self._took_s) / (_REMEMBERED if self._took_s else 1)
+            self._let_in = min(self._let_in + 1, _MOST_LET_IN)
             worker.since_s = None
             changed = failed is not self._failed
             self._failed = failed

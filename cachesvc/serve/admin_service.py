@@ -64,7 +64,7 @@ class AdminService:
 
     def handlers(self, edge: Edge) -> grpc.GenericRpcHandler:
         """The methods, behind the edge of a server."""
-        return grpc.method_handlers_generic_handler(
+        return edge.service(
             self.name,
             {
                 "GetStats": edge.unary("GetStats", self.get_stats),

@@ -2,9 +2,9 @@
 one event and one status. Calls are counted from the moment gRPC hands them over until their reply is out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -13,12 +13,11 @@ from grpc_status import rpc_status
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed
 from cachesvc.core.ports import Clock, Observer
+from cachesvc.serve.door import Door, Handler, TurnsAway
 from cachesvc.serve.errors import CODES, status
 from cachesvc.serve.pool import CallPool
 
 _M = TypeVar("_M", bound=Message)
-
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _NO_DEADLINE_S = 1e7  # what grpcio reports for a call without one is further away than this
 
@@ -44,13 +43,19 @@ class Edge:
         clock: Clock,
         observer: Observer,
         new_id: Callable[[], str],
+        turns_away: TurnsAway,
         traced: bool = False,
     ) -> None:
         self._pool = pool
+        self._observer = observer
+        self._turns_away = turns_away
         self._traced = traced
         self._clock = clock
-        self._observer = observer
         self._new_id = new_id
+
+    def service(self, name: str, handlers: Mapping[str, Handler]) -> grpc.GenericRpcHandler:
+        """The methods of a service, as made by the methods below, behind the door."""
+        return Door(name, handlers, self._pool, self._observer, self._turns_away)
 
     def unary(self, name: str, method: Callable[[bytes, Call], _M]) -> Handler:
         """One request, one reply."""

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Clock, Observer
+from cachesvc.serve.door import TurnsAway
 from cachesvc.serve.edge import Edge
 from cachesvc.serve.pool import CallPool
 
@@ -61,11 +62,19 @@ class GrpcServer:
         clock: Clock,
         observer: Observer,
         new_id: Callable[[], str],
+        turns_away: TurnsAway,
     ) -> None:
         self._options = options
         self._name = service.name
         self._pool = CallPool(options.threads, options.max_queued_calls, options.max_queue_s)
-        edge = Edge(self._pool, clock=clock, observer=observer, new_id=new_id, traced=options.traced)
+        edge = Edge(
+            self._pool,
+            clock=clock,
+            observer=observer,
+            new_id=new_id,
+            turns_away=turns_away,
+            traced=options.traced,
+        )
         self._health = health.HealthServicer()
         self._server = grpc.server(
             self._pool,

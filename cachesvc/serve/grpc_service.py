@@ -35,7 +35,7 @@ class CacheService:
 
     def handlers(self, edge: Edge) -> grpc.GenericRpcHandler:
         """The methods, behind the edge of a server."""
-        return grpc.method_handlers_generic_handler(
+        return edge.service(
             SERVICE,
             {
                 "Lookup": edge.unary("Lookup", self.lookup),

@@ -1,8 +1,9 @@
 """The thread pool under gRPC, and the admission of calls to it.
 
 It knows every call from the moment gRPC hands it over until its reply is out, so that stopping can let all
-of them end. What comes when enough calls wait already is turned away at once by a thread that does
-nothing else, so that a refusal never waits behind the work that it is refused for.
+of them end. A refusal never waits behind the work that it is refused for: what comes when enough calls wait
+already is turned away before it is handed over (``Edge``), and what is handed over all the same meets a thread
+that does nothing else.
 """
 
 import threading
@@ -16,6 +17,12 @@ from cachesvc.core.errors import CacheError, Kind
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+LATE = CacheError(Kind.UNAVAILABLE, "the server is stopping")
+CROWDED = CacheError(
+    Kind.OVERLOADED, "too many calls wait already (server.max_queued_calls): try again later"
+)
 
 
 class CallPool(ThreadPoolExecutor):
@@ -37,9 +44,9 @@ class CallPool(ThreadPoolExecutor):
         call = partial(fn, *args, **kwargs)
         with self._under_way:
             if self._draining:
-                return self._door.submit(self._refuse, _LATE, call)
+                return self._door.submit(self._refuse, LATE, call)
             if self._queued >= self._max_queued:
-                return self._door.submit(self._refuse, _CROWDED, call)
+                return self._door.submit(self._refuse, CROWDED, call)
             self._count += 1
             self._queued += 1
         try:
@@ -50,6 +57,12 @@ class CallPool(ThreadPoolExecutor):
             raise
         future.add_done_callback(self._ended)
         return future
+
+    def refusal(self) -> CacheError | None:
+        """What a call that comes now would be refused for, if it would. A glance, without the lock."""
+        if self._draining:
+            return LATE
+        return CROWDED if self._queued >= self._max_queued else None
 
     def admit(self) -> None:
         """To be called first by what runs here: raises what it is refused for, if it is."""
@@ -104,10 +117,6 @@ class CallPool(ThreadPoolExecutor):
         self.leave()
 
 
-_LATE = CacheError(Kind.UNAVAILABLE, "the server is stopping")
-_CROWDED = CacheError(
-    Kind.OVERLOADED, "too many calls wait already (server.max_queued_calls): try again later"
-)
 _TOO_LONG = CacheError(
     Kind.OVERLOADED, "the call waited too long to be begun (server.max_queue_s): try again later"
 )

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -195,6 +195,115 @@ def test_no_namespace_takes_all_places(make: Callable[..., Bench]) -> None:
     order = [text.split()[0] for text in bench.first.began[1:]]
     assert order[:2] in (["flood", "modest"], ["modest", "flood"])
     assert order[2:4] == order[:2]
+
+
+def _one_takes(bench: Bench, pool: ThreadPoolExecutor, milliseconds: int) -> None:
+    """Have an inference take so long, by the guard's clock."""
+    bench.first.gate.clear()
+    call = pool.submit(bench.guard.embed, "wait", 60.0)
+    assert bench.first.entered.acquire(timeout=SOON_S)
+    bench.clock.advance(milliseconds)
+    bench.first.gate.set()
+    assert call.result() is VECTOR
+
+
+def _hold(bench: Bench, pool: ThreadPoolExecutor, *shares: str) -> "list[Future[Vector | Unseen]]":
+    """One inference at the gate, and those behind it."""
+    bench.first.gate.clear()
+    calls = [pool.submit(bench.guard.embed, "wait", SOON_S, "")]
+    assert bench.first.entered.acquire(timeout=SOON_S)
+    calls += [pool.submit(bench.guard.embed, f"{n}", SOON_S, share) for n, share in enumerate(shares)]
+    bench.eventually(lambda: bench.guard._waiting == len(shares))
+    return calls
+
+
+def test_who_would_wait_too_long_is_sent_away_at_once(make: Callable[..., Bench]) -> None:
+    """With 100 ms an inference and two before it, 0.25 s are not enough and 0.35 s are."""
+    bench = make()
+    with ThreadPoolExecutor(8) as pool:
+        _one_takes(bench, pool, 100)
+        calls = _hold(bench, pool, "", "")
+        assert bench.kind("hopeless", 0.25) is Kind.OVERLOADED
+        assert bench.guard._waiting == 2, "it was given a place"
+        calls.append(pool.submit(bench.guard.embed, "just", 0.35))
+        bench.eventually(lambda: bench.guard._waiting == 3)
+        bench.first.gate.set()
+        assert all(call.result() is VECTOR for call in calls)
+    assert "hopeless" not in bench.first.began
+
+
+def test_a_namespace_with_few_places_waits_less(make: Callable[..., Bench]) -> None:
+    """What counts is who is before it, and turns go round: beside a flood there is time for another."""
+    bench = make()
+    with ThreadPoolExecutor(8) as pool:
+        _one_takes(bench, pool, 100)
+        calls = _hold(bench, pool, "flood", "flood", "flood")
+        assert bench.kind("more", 0.25, "flood") is Kind.OVERLOADED
+        calls.append(pool.submit(bench.guard.embed, "modest", 0.25, "modest"))
+        bench.eventually(lambda: bench.guard._waiting == 4)
+        bench.first.gate.set()
+        assert calls[-1].result() is VECTOR
+        assert all(call.result() is VECTOR for call in calls)
+
+
+def test_no_inference_is_begun_that_would_end_too_late(make: Callable[..., Bench]) -> None:
+    """A job that waited until less time is left than one takes is passed over for the next."""
+    bench = make()
+    with ThreadPoolExecutor(8) as pool:
+        _one_takes(bench, pool, 100)
+        calls = _hold(bench, pool)
+        late = pool.submit(bench.kind, "late", 2.0)
+        bench.eventually(lambda: bench.guard._waiting == 1)
+        calls.append(pool.submit(bench.guard.embed, "in time", SOON_S))
+        bench.eventually(lambda: bench.guard._waiting == 2)
+        bench.clock.advance(1950)
+        bench.first.gate.set()
+        assert all(call.result() is VECTOR for call in calls)
+        assert late.result() is Kind.OVERLOADED
+    assert "late" not in bench.first.began
+
+
+def test_an_estimate_that_keeps_all_out_mends_itself(make: Callable[..., Bench]) -> None:
+    """After one inference of a minute callers with a second are answered again before long."""
+    bench = make()
+    with ThreadPoolExecutor(1) as pool:
+        _one_takes(bench, pool, 60_000)
+    kinds = [bench.kind("x", 0.02) for _ in range(150)]
+    assert kinds[0] is Kind.OVERLOADED
+    bench.eventually(lambda: bench.kind("x", 1.0) is None)
+
+
+def test_when_it_is_crowded_it_lets_in_who_asks_little_and_one_for_each_inference(
+    make: Callable[..., Bench],
+) -> None:
+    """A namespace with few places is let in, known to flood it is not; one call goes for each inference."""
+    bench = make()
+    with ThreadPoolExecutor(8) as pool:
+        assert not bench.guard.is_crowded(0.0)
+        _one_takes(bench, pool, 100)
+        calls = _hold(bench, pool, "flood", "flood", "flood")
+        assert bench.guard.is_crowded(0.25)
+        assert not bench.guard.is_crowded(0.45)
+        assert bench.guard.lets_in(0.25, "modest")
+        assert bench.guard.lets_in(0.25, "flood"), "one inference was made"
+        assert not bench.guard.lets_in(0.25, "flood")
+        assert not bench.guard.lets_in(0.25, None)
+        assert bench.guard.lets_in(0.25, "modest")
+        bench.first.gate.set()
+        assert all(call.result() is VECTOR for call in calls)
+
+
+def test_an_embedder_that_hangs_crowds_nobody_out(make: Callable[..., Bench]) -> None:
+    """Inferences that end no more take no time from others: calls are begun, and get the exact tier."""
+    bench = make()
+    with ThreadPoolExecutor(8) as pool:
+        _one_takes(bench, pool, 100)
+        calls = _hold(bench, pool, "flood", "flood", "flood")
+        assert bench.guard.is_crowded(0.25)
+        bench.clock.advance(101)
+        assert not bench.guard.is_crowded(0.25)
+        bench.first.gate.set()
+        assert all(call.result() is VECTOR for call in calls)
 
 
 def test_all_threads_work_at_once(make: Callable[..., Bench]) -> None:

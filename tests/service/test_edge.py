@@ -36,7 +36,7 @@ class Failing:
         self.error: BaseException = RuntimeError(SECRET)
 
     def handlers(self, edge: Edge) -> grpc.GenericRpcHandler:
-        return grpc.method_handlers_generic_handler(
+        return edge.service(
             NAME,
             {
                 "Unary": edge.unary("Unary", self.unary),
@@ -83,7 +83,14 @@ def call(failing: Failing, events: Events) -> Iterator[Callable[[str], grpc.RpcE
         max_message_bytes=1 << 20,
         drain_s=1.0,
     )
-    server = GrpcServer(failing, options, clock=SystemClock(0), observer=events, new_id=lambda: "id-1")
+    server = GrpcServer(
+        failing,
+        options,
+        clock=SystemClock(0),
+        observer=events,
+        new_id=lambda: "id-1",
+        turns_away=lambda metadata: False,
+    )
     channel = grpc.insecure_channel(server.start())
 
     calls: dict[str, Callable[[], object]] = {
