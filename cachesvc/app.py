@@ -26,6 +26,7 @@ from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
 from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Embedder, Failpoint, Observer, no_failpoint
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
@@ -95,6 +96,8 @@ class App:
         embedder = make_embedder()
         self._store = store = LmdbStore(store_options(settings), embedder.fingerprint, self._failpoint)
         self._closing.callback(store.close)
+        if store.moved_aside is not None:
+            observer.on(StoreMovedAside(str(store.moved_aside)))
         clock = SystemClock(floor_ms=store.last_clock_ms())
         self._guard = Guard(embedder, make_embedder, _guard_options(settings), clock=clock, observer=observer)
         self._closing.callback(self._guard.stop)
@@ -348,6 +351,7 @@ def store_options(settings: Settings) -> StoreOptions:
         compress_min_bytes=store.compress_min_bytes,
         log_max_records=store.log_max_records,
         eviction=store.eviction,
+        on_corruption=store.on_corruption,
     )
 
 

@@ -171,6 +171,11 @@ class StoreSettings(_Section):
         "sync",
         description="sync: acknowledged means on disk. async: a power cut may take the last commits; never corrupts",
     )
+    on_corruption: Literal["refuse", "quarantine"] = Field(
+        "refuse",
+        description="A store too damaged to open. refuse: do not start (exit 6). quarantine: move data.mdb to "
+        "data.mdb.corrupt and start empty",
+    )
     write_queue_length: int = Field(
         1024, ge=1, le=65_536, description="Writes waiting for a commit; further ones get RESOURCE_EXHAUSTED"
     )

@@ -15,10 +15,11 @@ import lmdb
 import numpy as np
 import pytest
 
-from cachesvc.adapters.lmdb_open import lock
+from cachesvc.adapters.lmdb_begin import target_of
+from cachesvc.adapters.lmdb_lock import DirectoryLock
 from cachesvc.adapters.lmdb_rewrite import Target, Told, identity_of, rewrite
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, Tables, get, key_of, scan
-from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions, target_of
+from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import carried, identify
 from cachesvc.core.selection import Selector
@@ -307,7 +308,7 @@ def test_a_locked_store_is_left_alone(tmp_path: Path) -> None:
     """The lock that servers take keeps a rewrite's caller out as well."""
     path = tmp_path / "store"
     with closing(LmdbStore(options(path), PRINT)), pytest.raises(CacheError) as caught:
-        lock(path)
+        DirectoryLock(path)
     assert caught.value.kind is Kind.LOCKED
 
 
