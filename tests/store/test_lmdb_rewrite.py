@@ -312,6 +312,37 @@ def test_a_locked_store_is_left_alone(tmp_path: Path) -> None:
     assert caught.value.kind is Kind.LOCKED
 
 
+_SWAP = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_lmdb_rewrite as here
+path = Path(sys.argv[1])
+
+def tell(event, arguments):
+    if event == "os.rename" and str(arguments[1]) == str(path / "data.mdb"):
+        print("renamed", flush=True)
+    if event == "open" and str(arguments[0]) == str(path):
+        print("directory", flush=True)
+
+sys.addaudithook(tell)
+here.rewrite(path, here.target(), lambda _: None)
+"""
+
+
+def test_a_store_in_its_place_stays_there(tmp_path: Path) -> None:
+    """The directory is synced after the rename, so that a power cut does not bring the old store back."""
+    filled(tmp_path / "store", 10)
+    run = subprocess.run(
+        [sys.executable, "-c", _SWAP, str(tmp_path / "store"), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout.split()[-2:] == ["renamed", "directory"], run.stderr
+
+
 def test_a_backup_is_a_store(tmp_path: Path) -> None:
     """Taken while writes go on, it opens, is clean, and holds what was there."""
     path, copy = tmp_path / "store", tmp_path / "copy"
