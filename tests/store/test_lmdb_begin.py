@@ -23,6 +23,8 @@ from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import identify
 from cachesvc.core.types import Draft, Entry, Message, Payload, Request
+from cachesvc.offline import rebuild_store
+from cachesvc.settings import Settings
 
 PRINT = "engine:test"
 PAGE = 4096
@@ -114,13 +116,13 @@ def die(path: Path) -> None:
     assert died.returncode == -signal.SIGKILL, died.stderr
 
 
-def damage_a_page_that_kills(path: Path) -> None:
-    """Zero a page that opening does not touch and that reading cannot do without."""
+def damage_a_page_that_kills(path: Path, *tables: str) -> None:
+    """Zero a page that opening does not touch and that reading the tables, or all, cannot do without."""
     data = path / "data.mdb"
     whole = data.read_bytes()
     for at in range(len(whole) // PAGE - 1, 1, -1):
         data.write_bytes(whole[: at * PAGE] + bytes(PAGE) + whole[(at + 1) * PAGE :])
-        if not is_readable(data):
+        if not is_readable(data, tables):
             try:
                 LmdbStore(options(path), PRINT).close()
             except CacheError:
@@ -143,6 +145,19 @@ def test_a_server_that_dies_again_and_again_looks_at_its_store(path: Path) -> No
         assert store.stats().entries == 0
     with closing(LmdbStore(options(path), PRINT)) as store:
         assert store.moved_aside is None
+
+
+def test_a_rebuild_says_what_it_cannot_read(path: Path) -> None:
+    """Where entries are on pages that make no sense it refuses, instead of dying, and leaves all as it was."""
+    damage_a_page_that_kills(path, "entries")
+    before = (path / "data.mdb").read_bytes()
+    settings = Settings.model_validate(
+        {"store": {"path": path, "max_bytes": 4 << 20, "map_size_bytes": 8 << 20}}
+    )
+    with pytest.raises(CacheError, match="restore a backup") as caught:
+        rebuild_store(settings, lambda _: None)
+    assert caught.value.kind is Kind.CORRUPT
+    assert (path / "data.mdb").read_bytes() == before
 
 
 def test_kills_alone_are_no_damage(path: Path) -> None:
