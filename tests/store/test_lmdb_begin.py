@@ -4,6 +4,7 @@ file system is not taken, and what others left in LMDB's lock file or in the env
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +252,43 @@ def test_where_mounts_are_not_told_nothing_is_refused(tmp_path: Path) -> None:
     refuse_remote(tmp_path, tmp_path / "nowhere")
     (tmp_path / "mountinfo").write_text(_LINE.format(device="0:999", kind="nfs"))
     refuse_remote(tmp_path, tmp_path / "mountinfo")
+
+
+_OPEN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_lmdb_begin as here
+try:
+    here.LmdbStore(here.options(Path(sys.argv[1])), here.PRINT)
+except here.CacheError as error:
+    print(error.kind.name, error.message)
+"""
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a store", "nothing yet"])
+def test_a_read_only_file_system_is_refused(path: Path, tmp_path: Path, *, there: bool) -> None:
+    """The message says which file and why, whether a store is there already or not."""
+    space = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+    ]  # so that no rights are needed and nothing stays mounted
+    if shutil.which("unshare") is None or subprocess.run([*space, "true"], check=False).returncode:
+        pytest.skip("mounting needs user namespaces")
+    mounted = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+    store = path if there else tmp_path / "new"
+    child = [sys.executable, "-c", _OPEN, str(store), str(Path(__file__).parent)]
+    run = subprocess.run(
+        [*space, "sh", "-c", mounted, "sh", str(tmp_path), *child],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout.startswith("UNAVAILABLE"), run.stderr
+    assert str(store) in run.stdout
+    assert "Read-only file system" in run.stdout
 
 
 _READ = """
