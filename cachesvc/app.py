@@ -99,6 +99,8 @@ class App:
         if store.moved_aside is not None:
             observer.on(StoreMovedAside(str(store.moved_aside)))
         clock = SystemClock(floor_ms=store.last_clock_ms())
+        if clock.ahead_s > _CLOCK_ODD_S:
+            self._logger.error("wall_clock_behind_store", seconds=round(clock.ahead_s))
         self._guard = Guard(embedder, make_embedder, _guard_options(settings), clock=clock, observer=observer)
         self._closing.callback(self._guard.stop)
         self._views = Views(
@@ -243,6 +245,8 @@ class App:
             "config": not self.reloader.now.last_error,
         }
 
+
+_CLOCK_ODD_S = 60.0  # less is what machines differ by
 
 # Parts that may fail while the service answers all the same: without an embedder from the exact tier, with
 # a refused configuration by the last good one.
