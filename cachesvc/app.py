@@ -26,6 +26,7 @@ from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
 from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Embedder, Failpoint, Observer, no_failpoint
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
@@ -96,7 +97,11 @@ class App:
         embedder = make_embedder()
         self._store = store = LmdbStore(store_options(settings), embedder.fingerprint, self._failpoint)
         self._closing.callback(store.close)
+        if store.moved_aside is not None:
+            observer.on(StoreMovedAside(str(store.moved_aside)))
         clock = SystemClock(floor_ms=store.last_clock_ms())
+        if clock.ahead_s > _CLOCK_ODD_S:
+            self._logger.error("wall_clock_behind_store", seconds=round(clock.ahead_s))
         self._guard = Guard(embedder, make_embedder, _guard_options(settings), clock=clock, observer=observer)
         self._closing.callback(self._guard.stop)
         self._views = Views(
@@ -243,6 +248,8 @@ class App:
         }
 
 
+_CLOCK_ODD_S = 60.0  # less is what machines differ by
+
 # Parts that may fail while the service answers all the same: without an embedder from the exact tier, with
 # a refused configuration by the last good one.
 _INFORMATIONAL = ("embedder", "config")
@@ -350,6 +357,7 @@ def store_options(settings: Settings) -> StoreOptions:
         compress_min_bytes=store.compress_min_bytes,
         log_max_records=store.log_max_records,
         eviction=store.eviction,
+        on_corruption=store.on_corruption,
     )
 
 

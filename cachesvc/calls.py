@@ -34,7 +34,8 @@ CHANNEL_OPTIONS = (
 UNSENDABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 # Outcomes of a lookup that the cache did not answer.
-UNANSWERED = ("BYPASS_UNREACHABLE", "BYPASS_TIMEOUT", "BYPASS_ERROR")
+TIMED_OUT = "BYPASS_TIMEOUT"
+UNANSWERED = ("BYPASS_UNREACHABLE", TIMED_OUT, "BYPASS_ERROR")
 
 # Begins a turn that is JSON. Text that begins so itself is sent as JSON too, so no text can spell a
 # turn; and it is a control character, which the server takes from the exact tier only.
@@ -381,8 +382,13 @@ def cached_entry(entry: pb.Entry) -> CachedEntry:
 def failed_lookup(error: Exception) -> LookupReply:
     """A lookup that the cache did not answer, as the miss it is to the application."""
     code, reason = _describe(error)
-    outcomes = {"UNAVAILABLE": "BYPASS_UNREACHABLE", "DEADLINE_EXCEEDED": "BYPASS_TIMEOUT"}
+    outcomes = {"UNAVAILABLE": "BYPASS_UNREACHABLE", "DEADLINE_EXCEEDED": TIMED_OUT}
     return LookupReply(outcomes.get(code, "BYPASS_ERROR"), f"the cache did not answer: {reason}")
+
+
+_PAUSED = "the cache was not asked: it did not answer in time again and again, and is asked once a second"
+PAUSED_LOOKUP = LookupReply(TIMED_OUT, _PAUSED)
+PAUSED_STORE = StoreReply(stored=False, reason=_PAUSED)
 
 
 def failed_store(error: Exception) -> StoreReply:

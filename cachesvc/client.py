@@ -19,8 +19,12 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
 import grpc
 
+from cachesvc.breaker import Breaker
 from cachesvc.calls import (
     CHANNEL_OPTIONS,
+    PAUSED_LOOKUP,
+    PAUSED_STORE,
+    TIMED_OUT,
     UNSENDABLE,
     CachedEntry,
     Counts,
@@ -66,7 +70,8 @@ class Client:
     """A connection to one server, to be shared by threads and kept open.
 
     ``timeout_s`` is what a lookup may cost the application at most, ``store_timeout_s`` what a store
-    may. ``namespace``, ``model`` and ``journey`` are defaults for every call.
+    may. After five lookups in a row without an answer in that time, lookups and stores fail at once, and
+    one a second is tried, until one is answered. ``namespace``, ``model`` and ``journey`` are defaults for every call.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Client:
         self._timeout_s = timeout_s
         self._store_timeout_s = store_timeout_s
         self._counts = Counts()
+        self._breaker = Breaker()
 
     def lookup(self, prompt: Prompt, **options: Unpack[LookupOptions]) -> LookupReply:
         """Ask. Never raises for what the cache or the network does; TypeError for no such option."""
@@ -98,27 +104,14 @@ class Client:
     ) -> StoreReply:
         """Keep an answer, under the prompt, the ``lookup_id`` of a miss, or both. Fails open like ``lookup``."""
         refuse_unknown(options, StoreOptions)
-        timeout_s = options.get("timeout_s", self._store_timeout_s)
-        try:
-            request = store_request(response, prompt, options, self._defaults)
-            reply = store_reply(self._stub.Store(request, timeout=timeout_s))
-        except (grpc.RpcError, *UNSENDABLE) as error:
-            reply = failed_store(error)
+        reply = PAUSED_STORE if self._breaker.paused else self._keep(response, prompt, options)
         self._counts.add("STORED" if reply.stored else "NOT_STORED")
         return reply
 
     def lookup_many(self, prompts: Sequence[Prompt], **options: Unpack[LookupOptions]) -> list[LookupReply]:
         """Ask many at once, with the same options; replies in the same order. Fails open."""
         refuse_unknown(options, LookupOptions)
-        timeout_s = options.get("timeout_s", self._timeout_s)
-        try:
-            items = [lookup_request(prompt, options, self._defaults) for prompt in prompts]
-            batch = pb.BatchLookupRequest(items=items)
-            replies = batch_lookup_replies(
-                self._stub.BatchLookup(batch, timeout=timeout_s, metadata=told(*batch.items[:1]))
-            )
-        except (grpc.RpcError, *UNSENDABLE) as error:
-            replies = [failed_lookup(error)] * len(prompts)
+        replies = self._ask_many(prompts, options)
         for reply in replies:
             self._counts.add(reply.outcome)
         return replies
@@ -244,12 +237,40 @@ class Client:
 
     def _ask(self, prompt: Prompt, options: LookupOptions) -> LookupReply:
         """A lookup that is not counted yet."""
+        if not self._breaker.may_look_up():
+            return PAUSED_LOOKUP
         timeout_s = options.get("timeout_s", self._timeout_s)
         try:
             request = lookup_request(prompt, options, self._defaults)
-            return lookup_reply(self._stub.Lookup(request, timeout=timeout_s, metadata=told(request)))
+            reply = lookup_reply(self._stub.Lookup(request, timeout=timeout_s, metadata=told(request)))
         except (grpc.RpcError, *UNSENDABLE) as error:
-            return failed_lookup(error)
+            reply = failed_lookup(error)
+        if reply.outcome != TIMED_OUT or timeout_s >= self._timeout_s:  # less patience proves nothing
+            self._breaker.note(in_time=reply.outcome != TIMED_OUT)
+        return reply
+
+    def _ask_many(self, prompts: Sequence[Prompt], options: LookupOptions) -> list[LookupReply]:
+        """Lookups that are not counted yet."""
+        if self._breaker.paused:
+            return [PAUSED_LOOKUP] * len(prompts)
+        timeout_s = options.get("timeout_s", self._timeout_s)
+        try:
+            items = [lookup_request(prompt, options, self._defaults) for prompt in prompts]
+            batch = pb.BatchLookupRequest(items=items)
+            return batch_lookup_replies(
+                self._stub.BatchLookup(batch, timeout=timeout_s, metadata=told(*batch.items[:1]))
+            )
+        except (grpc.RpcError, *UNSENDABLE) as error:
+            return [failed_lookup(error)] * len(prompts)
+
+    def _keep(self, response: bytes | str, prompt: Prompt | None, options: StoreOptions) -> StoreReply:
+        """A store that is not counted yet."""
+        timeout_s = options.get("timeout_s", self._store_timeout_s)
+        try:
+            request = store_request(response, prompt, options, self._defaults)
+            return store_reply(self._stub.Store(request, timeout=timeout_s))
+        except (grpc.RpcError, *UNSENDABLE) as error:
+            return failed_store(error)
 
     def _store_answer(
         self, call: CachedCall, asked: Prompt, answer: Any, recalled: Recalled, looked_up: LookupOptions

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
-from cachesvc.adapters import lmdb_open, lmdb_rewrite
+from cachesvc.adapters import lmdb_rewrite
+from cachesvc.adapters.lmdb_begin import StoreOptions, target_of
+from cachesvc.adapters.lmdb_lock import DirectoryLock
+from cachesvc.adapters.lmdb_preflight import is_readable
 from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_schema import StoreIdentity
-from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions, target_of
+from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.app import make_embedder, store_options
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import CheckStep, Unseen, Vector
@@ -33,6 +36,7 @@ def rebuild_store(settings: Settings, progress: Callable[[Told], None]) -> Told:
     """Write the store anew from its intact records. Raises LOCKED, CORRUPT, FULL or INCOMPATIBLE."""
     options = store_options(settings)
     with _locked(options):
+        _refuse_unreadable(options)
         return lmdb_rewrite.rewrite(options.path, target_of(options, _found(options).fingerprint), progress)
 
 
@@ -52,15 +56,24 @@ def reembed_store(
         return lmdb_rewrite.rewrite(options.path, target_of(options, embedder.fingerprint, embed), progress)
 
 
+def _refuse_unreadable(options: StoreOptions) -> None:
+    """A rewrite reads the entries, vectors and heads itself, and would die where LMDB's pages make no sense."""
+    if not is_readable(options.path / "data.mdb", ("meta", "entries", "vectors", "heads")):
+        raise CacheError(
+            Kind.CORRUPT,
+            f"the store at {options.path} cannot be read: restore a backup, or move the directory aside",
+        )
+
+
 @contextmanager
 def _locked(options: StoreOptions) -> Iterator[None]:
     if not (options.path / "data.mdb").exists():
         raise CacheError(Kind.INVALID, f"store.path {options.path}: there is no store")
-    descriptor = lmdb_open.lock(options.path)
+    lock = DirectoryLock(options.path)
     try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release(stopped=False)
 
 
 def _found(options: StoreOptions) -> StoreIdentity:

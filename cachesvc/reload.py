@@ -51,23 +51,30 @@ class Reloader:
     def reload(self) -> list[str]:
         """Read the configuration again. The settings that changed.
 
-        Raises INVALID naming every mistake, or REFUSED naming every changed setting that takes a
-        restart; what was in force stays so.
+        Raises INVALID naming every mistake, REFUSED naming every changed setting that takes a restart, or
+        INTERNAL; what was in force stays so.
         """
         with self._lock:
             self._seen = self._digest()
             try:
                 return self._take(load(self.path))
             except CacheError as error:
-                before = self._in_force
-                self._in_force = InForce(before.settings, before.generation, error.message)
-                self._observer.on(ConfigRead("refused", before.generation, (), error.message))
+                self._refuse(error)
                 raise
+            except Exception as error:  # noqa: BLE001 - the edge: whatever a file brings about, serving goes on
+                fault = f"the configuration could not be read: {type(error).__name__}"
+                raise self._refuse(CacheError(Kind.INTERNAL, fault)) from None
 
     def stop(self) -> None:
         """Look no more."""
         self._stop.set()
         self._thread.join()
+
+    def _refuse(self, error: CacheError) -> CacheError:
+        before = self._in_force
+        self._in_force = InForce(before.settings, before.generation, error.message)
+        self._observer.on(ConfigRead("refused", before.generation, (), error.message))
+        return error
 
     def _take(self, settings: Settings) -> list[str]:
         before = self._in_force

@@ -13,8 +13,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from cachesvc.core.errors import CacheError, Kind, Violation
 from cachesvc.core.policy import Policy, PolicyBook
@@ -47,12 +57,27 @@ def _address(value: str) -> str:
     return _tcp_address(value)
 
 
+def _path(value: Any) -> Any:
+    if isinstance(value, str) and (not value or "\0" in value):
+        raise ValueError("must name a directory")  # an empty path would be the working directory
+    return value
+
+
 Address = Annotated[str, AfterValidator(_address)]
+Directory = Annotated[Path, BeforeValidator(_path)]
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would take true for 1."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError(f"must not be true or false, got {value}")
+        return value
 
 
 class ServerSettings(_Section):
@@ -109,7 +134,7 @@ class AdminSettings(_Section):
     insecure_bind: bool = Field(
         False, description="Allow listen to be an address that is not loopback, for example for Prometheus"
     )
-    backup_dir: Path = Field(
+    backup_dir: Directory = Field(
         Path("cachesvc-backups"), description="Directory below which Backup writes its copies"
     )
 
@@ -117,7 +142,7 @@ class AdminSettings(_Section):
 class StoreSettings(_Section):
     """The store on disk."""
 
-    path: Path = Field(
+    path: Directory = Field(
         Path("cachesvc-data"),
         description="Directory of the store, made private (0700); on a local disk, one server each",
     )
@@ -144,6 +169,11 @@ class StoreSettings(_Section):
     durability: Literal["sync", "async"] = Field(
         "sync",
         description="sync: acknowledged means on disk. async: a power cut may take the last commits; never corrupts",
+    )
+    on_corruption: Literal["refuse", "quarantine"] = Field(
+        "refuse",
+        description="A store too damaged to open. refuse: do not start (exit 6). quarantine: move data.mdb to "
+        "data.mdb.corrupt and start empty",
     )
     write_queue_length: int = Field(
         1024, ge=1, le=65_536, description="Writes waiting for a commit; further ones get RESOURCE_EXHAUSTED"
@@ -190,7 +220,9 @@ class EmbedderSettings(_Section):
         "onnx", description="onnx: the compiled engine. sentence-transformers: torch, for GPUs"
     )
     precision: Literal["int8", "fp32"] = Field("int8", description="Of the compiled engine")
-    cache_dir: Path = Field(Path("~/.cache/cachesvc/engines"), description="Where compiled engines are kept")
+    cache_dir: Directory = Field(
+        Path("~/.cache/cachesvc/engines"), description="Where compiled engines are kept"
+    )
     compile_on_start: bool = Field(
         True, description="Compile a model that is not compiled yet; otherwise refuse to start"
     )
@@ -478,8 +510,12 @@ def _is_local(address: str) -> bool:
 def load(path: Path | None) -> Settings:
     """Read, merge and validate. Raises INVALID with a violation for every mistake."""
     _refuse_unknown_variables()
+    values = _file(path)
+    _refuse_options(values)
     try:
-        return Settings(**_file(path))
+        return Settings(**values)
+    except (SettingsError, RecursionError) as error:
+        raise CacheError(Kind.INVALID, f"the environment is wrong: {error}") from None
     except ValidationError as error:
         violations = tuple(_violations(error))
         listed = "\n".join(f"  {violation.field}: {violation.description}" for violation in violations)
@@ -531,8 +567,19 @@ def _file(path: Path | None) -> dict[str, Any]:
             return tomllib.load(stream)
     except OSError as error:
         raise CacheError(Kind.INVALID, f"the configuration {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # text that is no TOML, bytes that are no text, endless brackets
         raise CacheError(Kind.INVALID, f"the configuration {path} is not TOML: {error}") from None
+
+
+def _refuse_options(values: Mapping[str, Any]) -> None:
+    """pydantic-settings takes names that begin so as options of its own (``_env_file`` reads another file)."""
+    violations = tuple(Violation(name, "is not a setting") for name in values if name.startswith("_"))
+    if violations:
+        listed = ", ".join(violation.field for violation in violations)
+        raise CacheError(Kind.INVALID, f"the configuration is wrong: {listed}: is not a setting", violations)
 
 
 def _refuse_unknown_variables() -> None:

@@ -14,6 +14,9 @@ class SystemClock:
     def __init__(self, floor_ms: int) -> None:
         wall_ms = time.time_ns() // 1_000_000  # noqa: TID251 - the one place that reads the wall clock
         self._start_ms = max(wall_ms, floor_ms)
+        self.ahead_s = (
+            self._start_ms - wall_ms
+        ) / 1000  # of the wall: it, or what was known from before, is wrong
         self._boot_ns = time.clock_gettime_ns(_ELAPSED)
 
     def now_ms(self) -> int:

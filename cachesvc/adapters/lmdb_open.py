@@ -1,9 +1,8 @@
-"""Opening a store's directory: private, locked, whole, on this schema. What is refused says what to do.
+"""Opening a store's directory: private, local, whole, on this schema. What is refused says what to do.
 
 Must never map a file that another server has open, or one whose end is missing.
 """
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -12,6 +11,11 @@ import lmdb
 from cachesvc.adapters.lmdb_preflight import is_whole
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity, Tables
 from cachesvc.core.errors import CacheError, Kind
+
+_REMOTE = frozenset(
+    ("9p", "afs", "beegfs", "ceph", "cifs", "fuse", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs")
+)
+_LOCAL_FUSE = frozenset(("fuse.fuse-overlayfs",))  # containers without root
 
 
 def make_private(path: Path) -> None:
@@ -26,6 +30,29 @@ def make_private(path: Path) -> None:
         ) from None
 
 
+def refuse_remote(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """LMDB's locks and its memory map do not hold on file systems over a network (lmdb.h). Raises UNAVAILABLE."""
+    kind = _file_system(path, mounts)
+    if kind in _REMOTE or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE):
+        raise CacheError(
+            Kind.UNAVAILABLE,
+            f"store.path {path} is on a remote file system ({kind}), where a store is not safe: "
+            "use a directory on a local disk",
+        )
+
+
+def _file_system(path: Path, mounts: Path) -> str:
+    """The type of the file system, found by its device; empty where that is not told (not Linux, btrfs)."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    kinds = [line.partition(" - ")[2].split()[0] for line in lines if line.split()[2] == number]
+    return kinds[-1] if kinds else ""
+
+
 def sync(path: Path) -> None:
     """Make a file's content durable, or the names of new files in a directory."""
     try:
@@ -36,28 +63,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def lock(path: Path) -> int:
-    """Take the directory for this process. The lock goes with the process, however it ends."""
-    file = path / "server.lock"
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CacheError(Kind.UNAVAILABLE, f"{file} cannot be opened: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        raise CacheError(
-            Kind.LOCKED,
-            f"the store at {path} is in use by process {holder}: one server per store; "
-            "stop that one or set store.path to another directory",
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
 
 
 def open_env(path: Path, map_size_bytes: int, *, metasync: bool) -> lmdb.Environment:
@@ -94,6 +99,15 @@ def refuse_foreign(path: Path, found: StoreIdentity, fingerprint: str) -> None:
             f"{fingerprint} is configured: run cachesvc reembed to bring it over, set embedder.model and "
             "embedder.engine back, or set store.path to another directory",
         )
+
+
+def move_aside(path: Path) -> Path:
+    """Make room for an empty store. Where the data file went; one that went before it is gone."""
+    aside = path / "data.mdb.corrupt"
+    (path / "data.mdb").replace(aside)
+    (path / "lock.mdb").unlink(missing_ok=True)
+    sync(path)
+    return aside
 
 
 def unopenable(path: Path, why: str) -> CacheError:

@@ -3,13 +3,15 @@
 LMDB's meta pages name the last page in use. A file may rightly end before it (pages that a transaction
 took and gave back are never written), so a short file is first made as long as it claims to be, which
 turns missing pages into zeroed ones, and then read in a process of its own, which LMDB's assertions may
-kill. Whole files, the usual case, cost reading two pages.
+kill. Whole files, the usual case, cost reading two pages; all of one is read that way when its server died
+again and again, or before it is written anew.
 """
 
 import os
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import lmdb
@@ -31,8 +33,18 @@ def is_whole(data: Path) -> bool:
     if needed_bytes <= data.stat().st_size:
         return True
     os.truncate(data, needed_bytes)
-    command = [sys.executable, "-m", "cachesvc.adapters.lmdb_preflight", str(data.parent)]
-    probe = subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=False)  # noqa: S603 - our own
+    return is_readable(data)
+
+
+def is_readable(data: Path, tables: Sequence[str] = ()) -> bool:
+    """Whether all keys of the tables (of all, if none is named) can be read without dying of it. Takes long."""
+    if not data.exists():
+        return True
+    command = [sys.executable, "-m", "cachesvc.adapters.lmdb_preflight", str(data.parent), *tables]
+    try:
+        probe = subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=False)  # noqa: S603 - ours
+    except subprocess.TimeoutExpired:
+        return False  # pages that point in a circle
     return probe.returncode == 0
 
 
@@ -49,14 +61,16 @@ def _needed_bytes(start: bytes) -> int:
     return needed_bytes
 
 
-def _read_all_keys(path: str) -> None:
+def _read_all_keys(path: str, tables: Sequence[str]) -> None:
     env = lmdb.open(path, readonly=True, lock=False, max_dbs=32)
     with env.begin() as txn, txn.cursor() as names:
         for name in list(names.iternext(keys=True, values=False)):
+            if tables and name.decode() not in tables:
+                continue
             with txn.cursor(db=env.open_db(bytes(name), txn=txn, create=False)) as cursor:
                 for _ in cursor.iternext(keys=True, values=False):
                     pass
 
 
 if __name__ == "__main__":
-    _read_all_keys(sys.argv[1])
+    _read_all_keys(sys.argv[1], sys.argv[2:])

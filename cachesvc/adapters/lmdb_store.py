@@ -7,32 +7,32 @@ them inside one transaction; here is who may call, when, and what failure means.
 """
 
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import lmdb
 import numpy as np
 
-from cachesvc.adapters import lmdb_open, lmdb_rewrite, lmdb_select
-from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, Sealer, entry_of
-from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, Tables, get, integer, is_key, key_of, scan
+from cachesvc.adapters import lmdb_open, lmdb_select
+from cachesvc.adapters.lmdb_begin import StoreOptions, begin
+from cachesvc.adapters.lmdb_fork import Forsaken
+from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, entry_of
+from cachesvc.adapters.lmdb_schema import get, integer, is_key, key_of, scan
 from cachesvc.adapters.lmdb_verify import check_steps
 from cachesvc.adapters.lmdb_write import Write, WriteOptions
 from cachesvc.adapters.lmdb_writer import GroupWriter
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.eviction import EvictionPolicy
 from cachesvc.core.ports import Failpoint, no_failpoint
 from cachesvc.core.selection import Selector
 from cachesvc.core.types import (
     Change,
     CheckStep,
     Draft,
-    Durability,
     Lost,
     NamespaceUsage,
     Place,
@@ -46,33 +46,12 @@ from cachesvc.core.types import (
     Vector,
 )
 
+__all__ = ["LmdbStore", "StoreOptions"]
+
 T = TypeVar("T")
 
 _PAGE_BYTES = 4096
 _CLOCK_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """How a store is opened. Sizes in bytes; ``map_size_bytes`` is address space, not disk."""
-
-    path: Path
-    map_size_bytes: int
-    max_bytes: int
-    durability: Durability
-    write_queue_length: int
-    compress_min_bytes: int
-    log_max_records: int
-    eviction: EvictionPolicy = "gdsf"
-
-
-def target_of(
-    options: StoreOptions, fingerprint: str, embed: lmdb_rewrite.Embed | None = None
-) -> lmdb_rewrite.Target:
-    """What a store opened so is to be rewritten to."""
-    return lmdb_rewrite.Target(
-        fingerprint, options.map_size_bytes, options.compress_min_bytes, options.eviction, embed
-    )
 
 
 class LmdbStore:
@@ -81,32 +60,16 @@ class LmdbStore:
     def __init__(self, options: StoreOptions, fingerprint: str, failpoint: Failpoint = no_failpoint) -> None:
         """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE with what to do."""
         self._options = options
-        self._fingerprint = fingerprint
-        path = options.path
-        lmdb_open.make_private(path)
-        self._lock_file = lmdb_open.lock(path)
-        try:
-            self._bring_up_to_date()
-            self._env = lmdb_open.open_env(
-                path, options.map_size_bytes, metasync=options.durability == "sync"
-            )
-        except BaseException:
-            os.close(self._lock_file)
-            raise
-        try:
-            self._env.reader_check()
-            self._tables = Tables(self._env, options.map_size_bytes)
-            self._sealer = Sealer(self._meet(), options.compress_min_bytes)
-            lmdb_open.sync(path)
-            lmdb_open.sync(path.parent)
-        except BaseException as error:
-            self._env.close()
-            os.close(self._lock_file)
-            if isinstance(error, lmdb.Error):
-                raise lmdb_open.unopenable(path, type(error).__name__) from None
-            raise
+        opened = begin(options, fingerprint)
+        self._env = opened.env
+        self._tables = opened.tables
+        self._sealer = opened.sealer
+        self._lock = opened.lock
+        self._moved_aside = opened.moved_aside
         self._write_options = WriteOptions(options.log_max_records, options.eviction)
         self._writer = GroupWriter(self._env, options.write_queue_length, failpoint)
+        self._is_open = True
+        os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
 
     # ---------------------------------------------------------------- writes
 
@@ -364,11 +327,26 @@ class LmdbStore:
         """Whether it takes writes."""
         return self._writer.alive
 
+    @property
+    def moved_aside(self) -> Path | None:
+        """Where a store went that could not be opened, so that this one was started empty."""
+        return self._moved_aside
+
     def close(self) -> None:
         """Commit what is queued, then close. Nothing may be called afterwards."""
-        self._writer.close()
-        self._env.close()
-        os.close(self._lock_file)
+        if self._is_open:  # else in a forked child, whose it is not
+            self._writer.close()
+            self._env.close()
+            self._lock.release(stopped=True)
+            self._is_open = False
+
+    def forsake(self) -> None:
+        """In a forked child: it has no part in this store."""
+        if self._is_open:
+            self._env = cast("lmdb.Environment", Forsaken(self._env))
+            self._writer = cast("GroupWriter", Forsaken(self._writer))
+            self._lock.leave()
+            self._is_open = False
 
     def sessions(self) -> list[Session]:
         """The last times it was opened, oldest first; the last one is now."""
@@ -383,30 +361,6 @@ class LmdbStore:
         """The latest time a write was made at, 0 for a new store: time may not start before it."""
         with self._read() as txn:
             return self._tables.clock_ms(txn)
-
-    def _bring_up_to_date(self) -> None:
-        """Refuse a store that is not ours; write one of an older schema anew."""
-        path = self._options.path
-        found = lmdb_rewrite.identity_of(path)
-        if found is None:
-            return
-        lmdb_open.refuse_foreign(path, found, self._fingerprint)
-        if found.schema_version < SCHEMA_VERSION:
-            lmdb_rewrite.rewrite(path, target_of(self._options, self._fingerprint), lambda _: None)
-
-    def _meet(self) -> bytes:
-        """Check that the store is ours, or make it so. Returns its MAC key."""
-        with self._env.begin() as txn:
-            meta = self._tables.identity(txn)
-        if meta is None:
-            with self._env.begin(write=True) as txn:
-                mac_key = self._tables.create_identity(txn, self._fingerprint)
-        else:
-            mac_key = meta.mac_key
-        with self._env.begin(write=True) as txn:
-            self._tables.rank_by(txn, self._options.eviction)
-            self._tables.begin_session(txn)
-        return mac_key
 
 
 class _Removal(Protocol):
@@ -440,3 +394,9 @@ class _Reading:
 
 def _unreadable(error: lmdb.Error) -> CacheError:
     return CacheError(Kind.UNAVAILABLE, f"the store could not be read: {type(error).__name__}")
+
+
+def _forsake(store: "weakref.ref[LmdbStore]") -> None:
+    held = store()
+    if held is not None:
+        held.forsake()

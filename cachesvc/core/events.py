@@ -106,6 +106,13 @@ class SnapshotDone:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoreMovedAside:
+    """At the start the store was too damaged to open; it went to ``path`` and an empty one took its place."""
+
+    path: str
+
+
 Event: TypeAlias = (
     LookupDone
     | StoreDone
@@ -116,4 +123,5 @@ Event: TypeAlias = (
     | ConfigRead
     | EmbedderChanged
     | SnapshotDone
+    | StoreMovedAside
 )

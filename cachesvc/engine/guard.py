@@ -13,6 +13,7 @@ exact tier. They are shared by namespace: when all are taken, whoever holds most
 round the namespaces. Locks: ``_state`` guards everything; nothing is called while it is held.
 """
 
+import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -91,6 +92,8 @@ class Guard:
         self._took_s = 0.0  # what an inference takes, on average of late
         self._ended_s = 0.0  # when the last inference ended
         self._let_in = 0  # calls that may be begun though there are too many
+        self._remaking = False
+        self._remade_s = -math.inf  # when making the embedder anew was begun last
         self._failed = False  # the last inference that ended raised
         self._stopping = False
         for _ in range(options.threads):
@@ -102,6 +105,8 @@ class Guard:
         Raises OVERLOADED when there was no place or no time, UNAVAILABLE when the embedder fails or all
         its threads are stuck.
         """
+        if self._are_all_stuck():
+            self._look_for_stuck()  # what failed to take their place may be tried again
         job = _Job(text, wait_s, self._clock.monotonic_s() + wait_s, share)
         pushed_out = self._queue(job)
         if pushed_out is not None:
@@ -247,7 +252,7 @@ class Guard:
             came_back = worker.given_up
             if came_back:
                 self._stuck -= 1
-                if len(self._workers) < self._options.threads:  # nothing took its place
+                if self._are_missing():  # nothing took its place
                     worker.given_up = False
                     self._workers.append(worker)
         if changed or came_back:
@@ -266,29 +271,38 @@ class Guard:
                 worker.given_up = True
                 self._workers.remove(worker)
                 self._stuck += 1
-            replaced = 0 if self._stuck > self._options.max_stuck else len(stuck)
+            is_due = now_s - self._remade_s >= self._options.hang_s and not self._remaking
+            remake = is_due and self._are_missing() and self._stuck <= self._options.max_stuck
+            if remake:
+                self._remaking, self._remade_s = True, now_s
         if stuck:
             self._observer.on(EmbedderChanged(healthy=False, stuck=self._stuck))
-        if replaced:
-            name = "cachesvc-remake"
-            threading.Thread(target=self._replace, args=(replaced,), name=name, daemon=True).start()
+        if remake:
+            threading.Thread(target=self._replace, name="cachesvc-remake", daemon=True).start()
 
-    def _replace(self, count: int) -> None:
+    def _replace(self) -> None:
         """Loading takes a while, and may hang as well: on a thread of its own."""
         try:
             embedder = self._remake()
-        except CacheError:
-            return  # all stuck: told already
-        for _ in range(count):
-            self._add(embedder)
+        except Exception as error:  # noqa: BLE001 - the edge of the thread; tried again after hang_s
+            kind = error.kind if isinstance(error, CacheError) else Kind.INTERNAL
+            self._observer.on(TaskFailed("remake_embedder", kind, type(error).__name__))
+        else:
+            while self._are_missing():
+                self._add(embedder)
+        finally:
+            self._remaking = False
 
     def _add(self, embedder: Embedder) -> None:
         worker = _Worker(embedder, self._run)
         with self._state:
-            if len(self._workers) == self._options.threads:
+            if not self._are_missing():
                 return  # one that was stuck came back meanwhile
             self._workers.append(worker)
         worker.thread.start()
+
+    def _are_missing(self) -> bool:
+        return len(self._workers) < self._options.threads
 
     def _are_all_stuck(self) -> bool:
         return not self._workers

@@ -23,6 +23,7 @@ from cachesvc.core.events import (
     ScopesChanged,
     SnapshotDone,
     StoreDone,
+    StoreMovedAside,
     TaskFailed,
 )
 
@@ -92,7 +93,7 @@ class LogObserver:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
 
-    def on(self, event: Event) -> None:  # noqa: C901 - a case an event
+    def on(self, event: Event) -> None:  # noqa: C901, PLR0912 - a case an event
         """See ``Observer.on``."""
         match event:
             case LookupDone():
@@ -130,6 +131,8 @@ class LogObserver:
             case SnapshotDone():
                 log = self._logger.error if event.result == "rejected" else self._logger.debug
                 log("snapshot", result=event.result, size_bytes=event.size_bytes)
+            case StoreMovedAside():
+                self._logger.error("store_moved_aside", path=event.path)
             case ConfigRead():
                 log = self._logger.error if event.result == "refused" else self._logger.info
                 log(

@@ -20,6 +20,7 @@ from cachesvc.core.events import (
     ScopesChanged,
     SnapshotDone,
     StoreDone,
+    StoreMovedAside,
     TaskFailed,
 )
 from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
@@ -154,6 +155,11 @@ class MetricsObserver:
             ["result"],
             registry=registry,
         )
+        self._moved_aside = Gauge(
+            "cachesvc_store_moved_aside",
+            "1 when the store was too damaged to open and this process began with an empty one.",
+            registry=registry,
+        )
         self._embedder_healthy = Gauge(
             "cachesvc_embedder_healthy",
             "0 while embedding fails or all its threads are stuck; the exact tier answers meanwhile.",
@@ -169,7 +175,7 @@ class MetricsObserver:
         self._config_ok.set(1)
         self._start_labels()
 
-    def on(self, event: Event) -> None:  # noqa: C901 - a case an event
+    def on(self, event: Event) -> None:  # noqa: C901, PLR0912 - a case an event
         """See ``Observer.on``."""
         match event:
             case LookupDone():
@@ -195,6 +201,8 @@ class MetricsObserver:
                 self._embedder_stuck.set(event.stuck)
             case SnapshotDone():
                 self._snapshots.labels(event.result).inc()
+            case StoreMovedAside():
+                self._moved_aside.set(1)
             case ConfigRead():
                 self._config_reloads.labels(event.result).inc()
                 self._config_generation.set(event.generation)

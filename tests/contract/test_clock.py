@@ -1,12 +1,20 @@
 """Time: counted from the start, not read, so that a wall clock that steps resurrects and expires nothing."""
 
+import json
 import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from cachesvc.adapters.clock import SystemClock
+from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.adapters.memory import ManualClock
-from cachesvc.core.ports import Clock
+from cachesvc.app import store_options
+from cachesvc.core.ports import Clock, Embedder
+from cachesvc.settings import Settings
+from tests.conftest import Running
 
 HOUR_MS = 3_600_000
 
@@ -35,3 +43,23 @@ def test_a_wall_clock_that_steps_while_running_changes_nothing(
     before_ms, wall_ns = clock.now_ms(), time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: wall_ns + step_ms * 1_000_000)
     assert 0 <= clock.now_ms() - before_ms < HOUR_MS // 2
+
+
+@pytest.mark.parametrize(("ahead_ms", "told"), [(HOUR_MS, True), (1000, False)], ids=["an hour", "a second"])
+def test_a_wall_clock_behind_the_store_is_told(
+    start: Callable[..., Running],
+    embedder: Embedder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    ahead_ms: int,
+    *,
+    told: bool,
+) -> None:
+    """A server on a store that was written later than now says so at its start, and by how much."""
+    settings = Settings.model_validate({"store": {"path": tmp_path / "store"}})
+    with closing(LmdbStore(store_options(settings), embedder.fingerprint)) as store:
+        store.expire(SystemClock(0).now_ms() + ahead_ms, 1)
+    start()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "wall_clock_behind_store" in line]
+    assert len(lines) == told
+    assert all(3500 < json.loads(line)["seconds"] <= 3600 for line in lines)

@@ -9,7 +9,7 @@ import pytest
 
 from cachesvc.adapters.memory import ManualClock
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import EmbedderChanged, Event
+from cachesvc.core.events import EmbedderChanged, Event, TaskFailed
 from cachesvc.core.types import Unseen, Vector
 from cachesvc.engine.guard import Guard, GuardOptions
 
@@ -46,6 +46,9 @@ class Events:
     def on(self, event: Event) -> None:
         self.seen.append(event)
 
+    def failed(self) -> list[TaskFailed]:
+        return [one for one in self.seen if isinstance(one, TaskFailed)]
+
     def health(self) -> list[tuple[bool, int]]:
         return [(one.healthy, one.stuck) for one in self.seen if isinstance(one, EmbedderChanged)]
 
@@ -58,11 +61,15 @@ class Bench:
         self.events = Events()
         self.first = Gated()
         self.remade: list[Gated] = []
+        self.remake_errors: list[Exception] = []
         self.was_remade = threading.Semaphore(0)
         options = GuardOptions(threads, max_waiting, hang_s=5.0, max_stuck=max_stuck)
         self.guard = Guard(self.first, self._remake, options, clock=self.clock, observer=self.events)
 
     def _remake(self) -> Gated:
+        if self.remake_errors:
+            self.was_remade.release()
+            raise self.remake_errors.pop()
         self.remade.append(Gated())
         self.was_remade.release()
         return self.remade[-1]
@@ -145,6 +152,28 @@ def test_when_too_many_are_stuck_it_fails_at_once_until_one_comes_back(make: Cal
     bench.eventually(lambda: bench.kind("x", 1.0) is None)
     assert bench.guard.healthy
     assert bench.guard.stuck_count == 0
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("x"), CacheError(Kind.CORRUPT, "x")], ids=["a fault", "its own refusal"]
+)
+def test_an_embedder_that_cannot_be_made_anew_is_tried_again(
+    make: Callable[..., Bench], error: Exception
+) -> None:
+    """Not at once, but after hang_s more; it is told each time, and heals though the stuck one never ends."""
+    bench = make()
+    bench.remake_errors.append(error)
+    assert bench.kind("wait", 0.01) is Kind.OVERLOADED
+    bench.clock.advance(5001)
+    assert bench.kind("x", 0.01) is Kind.OVERLOADED
+    assert bench.was_remade.acquire(timeout=SOON_S)
+    bench.eventually(lambda: [one.task for one in bench.events.failed()] == ["remake_embedder"])
+    assert bench.kind("x", 60.0) is Kind.UNAVAILABLE
+    assert not bench.remade
+    bench.clock.advance(5001)
+    bench.eventually(lambda: bench.kind("x", 1.0) is None)
+    assert len(bench.remade) == 1
+    assert bench.guard.stuck_count == 1
 
 
 @pytest.mark.parametrize(

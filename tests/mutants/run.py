@@ -1,7 +1,8 @@
 """Applies each mutant of the table to a copy of the tree and runs its tests, which must fail.
 
-``python -m tests.mutants.run [NAME]``. Prints a line each, and at the end how many were found; exits 1 when
-one was not, or when the tests fail without any.
+``python -m tests.mutants.run [NAME]``. Prints a line each, with the test that failed, so that it can be seen
+whether it was the right one, and at the end how many were found; exits 1 when one was not, or when the tests
+fail without any, which is tried first.
 """
 
 import os
@@ -43,6 +44,11 @@ def main() -> int:
                 )
             elif source.exists():
                 shutil.copy(source, tree / name)
+        for tests in dict.fromkeys(mutant.tests for mutant in wanted):
+            code, last = _run(tree, tests)
+            if code:
+                sys.stdout.write(f"{' '.join(tests)} fail without any mutant: {last}\n")
+                return 1
         survivors = [mutant for mutant in wanted if not _is_found(tree, mutant)]
     sys.stdout.write(f"{len(wanted) - len(survivors)} of {len(wanted)} seeded bugs found\n")
     return int(bool(survivors))
@@ -59,18 +65,22 @@ def _is_found(tree: Path, mutant: Mutant) -> bool:
     started_s = time.monotonic()
     file.write_text(text.replace(mutant.old, mutant.new))
     try:
-        code = _run(tree, mutant.tests)
+        code, last = _run(tree, mutant.tests)
     finally:
         file.write_text(text)
     # 1: tests failed. 124: they hang, which a build would not pass either.
     found = code in (1, 124)
     took_s = time.monotonic() - started_s
-    sys.stdout.write(f"{'found' if found else 'SURVIVED'}     {mutant.name} ({took_s:.0f} s, exit {code})\n")
+    by = last.removeprefix("FAILED ").partition(" - ")[0] if code == 1 else last
+    sys.stdout.write(
+        f"{'found' if found else 'SURVIVED'}     {mutant.name} ({took_s:.0f} s, exit {code}: {by})\n"
+    )
     sys.stdout.flush()
     return found
 
 
-def _run(tree: Path, tests: tuple[str, ...]) -> int:
+def _run(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """The exit code, and the test that failed or else the last line."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     try:
         run = subprocess.run(
@@ -78,12 +88,14 @@ def _run(tree: Path, tests: tuple[str, ...]) -> int:
             cwd=tree,
             env={**os.environ, "PYTHONPATH": str(tree)},  # over an editable install, for child processes too
             capture_output=True,
+            text=True,
             timeout=_LIMIT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return 124
-    return run.returncode
+        return 124, "they hang"
+    lines = run.stdout.splitlines() or [""]
+    return run.returncode, next((line for line in lines if line.startswith("FAILED ")), lines[-1])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import cachesvc
+from cachesvc.breaker import PAUSE_S, TRIES, Breaker
 from cachesvc.calls import BYTES, JSON, TEXT, CallError, Prompt, Usage
 from tests.conftest import Running
 
@@ -289,6 +290,44 @@ def test_hung_server_costs_no_more_than_the_budget(hung_address: str) -> None:
         assert time.monotonic() - began < 2.0
 
 
+def test_a_server_that_hangs_costs_a_few_budgets_and_no_more(hung_address: str) -> None:
+    """After five lookups without an answer nothing is sent for a second: calls fail at once, and say so."""
+    with cachesvc.Client(hung_address, timeout_s=0.1, store_timeout_s=30.0) as client:
+        for _ in range(5):
+            assert client.lookup(PROMPT, timeout_s=0.001).outcome == "BYPASS_TIMEOUT"
+        for _ in range(5):
+            assert "not asked" not in client.lookup(PROMPT).reason, (
+                "less patience than the client's proves nothing"
+            )
+        began = time.monotonic()
+        replies = [client.lookup(PROMPT), *client.lookup_many([PROMPT])]
+        stored = client.store("answer", PROMPT)
+        assert time.monotonic() - began < 0.05
+    assert {reply.outcome for reply in replies} == {"BYPASS_TIMEOUT"}
+    assert all("not asked" in reason for reason in (*(reply.reason for reply in replies), stored.reason))
+    assert not stored.stored
+
+
+def test_a_paused_client_asks_once_a_second_until_it_is_answered() -> None:
+    """One caller of many tries; an answer ends the pause, no answer prolongs it."""
+    now = [100.0]
+    breaker = Breaker(lambda: now[0])
+    for _ in range(TRIES):
+        assert breaker.may_look_up()
+        breaker.note(in_time=False)
+    assert (breaker.may_look_up(), breaker.paused) == (False, True)
+    now[0] += PAUSE_S
+    assert [breaker.may_look_up() for _ in range(3)] == [True, False, False]
+    breaker.note(in_time=False)
+    now[0] += 0.9 * PAUSE_S
+    assert not breaker.may_look_up()
+    now[0] += 0.1 * PAUSE_S
+    assert breaker.may_look_up()
+    breaker.note(in_time=True)
+    assert [breaker.may_look_up() for _ in range(3)] == [True] * 3
+    assert not breaker.paused
+
+
 def test_server_that_comes_back_is_used(start: Callable[..., Running]) -> None:
     """A client made before its server, or across a restart, finds it without being made anew."""
     address = free_address()
@@ -476,7 +515,7 @@ def test_threads_share_a_client(client: cachesvc.Client) -> None:
     assert wrong == []
 
 
-def test_aio_client(server: Running) -> None:
+def test_aio_client(server: Running, hung_address: str) -> None:
     """The asyncio client does all of it, and its decorated calls run once."""
 
     async def run() -> None:
@@ -499,6 +538,12 @@ def test_aio_client(server: Running) -> None:
 
             assert [await ask(PROMPT), await ask(VARIANT)] == ["async answer"] * 2
             assert calls == [PROMPT]
+
+        async with cachesvc.aio.Client(hung_address, timeout_s=0.1) as client:
+            reasons = [(await client.lookup(PROMPT)).reason for _ in range(6)]
+            reasons.append((await client.lookup_many([PROMPT]))[0].reason)
+            reasons.append((await client.store("answer", PROMPT)).reason)
+            assert ["not asked" in reason for reason in reasons] == [False] * 5 + [True] * 3
 
         async with cachesvc.aio.Client(free_address()) as client:
             assert (await client.lookup(PROMPT)).outcome == "BYPASS_UNREACHABLE"

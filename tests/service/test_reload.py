@@ -189,6 +189,27 @@ def test_what_takes_a_restart_is_refused_whole(tmp_path: Path, watch: Callable[[
     assert reloader.now.settings.policy["default"].min_score == 0.95
 
 
+def test_a_fault_of_ours_ends_no_watching(tmp_path: Path, published: Published) -> None:
+    """Whatever goes wrong with a new file is told as a refusal; the next one is taken."""
+    path = tmp_path / "config.toml"
+    path.write_text(good())
+    faults = [ZeroDivisionError("a fault")]
+
+    def publish(settings: Settings) -> None:
+        if faults:
+            raise faults.pop()
+
+    reloader = Reloader(path, load(path), publish, published)
+    try:
+        path.write_text(good(min_score=0.99))
+        assert published.wait("refused").message == "the configuration could not be read: ZeroDivisionError"
+        assert (reloader.now.generation, reloader.now.settings.policy["default"].min_score) == (1, 0.95)
+        path.write_text(good(min_score=0.98))
+        assert published.wait("applied").generation == 2
+    finally:
+        reloader.stop()
+
+
 def test_every_setting_is_live_or_not() -> None:
     """The marks name settings that exist, and what changes is told by path."""
     assert {key.partition(".")[0] for key in keys() if is_live(key)} == {

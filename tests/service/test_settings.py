@@ -84,7 +84,15 @@ WRONG_FILES = [
         "does not fit server.max_message_bytes",
         id="response-above-message",
     ),
+    pytest.param(
+        "[server]\nthreads = true", "server.threads: must not be true or false", id="true-as-number"
+    ),
+    pytest.param("[store]\npath = ''", "store.path: must name a directory", id="empty-path"),
+    pytest.param('[store]\npath = "a\\u0000b"', "store.path: must name a directory", id="nul-in-a-path"),
+    pytest.param("_env_file = '/etc/hosts'", "_env_file: is not a setting", id="option-of-the-reader"),
     pytest.param("[server\n", "is not TOML", id="not-toml"),
+    pytest.param("x = " + "[" * 10_000, "is not TOML: maximum recursion depth", id="endless-brackets"),
+    pytest.param("[server]\nthreads = " + "9" * 5000, "is not TOML: Exceeds the limit", id="endless-number"),
     pytest.param("[server]\nthreads = 1\nthreads = 2", "is not TOML", id="key-twice"),
 ]
 
@@ -140,11 +148,12 @@ def test_environment_goes_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     [
         pytest.param("CACHESVC_SERVER__LISTN", "did you mean CACHESVC_SERVER__LISTEN?", id="misspelt"),
         pytest.param("CACHESVC_NONSENSE", "is not a setting", id="unknown"),
+        pytest.param("CACHESVC_SERVER", 'parsing value for field "server"', id="no-json"),
     ],
 )
-def test_unknown_variable(monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
-    """A variable with our prefix that sets nothing is refused."""
-    monkeypatch.setenv(name, "1")
+def test_wrong_variable(monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    """A variable with our prefix that sets nothing, or a section to what is no JSON, is refused."""
+    monkeypatch.setenv(name, "{1")
     with pytest.raises(CacheError) as caught:
         load(None)
     assert message in caught.value.message

@@ -1,6 +1,7 @@
-"""Flips bits in copies of a store and reads each copy in a process of its own. Run by test_lmdb_bitflips.
+"""Damages copies of a store and reads each copy in a process of its own. Run by test_lmdb_bitflips.
 
-LMDB trusts its pages, so a flipped bit may crash whoever reads them; a crash serves nothing. For each
+``bits``: a few are flipped. ``pages``: each page in turn is zeroed, replaced by garbage, or by another page.
+LMDB trusts its pages, so damage may crash whoever reads them; a crash serves nothing. For each
 copy one word is printed: ``served`` (all of it), ``lost`` (some of it), ``refused`` (it did not open),
 ``failed`` (a read was a CacheError), ``crashed``, or what must not be: ``wrong`` and ``raised``.
 """
@@ -11,6 +12,7 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from cachesvc.core.types import Change, Draft, Entry, Identity, Lost, Message, P
 
 PRINT = "engine:test"
 COUNT = 60
+PAGE = 4096
 WORDS = ("served", "lost", "refused", "failed", "wrong", "raised")
 
 
@@ -121,14 +124,27 @@ def judge_views(store: LmdbStore, n: int, truth: Truth) -> str:
     return "served"
 
 
-def one_copy(whole: Path, copy: Path, truth: Truth, source: random.Random) -> str:
-    """What came of one copy with a few bits flipped, most of them in one page."""
-    copy.mkdir()
-    data = bytearray((whole / "data.mdb").read_bytes())
-    page = source.randrange(len(data) // 4096) * 4096
+def flipped(whole: bytes, source: random.Random) -> bytes:
+    """A few bits are flipped, most of them in one page."""
+    data = bytearray(whole)
+    page = source.randrange(len(data) // PAGE) * PAGE
     for _ in range(source.choice((1, 1, 2, 8, 64))):
-        at = source.randrange(len(data)) if source.random() < 0.3 else page + source.randrange(4096)
+        at = source.randrange(len(data)) if source.random() < 0.3 else page + source.randrange(PAGE)
         data[at] ^= 1 << source.randrange(8)
+    return bytes(data)
+
+
+def replaced(whole: bytes, source: random.Random) -> Iterator[bytes]:
+    """Each page is lost in three ways: zeros, garbage, and another page of the file in its place."""
+    for at in range(0, len(whole), PAGE):
+        other = source.randrange(len(whole) // PAGE) * PAGE
+        for page in (bytes(PAGE), source.randbytes(PAGE), whole[other : other + PAGE]):
+            yield whole[:at] + page + whole[at + PAGE :]
+
+
+def one_copy(data: bytes, copy: Path, truth: Truth) -> str:
+    """What came of one copy."""
+    copy.mkdir()
     (copy / "data.mdb").write_bytes(data)
     child = os.fork()
     if not child:
@@ -145,11 +161,16 @@ def one_copy(whole: Path, copy: Path, truth: Truth, source: random.Random) -> st
 
 
 def main() -> None:
-    directory, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    directory, seed = Path(sys.argv[1]), int(sys.argv[2])
     source = random.Random(seed)
     truth = fill(directory / "whole")
-    for n in range(count):
-        word = one_copy(directory / "whole", directory / f"copy{n}", truth, source)
+    whole = (directory / "whole" / "data.mdb").read_bytes()
+    if sys.argv[3] == "pages":
+        copies = replaced(whole, source)
+    else:
+        copies = (flipped(whole, source) for _ in range(int(sys.argv[4])))
+    for n, data in enumerate(copies):
+        word = one_copy(data, directory / f"copy{n}", truth)
         sys.stdout.write(word + "\n")
         sys.stdout.flush()
 

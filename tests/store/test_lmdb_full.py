@@ -1,5 +1,6 @@
 """LmdbStore when something is full: the map, the disk, the write queue, the caller's patience."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -172,6 +173,57 @@ def test_a_full_disk_refuses_writes_and_serves_reads(tmp_path: Path, size: int) 
 def test_eviction_brings_writes_back_on_a_full_disk(tmp_path: Path, limit: int, size: int) -> None:
     """Pages that eviction frees are used again though the file cannot grow."""
     on_a_full_disk(tmp_path / "store", size, limit)
+
+
+_TMPFS_FULL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_lmdb_full import draft, fill, is_whole, kind_of, make_room, open_store
+from cachesvc.core.errors import Kind
+disk = Path(sys.argv[1])
+ballast = disk / "ballast"
+ballast.write_bytes(bytes(1 << 20))
+store = open_store(disk / "store", map_size_bytes=16 << 20)
+kept = fill(store, lambda n: draft(f"q{n}", 5000, n))
+assert store.alive, "a full disk is no broken one"
+assert all(is_whole(store, one) for one in kept), "a read failed on a full disk"
+(disk / "copy").mkdir()
+assert kind_of(lambda: store.backup(disk / "copy")) is Kind.FULL
+evicted = make_room(store, 1, 5000)
+assert all(is_whole(store, one) for one in kept[evicted:])
+(disk / "copy" / "data.mdb").unlink()
+fill(store, lambda n: draft(f"more{n}", 5000, n + 1000))
+ballast.unlink()
+store.put([draft(f"free{n}", 5000, 1 << 21) for n in range(20)], None)
+assert store.check() == []
+store.close()
+store = open_store(disk / "store", map_size_bytes=16 << 20)
+assert store.check() == []
+assert all(is_whole(store, draft(f"free{n}", 5000)) for n in range(20))
+print(len(kept), "kept")
+"""
+
+
+def test_a_full_tmpfs_refuses_writes_and_serves_reads(tmp_path: Path) -> None:
+    """A real file system without room: writes and backups are FULL, reads go on, and room brings writes back."""
+    space = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+    ]  # so that no rights are needed and nothing stays mounted
+    if shutil.which("unshare") is None or subprocess.run([*space, "true"], check=False).returncode:
+        pytest.skip("mounting needs user namespaces")
+    mounted = 'mount -t tmpfs -o size=4m tmpfs "$1" && shift && exec "$@"'
+    child = [sys.executable, "-c", _TMPFS_FULL, str(tmp_path), str(Path(__file__).parent)]
+    run = subprocess.run(
+        [*space, "sh", "-c", mounted, "sh", str(tmp_path), *child],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout.endswith("kept\n"), run.stderr
 
 
 @contextmanager

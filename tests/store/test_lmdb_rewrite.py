@@ -15,10 +15,11 @@ import lmdb
 import numpy as np
 import pytest
 
-from cachesvc.adapters.lmdb_open import lock
+from cachesvc.adapters.lmdb_begin import target_of
+from cachesvc.adapters.lmdb_lock import DirectoryLock
 from cachesvc.adapters.lmdb_rewrite import Target, Told, identity_of, rewrite
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, Tables, get, key_of, scan
-from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions, target_of
+from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import carried, identify
 from cachesvc.core.selection import Selector
@@ -307,8 +308,39 @@ def test_a_locked_store_is_left_alone(tmp_path: Path) -> None:
     """The lock that servers take keeps a rewrite's caller out as well."""
     path = tmp_path / "store"
     with closing(LmdbStore(options(path), PRINT)), pytest.raises(CacheError) as caught:
-        lock(path)
+        DirectoryLock(path)
     assert caught.value.kind is Kind.LOCKED
+
+
+_SWAP = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_lmdb_rewrite as here
+path = Path(sys.argv[1])
+
+def tell(event, arguments):
+    if event == "os.rename" and str(arguments[1]) == str(path / "data.mdb"):
+        print("renamed", flush=True)
+    if event == "open" and str(arguments[0]) == str(path):
+        print("directory", flush=True)
+
+sys.addaudithook(tell)
+here.rewrite(path, here.target(), lambda _: None)
+"""
+
+
+def test_a_store_in_its_place_stays_there(tmp_path: Path) -> None:
+    """The directory is synced after the rename, so that a power cut does not bring the old store back."""
+    filled(tmp_path / "store", 10)
+    run = subprocess.run(
+        [sys.executable, "-c", _SWAP, str(tmp_path / "store"), str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout.split()[-2:] == ["renamed", "directory"], run.stderr
 
 
 def test_a_backup_is_a_store(tmp_path: Path) -> None:

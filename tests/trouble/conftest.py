@@ -72,6 +72,12 @@ class Process:
             self._child.stderr.close()
         return code
 
+    def handles(self, number: signal.Signals) -> bool:
+        """Whether it would not just die of it."""
+        status = Path(f"/proc/{self._child.pid}/status").read_text(encoding="utf-8")
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) & (1 << (number - 1)))
+
     def signal(self, number: signal.Signals) -> None:
         self._child.send_signal(number)
 

@@ -90,7 +90,7 @@ def test_a_hung_embedder_keeps_no_lookup(
         told = f"{sum(answered)} of 100 answered in time, latest {max(over_ms):+.0f} ms to the deadline"
         sys.stdout.write(f"\n  hung embedder: {told}\n")
     assert max(over_ms) < FAR_S * 1e3
-    assert any(answered)
+    assert sum(answered) > 50, told  # the others' deadline passed on the way, on a busy machine
 
     hanging.gate.set()
     until_s = time.monotonic() + FAR_S

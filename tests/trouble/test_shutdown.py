@@ -71,6 +71,7 @@ def test_a_signal_under_load_ends_it_in_order(
         assert watched.result(CALL_S), "health did not say NOT_SERVING"
         _wait_until_new_calls_are_refused(dial, process.address)
         assert not long_call.done(), "new calls were refused only when the old ones had finished"
+        process.signal(number)  # whoever is impatient cuts nothing off
         results = long_call.result().results
         assert [result.WhichOneof("result") for result in results] == ["response"] * len(results)
         seen = [caller.result(CALL_S) for caller in callers]
@@ -166,6 +167,25 @@ def test_an_idle_server_ends_at_once(launch: Launch, dial: Dial) -> None:
     process.signal(signal.SIGTERM)
     assert process.ended() == 0, process.log
     assert time.monotonic() - began_s < 3.0
+
+
+def test_a_signal_while_it_starts_ends_it_in_order(
+    launch: Launch, open_store: Callable[[], LmdbStore]
+) -> None:
+    """From the moment that it handles signals, however little is open yet: exit 0 and a whole store."""
+    process = launch({})
+    ended_s = time.monotonic() + CALL_S
+    while not process.handles(signal.SIGTERM):
+        assert time.monotonic() < ended_s, process.log
+        threading.Event().wait(POLL_S)
+    process.signal(signal.SIGTERM)
+    assert process.ended() == 0, process.log
+    assert "Traceback" not in process.log
+    store = open_store()
+    try:
+        assert store.check() == []
+    finally:
+        store.close()
 
 
 # ------------------------------------------------------------ a second server
