@@ -83,7 +83,9 @@ def call(failing: Failing, events: Events) -> Iterator[Callable[[str], grpc.RpcE
         max_message_bytes=1 << 20,
         drain_s=1.0,
     )
-    server = GrpcServer(failing, options, clock=SystemClock(0), observer=events, new_id=lambda: "id-1")
+    server = GrpcServer(
+        failing, options, clock=SystemClock(0), observer=events, new_id=lambda: "id-1", works=lambda: True
+    )
     channel = grpc.insecure_channel(server.start())
 
     calls: dict[str, Callable[[], object]] = {

@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import cachesvc
 from cachesvc.cli_common import EXIT_CODES
@@ -216,6 +217,26 @@ def test_admin_pages(server: Running) -> None:
         assert f'cachesvc_entries_removed_total{{reason="{why.value}"}} 0.0' in metrics
     with pytest.raises(HTTPError, match="404"):
         page("/secrets")
+
+
+def test_a_store_that_takes_no_writes_is_told_everywhere(server: Running) -> None:
+    """gRPC health, which probes ask, /readyz and /healthz say no; who watched gRPC health is told at the next probe."""
+    health = health_pb2_grpc.HealthStub(server.channel)
+    asked = health_pb2.HealthCheckRequest(service="cachesvc.v1.CacheService")
+    watch = health.Watch(asked, timeout=30.0)
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    assert next(watch).status == serving
+    assert health.Check(asked, timeout=10.0).status == serving
+
+    server.app._store._writer.close()  # as after a disk that failed
+
+    assert health.Check(asked, timeout=10.0).status == not_serving
+    assert health.Check(health_pb2.HealthCheckRequest(), timeout=10.0).status == not_serving
+    assert next(watch).status == not_serving
+    watch.cancel()
+    for page in ("/healthz", "/readyz"):
+        with pytest.raises(HTTPError, match="503"):
+            urlopen(f"http://{server.app.admin_address}{page}", timeout=10)
 
 
 def test_journeys_are_counted_and_bounded(start: Callable[..., Running]) -> None:
