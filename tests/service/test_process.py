@@ -16,9 +16,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import cachesvc
+from cachesvc.adapters.engine_cache import find_engine
 from cachesvc.cli_common import EXIT_CODES
 from cachesvc.core.errors import Kind
 from cachesvc.core.types import Outcome, Removal
+from cachesvc.settings import EmbedderSettings
 from tests.conftest import Running
 
 CLI = [sys.executable, "-m", "cachesvc.cli"]
@@ -198,6 +200,35 @@ def test_imports_stay_light() -> None:
         [sys.executable, "-c", code % (torch, torch)], capture_output=True, text=True, check=True, timeout=60
     )
     assert result.stdout.split() == ["[]", "[]"]
+
+
+def test_the_engine_reports_to_nobody(tmp_path: Path) -> None:
+    """onnxruntime's telemetry is off: it leaves no device id and no queue of events in the home directory."""
+    suppressed = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY")  # else there is nothing to see
+    environment = {name: value for name, value in os.environ.items() if name not in suppressed}
+    engine = engine_directory()
+    code = (
+        "from cachesvc.app import make_embedder; from cachesvc.settings import EmbedderSettings as S;"
+        f"make_embedder(S(model={str(engine)!r}), print).embed('hello', 5.0)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, check=True, timeout=60
+    )
+    assert list(tmp_path.rglob("*")) == []
+    # one door: whoever imports it elsewhere could be first
+    package = Path(cachesvc.__file__).parent
+    imports = re.compile(r"^\s*import onnxruntime\b", re.MULTILINE)
+    assert [file.name for file in package.rglob("*.py") if imports.search(file.read_text())] == [
+        "onnx_runtime.py"
+    ]
+
+
+def engine_directory() -> Path:
+    """Where the default model's engine is."""
+    settings = EmbedderSettings()
+    engine = find_engine(settings.model, settings.precision, settings.cache_dir.expanduser())
+    assert engine is not None
+    return engine.path
 
 
 def test_admin_pages(server: Running) -> None:
