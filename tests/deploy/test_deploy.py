@@ -21,7 +21,7 @@ import cachesvc
 from cachesvc.cli_common import EXIT_CODES
 from cachesvc.core.errors import Kind
 from cachesvc.observe.metrics import catalogue
-from cachesvc.settings import load
+from cachesvc.settings import is_live, keys, load
 from tests.conftest import Running
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +69,9 @@ VALUES = [
             "tolerations": [{"key": "k", "operator": "Exists"}],
             "affinity": {"nodeAffinity": {}},
             "imagePullSecrets": [{"name": "s"}],
+            "image": {"digest": "sha256:" + 64 * "0"},
+            "networkPolicy": {"egress": [{"ports": [{"port": 4317}]}]},
+            "config": {"telemetry": {"otlp_endpoint": "http://otel:4317"}},
         },
         id="everything",
     ),
@@ -82,23 +85,22 @@ def test_the_chart_renders_to_what_kubernetes_takes(values: dict[str, Any]) -> N
     for document in documents:
         validate(document)
     (deployment,) = (one for one in documents if one["kind"] == "Deployment")
-    assert_locked_down(deployment["spec"]["template"]["spec"])
+    pod = deployment["spec"]["template"]["spec"]
+    assert_locked_down(pod)
+    assert_runs_ours(pod["containers"][0])
+    assert pod["enableServiceLinks"] is False
 
 
-@pytest.mark.parametrize("name", ["sidecar.yaml", "shared.yaml"])
+@pytest.mark.parametrize("name", ["sidecar.yaml", "shared.yaml", "maintenance.yaml"])
 def test_the_manifests_are_what_kubernetes_takes(name: str) -> None:
-    """Strictly validated; the configuration in them loads; the pod waits longer than the server drains."""
+    """Strictly validated, each container locked down, and of this version."""
     documents = manifests((DEPLOY / "kubernetes" / name).read_text())
     for document in documents:
         validate(document)
-    (deployment,) = (one for one in documents if one["kind"] == "Deployment")
-    pod = deployment["spec"]["template"]["spec"]
+    (main,) = (one for one in documents if one["kind"] in ("Deployment", "Pod"))
+    pod = main["spec"]["template"]["spec"] if main["kind"] == "Deployment" else main["spec"]
     assert_locked_down(pod)
-    assert pod["terminationGracePeriodSeconds"] > load(None).server.drain_s
-    sidecar = name == "sidecar.yaml"
-    container = pod["initContainers" if sidecar else "containers"][0]
-    assert (container.get("restartPolicy") == "Always") == sidecar
-    assert container["image"] == f"cachesvc:{cachesvc.__version__}"
+    assert_runs_ours(pod["initContainers" if name == "sidecar.yaml" else "containers"][0])
 
 
 def assert_locked_down(pod: dict[str, Any]) -> None:
@@ -110,6 +112,122 @@ def assert_locked_down(pod: dict[str, Any]) -> None:
         assert not context["allowPrivilegeEscalation"]
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert "memory" in container["resources"]["limits"]
+
+
+def assert_runs_ours(container: dict[str, Any]) -> None:
+    """The image of this version as the user it has, and every command in it goes by the mounted file."""
+    assert container["image"].partition("@")[0] == f"cachesvc:{cachesvc.__version__}"
+    assert container["securityContext"]["runAsUser"] == container["securityContext"]["runAsGroup"] == 10001
+    assert {"name": "CACHESVC_CONFIG", "value": "/etc/cachesvc/cachesvc.toml"} in container["env"]
+    assert "/etc/cachesvc" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+def test_the_pods_wait_longer_than_the_server_drains() -> None:
+    """Its two gRPC ports drain one after the other, and then the store is closed."""
+    drained_s = 2 * load(None).server.drain_s
+    assert deployment_of(render())["terminationGracePeriodSeconds"] >= drained_s + 10
+    for name in ("sidecar.yaml", "shared.yaml"):
+        pod = deployment_of(manifests((DEPLOY / "kubernetes" / name).read_text()))
+        assert pod["terminationGracePeriodSeconds"] >= drained_s + 10
+    unit = (DEPLOY / "systemd" / "cachesvc.service").read_text()
+    (stop_s,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(stop_s) >= drained_s + 10
+
+
+def deployment_of(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pod of the one Deployment."""
+    (deployment,) = (one for one in documents if one["kind"] == "Deployment")
+    pod: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return pod
+
+
+def test_the_application_does_not_wait_for_its_sidecar() -> None:
+    """A native sidecar whose probe nothing but restarts it, asks inside the pod, and reads no configuration."""
+    pod = deployment_of(manifests((DEPLOY / "kubernetes" / "sidecar.yaml").read_text()))
+    (sidecar,) = pod["initContainers"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert {"startupProbe", "readinessProbe"}.isdisjoint(sidecar)
+    assert sidecar["livenessProbe"]["exec"]["command"][:3] == ["cachesvc", "health", "--server"]
+
+
+UMBRELLA = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: application
+spec:
+  selector: {matchLabels: {app: application}}
+  template:
+    metadata:
+      labels: {app: application}
+      annotations: {checksum/cachesvc: {{ include "cachesvc.startOnly" .Subcharts.cachesvc }}}
+    spec:
+      initContainers:
+        {{- include "cachesvc.sidecar" .Subcharts.cachesvc | nindent 8 }}
+      containers:
+        - {name: application, image: "example/application:1.0.0"}
+      volumes:
+        {{- include "cachesvc.sidecarVolumes" .Subcharts.cachesvc | nindent 8 }}
+"""
+
+
+def test_the_chart_puts_its_sidecar_into_another_chart_s_pod(tmp_path: Path) -> None:
+    """As _helpers.tpl says; the container is that of sidecar.yaml, and all else that is made is its configuration."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "deployment.yaml").write_text(UMBRELLA)
+    (tmp_path / "Chart.yaml").write_text(
+        "{apiVersion: v2, name: umbrella, version: 1.0.0, dependencies: [{name: cachesvc, version: 0.1.0}]}"
+    )
+    shutil.copytree(CHART, tmp_path / "charts" / "cachesvc")
+    resources = {"requests": {"cpu": "250m", "memory": "384Mi"}, "limits": {"memory": "1Gi"}}
+    values = {"cachesvc": {"mode": "sidecar", "resources": resources, "persistence": {"size": "5Gi"}}}
+    with helm_python.Chart.load(tmp_path) as chart:
+        rendered = chart.render(values=values, name="demo")
+    documents = [one for path, text in rendered.items() if path.endswith(".yaml") for one in manifests(text)]
+    for document in documents:
+        validate(document)
+    assert sorted(one["kind"] for one in documents) == ["ConfigMap", "Deployment"]
+    ours = deployment_of(documents)
+    theirs = deployment_of(manifests((DEPLOY / "kubernetes" / "sidecar.yaml").read_text()))
+    without = {"imagePullPolicy"}
+    (container,) = ours["initContainers"]
+    assert {key: value for key, value in container.items() if key not in without} == theirs["initContainers"][
+        0
+    ]
+    config = next(one for one in documents if one["kind"] == "ConfigMap")
+    assert ours["volumes"] == [
+        theirs["volumes"][0],
+        {"name": "cachesvc-config", "configMap": {"name": "demo-cachesvc"}},
+    ]
+    assert config["metadata"]["name"] == "demo-cachesvc"
+    file = tmp_path / "cachesvc.toml"
+    file.write_text(config["data"]["cachesvc.toml"])
+    assert load(file).server.listen == "127.0.0.1:50051"
+
+
+DECIDED_BY_THE_CHART = (
+    "server.listen",
+    "server.insecure_bind",
+    "admin.listen",
+    "admin.insecure_bind",
+    "admin.backup_dir",
+    "store.path",
+)
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in keys() if key not in DECIDED_BY_THE_CHART and not key.startswith("policy.")]
+)
+def test_a_changed_setting_restarts_the_pod_when_it_takes_a_restart(key: str) -> None:
+    """And only then: live settings reach the running server."""
+
+    def template(config: dict[str, Any]) -> object:
+        documents = render(config=config, networkPolicy={"enabled": False})
+        (deployment,) = (one for one in documents if one["kind"] == "Deployment")
+        return deployment["spec"]["template"]
+
+    section, _, name = key.partition(".")
+    assert (template({}) != template({section: {name: 12}})) == (not is_live(key))
 
 
 def test_a_typo_in_a_manifest_is_caught() -> None:
@@ -131,6 +249,9 @@ def test_a_typo_in_a_manifest_is_caught() -> None:
         {"config": {"store": {"path": "/tmp"}}},
         {"networkPolicy": {"clientLabels": {"a": 1}}},
         {"serviceMonitor": {"interval": "often"}},
+        {"mode": "daemon"},
+        {"image": {"digest": "latest"}},
+        {"networkPolicy": {"monitoringNamespace": ""}},
     ],
     ids=lambda wrong: ".".join([next(iter(wrong))]),
 )
@@ -138,6 +259,40 @@ def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
     """The schema names what cannot be: misspelt keys, bad sizes, settings that the chart decides."""
     with helm_python.Chart.load(CHART) as chart, pytest.raises(helm_python.HelmError):
         chart.validate_schema(chart.merge_values(wrong))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param(
+            {"config": {"server": {"drain_s": 30}}}, "terminationGracePeriodSeconds", id="drains too long"
+        ),
+        pytest.param(
+            {"config": {"telemetry": {"otlp_endpoint": "http://otel:4317"}}},
+            "networkPolicy.egress",
+            id="a collector that cannot be reached",
+        ),
+    ],
+)
+def test_values_that_do_not_fit_each_other_are_refused(values: dict[str, Any], said: str) -> None:
+    """At the rendering, naming the value, and not in production."""
+    with pytest.raises(helm_python.HelmError, match=said):
+        render(**values)
+
+
+def test_the_notes_say_what_is_so() -> None:
+    """Who may call, what is lost, and a command with the names of this release."""
+
+    def notes(**values: Any) -> str:
+        with helm_python.Chart.load(CHART) as chart:
+            rendered = chart.render(values=values, name="demo")
+        return str(next(text for path, text in rendered.items() if path.endswith("NOTES.txt")))
+
+    assert "exec deployment/demo-cachesvc -- cachesvc stats" in notes()
+    assert '{"cachesvc-client":"true"}' in notes()
+    assert "networkPolicy.enabled is false" in notes(networkPolicy={"enabled": False})
+    assert "lost with the pod" in notes(persistence={"enabled": False})
+    assert "cachesvc.sidecar" in notes(mode="sidecar")
 
 
 def test_helm_lints_the_chart() -> None:
@@ -155,7 +310,8 @@ def test_every_configuration_that_is_shipped_loads(tmp_path: Path) -> None:
         *manifests((DEPLOY / "kubernetes" / "shared.yaml").read_text()),
     ]
     texts = [one["data"]["cachesvc.toml"] for one in documents if one["kind"] == "ConfigMap"]
-    assert len(texts) == 3
+    texts.append((DEPLOY / "systemd" / "cachesvc.toml").read_text())
+    assert len(texts) == 4
     for text in texts:
         file = tmp_path / "cachesvc.toml"
         file.write_text(text)
@@ -177,6 +333,7 @@ def test_the_dockerfile_is_clean() -> None:
     assert run.returncode == 0, run.stdout
     last = file.read_text().rpartition("\nFROM ")[2]
     assert "torch" not in last
+    assert "/opt/cachesvc/bin/pip install '.[otel]'" in file.read_text()  # telemetry.otlp_endpoint needs it
     assert "USER 10001:10001" in last
 
 
@@ -201,6 +358,8 @@ def test_the_unit_is_what_systemd_takes(tmp_path: Path) -> None:
     assert security.returncode == 0, security.stdout[-500:]
     prevented = re.search(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)
     assert prevented is not None
+    # what the metrics of the process, and the engine's choice of instructions, are read from
+    assert "ProcSubset" not in text
     hopeless = {EXIT_CODES[kind] for kind in (Kind.INVALID, Kind.LOCKED, Kind.CORRUPT, Kind.REFUSED)}
     assert {int(code) for code in prevented[1].split()} == hopeless
 
