@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -16,12 +17,16 @@ import helm_python
 import kubernetes_validate
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 import cachesvc
-from cachesvc.cli_common import EXIT_CODES
+from cachesvc import cli
+from cachesvc.cli_common import EXIT_CODES, MISS, UNREACHABLE, WRONG_INPUT
 from cachesvc.core.errors import Kind
-from cachesvc.observe.metrics import catalogue
+from cachesvc.observe.metrics import MetricsObserver, catalogue
+from cachesvc.serve.errors import CODES
 from cachesvc.settings import is_live, keys, load
+from cachesvc.v1 import cache_pb2
 from tests.conftest import Running
 
 ROOT = Path(__file__).parents[2]
@@ -404,6 +409,81 @@ def test_every_alert_is_in_the_runbook() -> None:
             assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")
 
 
+def test_every_metric_is_in_the_runbook() -> None:
+    """Each has its line, with something to do; no line is of a metric that does not exist."""
+    runbook = (ROOT / "docs" / "operations.md").read_text().partition("\n## Metrics\n")[2]
+    lines = dict(re.findall(r"^\| `([a-z_]+)` \| (.+) \|$", runbook.partition("\n## ")[0], re.MULTILINE))
+    documented = {name for name in lines if not name.startswith("process_")}
+    assert documented == {doc.name for doc in catalogue()}
+    assert lines.keys() - documented == PROCESS - {"up"}
+
+
+def test_every_exit_code_is_in_the_runbook_and_in_the_help() -> None:
+    """None is missing, and those of signals aside none is made up."""
+    runbook = (
+        (ROOT / "docs" / "operations.md").read_text().partition("\n## Exit codes\n")[2].partition("\n## ")[0]
+    )
+    listed = {
+        int(code)
+        for cell in re.findall(r"^\| ([0-9, ]+) \|", runbook, re.MULTILINE)
+        for code in cell.split(",")
+    }
+    used = {0, MISS, WRONG_INPUT, UNREACHABLE, *EXIT_CODES.values()}
+    assert listed == used | {137, 143}
+    told = re.findall(r"(?:: |; )(\d+) ", cli.__doc__.partition("Exit codes")[2].replace("\n", " "))
+    assert {int(code) for code in told} == used
+
+
+def test_the_runbook_names_what_exists() -> None:
+    """Every command and every setting of it, and of the deployment's page, is one."""
+    commands = {command.name or command.callback.__name__.replace("_", "-") for command in cli.app.registered_commands
+                if command.callback is not None}  # fmt: skip
+    sections = {key.partition(".")[0] for key in keys()}
+    for page in (ROOT / "docs" / "operations.md", DEPLOY / "README.md"):
+        text = page.read_text()
+        for command in re.findall(r"(?:`|-- |bin/)cachesvc ([a-z][a-z-]*)", text):
+            assert command in commands, f"{command} in {page.name}"
+        for name in re.findall(r"`([a-z]+\.[a-z_]+)\b(?!\.)", text):
+            if (
+                name.partition(".")[0] in sections
+                and name != "server.lock"
+                and not name.startswith("policy.")
+            ):
+                assert name in set(keys()), f"{name} in {page.name}"
+
+
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent() -> None:
+    """And each says of all alerts whether they fire."""
+    alerts = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())
+    tests = yaml.safe_load((DEPLOY / "prometheus" / "alerts_test.yaml").read_text())["tests"]
+    expected = {test["name"]: test["promql_expr_test"] for test in tests if "name" in test}
+    names = [rule["alert"] for group in alerts["groups"] for rule in group["rules"]]
+    assert sorted(expected) == sorted([f"{name} {what}" for name in names for what in ("fires", "is silent")])
+    for name, (asked,) in expected.items():
+        assert asked["expr"] == 'count by (alertname) (ALERTS{alertstate="firing"})'
+        fires = [f'{{alertname="{name.removesuffix(" fires")}"}}'] if name.endswith(" fires") else []
+        assert [sample["labels"] for sample in asked["exp_samples"]] == fires
+
+
+def test_every_label_value_that_is_asked_for_exists() -> None:
+    """An outcome, a reason or a code that was renamed would make an alert that never fires."""
+    registry = CollectorRegistry()
+    MetricsObserver(registry, "", 0)
+    values: dict[str, set[str]] = {"code": {code.name for code in CODES.values()}}
+    values["method"] = {
+        method.name for method in cache_pb2.DESCRIPTOR.services_by_name["CacheService"].methods
+    }
+    for metric in registry.collect():
+        for sample in metric.samples:
+            for label, value in sample.labels.items():
+                values.setdefault(label, set()).add(value)
+    values["job"] = {"cachesvc"}
+    for query in queries():
+        for label, wanted in re.findall(r'(\w+)=~?"([^"]*)"', query):
+            for one in wanted.split("|"):
+                assert any(re.fullmatch(one, value) for value in values[label]), f"{label}={one} in {query}"
+
+
 @needs_promtool
 def test_promtool_takes_the_alerts_and_their_tests_pass() -> None:
     """check rules, and the unit tests of the rules."""
@@ -430,48 +510,58 @@ def prometheus(server: Running, tmp_path: Path) -> Iterator[Callable[[str], list
         f"rule_files: ['{DEPLOY}/prometheus/alerts.yaml']\n"
         f"scrape_configs: [{{job_name: cachesvc, static_configs: [{{targets: ['{server.app.admin_address}']}}]}}]\n"
     )
-    log = (tmp_path / "prometheus.log").open("w")
-    with log:
-        process = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={config}",
-                f"--storage.tsdb.path={tmp_path}/tsdb",
-                "--web.listen-address=127.0.0.1:19090",
-            ],
-            stdout=log,
-            stderr=log,
-        )
+    command = [
+        "prometheus",
+        f"--config.file={config}",
+        f"--storage.tsdb.path={tmp_path}/tsdb",
+        "--web.listen-address=127.0.0.1:0",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        listening = (re.search(r"Listening on.* address=(\S+)", line) for line in process.stderr)
+        found = next((match for match in listening if match is not None), None)
+        assert found is not None, "it ended"
+        address = found[1]
+        drain = threading.Thread(target=process.stderr.read)  # else it waits for whoever reads its log
+        drain.start()
 
-    def ask(query: str) -> list[dict[str, Any]]:
-        url = "http://127.0.0.1:19090/api/v1/query?" + urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            found: list[dict[str, Any]] = json.load(reply)["data"]["result"]
-        return found
+        def ask(query: str) -> list[dict[str, Any]]:
+            url = f"http://{address}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+            with urllib.request.urlopen(url, timeout=10) as reply:
+                answer: list[dict[str, Any]] = json.load(reply)["data"]["result"]
+            return answer
 
-    yield ask
-    process.terminate()
-    process.wait(20)
+        yield ask
+        process.terminate()
+        process.wait(20)
+        drain.join()
 
 
-def test_a_real_prometheus_scrapes_and_every_metric_has_a_series(
+def test_a_real_prometheus_answers_every_query(
     server: Running, prometheus: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    """The target is up, and each metric of alerts and dashboard that exists from the start returns a series."""
-    client = cachesvc.Client(server.app.address, timeout_s=5.0)
-    client.lookup("a question", journey="j")
-    client.store("an answer", "a question", input_tokens=3, cost_usd=0.1)
-    client.lookup("a question", journey="j")
-    until_s = time.monotonic() + 40
-    up: list[dict[str, Any]] = []
-    while not up and time.monotonic() < until_s:
-        try:
-            up = [one for one in prometheus('up{job="cachesvc"}') if one["value"][1] == "1"]
-        except OSError:
-            time.sleep(0.2)  # it is starting: another program's port, and no other way to know
-    assert up
-    names = {name for query in queries() for name in re.findall(r"\bcachesvc_[a-z_]+", query)}
-    not_yet = {"cachesvc_task_errors_total", "cachesvc_call_errors_total"}  # they begin with the first error
-    for name in names - not_yet:
-        assert prometheus(name), f"{name} has no series"
+    """With a little load the target is up, every panel of the dashboard has data, every metric of an alert a series, and
+    nothing is pending or fires.
+    """
+    dashboard = json.loads((DEPLOY / "grafana" / "cachesvc.json").read_text())
+    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    alerted = {name for query in queries() for name in re.findall(r"\b(?:cachesvc|process)_[a-z_]+", query)}
+    failing_only = (
+        "cachesvc_task_errors_total"  # begins with the first failure of housekeeping, and there is none
+    )
+    waited_for = [
+        'up{job="cachesvc"} == 1',
+        *(query.replace("$__rate_interval", "10s") for query in panels if failing_only not in query),
+        *alerted - {failing_only},
+    ]
+    with cachesvc.Client(server.app.address, timeout_s=5.0) as client:
+        until_s = time.monotonic() + 60
+        while waited_for and time.monotonic() < until_s:
+            client.store("an answer", "a question", input_tokens=3, output_tokens=4, cost_usd=0.1)
+            client.lookup("a question", journey="j")
+            client.lookup("A question, is it?", journey="j")
+            client.lookup("a question", namespace="Not a namespace")
+            waited_for = [query for query in waited_for if not prometheus(query)]
+            time.sleep(0.3)  # for the next scrape: another program's clock
+    assert waited_for == []
     assert prometheus("ALERTS") == []
