@@ -87,6 +87,7 @@ fix: setup ## Mend what check finds where that is mechanical
 	$(MAKE) --no-print-directory proto
 	$(BIN)/python docs/tables.py README.md docs/reliability.md
 	$(BIN)/python deploy/grafana/make_dashboard.py
+	$(BIN)/python deploy/helm/make_schema.py
 	cp deploy/prometheus/alerts.yaml deploy/helm/cachesvc/files/alerts.yaml
 
 .PHONY: proto

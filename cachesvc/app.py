@@ -173,9 +173,16 @@ class App:
             failpoint=self._failpoint,
         )
         admin = AdminService(insight, self.reloader, upkeep, reader)
-        doorkeeper = Doorkeeper(self._guard, parts.tuning)
-        self._grpc = _grpc_server(cache, _grpc_options(settings), parts, doorkeeper.turns_away)
-        self._admin_grpc = _grpc_server(admin, _admin_grpc_options(settings), parts, lambda _: False)
+        self._grpc = _grpc_server(
+            cache,
+            _grpc_options(settings),
+            parts,
+            works=self._is_ready,
+            turns_away=Doorkeeper(self._guard, parts.tuning).turns_away,
+        )
+        self._admin_grpc = _grpc_server(
+            admin, _admin_grpc_options(settings), parts, works=lambda: True, turns_away=lambda metadata: False
+        )
         metrics.watch(
             Gauges(
                 store=insight.store,
@@ -197,12 +204,12 @@ class App:
         self.admin_address = self._admin.address
         self.admin_rpc_address = self._admin_grpc.start()
         self._closing.callback(self._admin_grpc.stop)
-        self._admin_grpc.set_serving(serving=True)
+        self._admin_grpc.begin_serving()
         self._closing.callback(self._janitor.stop)
         self.address = self._grpc.start()
         self._closing.callback(self._grpc.stop)
         self._janitor.start()
-        self._grpc.set_serving(serving=True)
+        self._grpc.begin_serving()
 
     def stop(self) -> None:
         """Finish what is under way and close everything."""
@@ -380,13 +387,16 @@ def _guard_options(settings: Settings) -> GuardOptions:
     return GuardOptions(threads, embedder.max_waiting, embedder.hang_s, max_stuck=2 * threads)
 
 
-def _grpc_server(service: Service, options: GrpcOptions, parts: Parts, turns_away: TurnsAway) -> GrpcServer:
+def _grpc_server(
+    service: Service, options: GrpcOptions, parts: Parts, *, works: Callable[[], bool], turns_away: TurnsAway
+) -> GrpcServer:
     return GrpcServer(
         service,
         options,
         clock=parts.clock,
         observer=parts.observer,
         new_id=_new_id,
+        works=works,
         turns_away=turns_away,
     )
 

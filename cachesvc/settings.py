@@ -36,6 +36,13 @@ _PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]{0,62}\Z")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d{1,5}\Z")
 _TCP = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})\Z")
 
+# What Kubernetes sets in every container for every Service of the namespace: for one named cachesvc or
+# cachesvc-eu these begin as our variables do. None of our names ends so.
+_SERVICE_LINK = re.compile(
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)\Z"
+)
+_SERVICE_LINK_PORT = re.compile(r"(tcp|udp|sctp)://")
+
 _ROOM_BYTES = 1 << 20
 
 MIB = 1 << 20
@@ -588,10 +595,11 @@ def _refuse_unknown_variables() -> None:
     whole = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
     wrong = [
         name
-        for name in os.environ  # noqa: TID251 - this module reads the environment
+        for name, value in os.environ.items()  # noqa: TID251 - this module reads the environment
         if name.startswith(ENV_PREFIX)
         and name not in known | whole
         and not name.startswith(f"{ENV_PREFIX}POLICY{_NESTED}")
+        and not _is_service_link(name, value)
     ]
     if wrong:
         violations = tuple(
@@ -599,6 +607,14 @@ def _refuse_unknown_variables() -> None:
         )
         listed = "\n".join(f"  {violation.field}: {violation.description}" for violation in violations)
         raise CacheError(Kind.INVALID, f"the environment is wrong:\n{listed}", violations)
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    if _NESTED in name:
+        return False  # a setting that was meant
+    return _SERVICE_LINK.search(name) is not None or (
+        name.endswith("_PORT") and _SERVICE_LINK_PORT.match(value) is not None
+    )
 
 
 def _variable(key: str) -> str:

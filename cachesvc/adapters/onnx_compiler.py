@@ -18,6 +18,7 @@ import numpy as np
 
 from cachesvc.adapters.engine_cache import RECIPE_VERSION
 from cachesvc.adapters.model_files import fetched_directory, model_digest
+from cachesvc.adapters.onnx_runtime import onnxruntime
 
 _INPUT, _OUTPUT = "input_ids", "unit_vector"
 _SAMPLES = (
@@ -126,8 +127,6 @@ def _quantise(source: Path, target: Path) -> None:
 
 
 def _compare(transformer: Any, tokenizer: Any, prefix: str, path: Path, min_cosine: float) -> None:
-    import onnxruntime  # noqa: PLC0415 - this process only
-
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for text in _SAMPLES:
         ids = tokenizer.encode(prefix + text).ids[: transformer.max_seq_length]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import tokenizers
 
+from cachesvc.adapters.onnx_runtime import onnxruntime
 from cachesvc.adapters.sight import Sight
 from cachesvc.adapters.slots import Slots
 from cachesvc.core.errors import CacheError, Kind

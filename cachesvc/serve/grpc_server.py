@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -52,7 +52,7 @@ class Service(Protocol):
 
 
 class GrpcServer:
-    """Listens from ``start`` to ``stop``. Health says SERVING only after ``set_serving(True)``."""
+    """Listens from ``start`` to ``stop``. Health says SERVING from ``begin_serving`` on, while ``works`` does."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class GrpcServer:
         clock: Clock,
         observer: Observer,
         new_id: Callable[[], str],
+        works: Callable[[], bool],
         turns_away: TurnsAway,
     ) -> None:
         self._options = options
-        self._name = service.name
         self._pool = CallPool(options.threads, options.max_queued_calls, options.max_queue_s)
         edge = Edge(
             self._pool,
@@ -75,7 +75,7 @@ class GrpcServer:
             turns_away=turns_away,
             traced=options.traced,
         )
-        self._health = health.HealthServicer()
+        self._health = _Health(("", service.name), works)
         self._server = grpc.server(
             self._pool,
             maximum_concurrent_rpcs=options.max_concurrent_calls,
@@ -94,7 +94,6 @@ class GrpcServer:
         if options.reflection:
             names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
-        self.set_serving(serving=False)
 
     def start(self) -> str:
         """Bind and answer. Returns the address, with the port that was chosen for port 0. Raises LOCKED."""
@@ -113,13 +112,9 @@ class GrpcServer:
         self._server.start()
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
-    def set_serving(self, *, serving: bool) -> None:
-        """What the health service says of the whole server and of its service."""
-        state = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        for name in ("", self._name):
-            self._health.set(name, state)
+    def begin_serving(self) -> None:
+        """From now on health says SERVING, of the whole server and of its service."""
+        self._health.begin()
 
     def stop(self) -> None:
         """Say NOT_SERVING, refuse new calls, give those handed over ``drain_s`` to be answered, then end.
@@ -132,6 +127,36 @@ class GrpcServer:
         self._server.stop(_REFUSE_S).wait(_REFUSE_S + _END_S)
         self._pool.drain(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Health(health.HealthServicer):  # type: ignore[misc]  # the library ships no types
+    """The health service: looks at what it speaks of with every Check, and tells watchers of a change then."""
+
+    def __init__(self, names: tuple[str, ...], works: Callable[[], bool]) -> None:
+        super().__init__()
+        self._names = names
+        self._works = works
+        self._begun = False
+        self._said: bool | None = None
+        self._look()
+
+    def begin(self) -> None:
+        """Until now it was NOT_SERVING."""
+        self._begun = True
+        self._look()
+
+    def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> Any:  # noqa: N802 - the name gRPC uses
+        """See grpc.health.v1."""
+        self._look()
+        return super().Check(request, context)
+
+    def _look(self) -> None:
+        serving = self._begun and self._works()
+        if serving != self._said:
+            self._said = serving
+            status = health_pb2.HealthCheckResponse
+            for name in self._names:
+                self.set(name, status.SERVING if serving else status.NOT_SERVING)
 
 
 def _refuse_live_socket(setting: str, path: str) -> None:

@@ -73,7 +73,7 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Store size",
         "bytes",
-        (("used", "cachesvc_store_bytes"), ("bound", "cachesvc_store_max_bytes")),
+        (("{{instance}} used", "cachesvc_store_bytes"), ("{{instance}} bound", "cachesvc_store_max_bytes")),
     ),
     (
         "Entries removed",
@@ -90,19 +90,19 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
         "Scopes",
         "short",
         (
-            ("in memory", "cachesvc_index_scopes"),
-            ("loads/s", f"rate(cachesvc_index_scope_loads_total[{_RATE}])"),
-            ("unloads/s", f"rate(cachesvc_index_scope_unloads_total[{_RATE}])"),
+            ("{{instance}} in memory", "cachesvc_index_scopes"),
+            ("{{instance}} loads/s", f"rate(cachesvc_index_scope_loads_total[{_RATE}])"),
+            ("{{instance}} unloads/s", f"rate(cachesvc_index_scope_unloads_total[{_RATE}])"),
         ),
     ),
     (
         "Health",
         "short",
         (
-            ("ready", "cachesvc_ready"),
-            ("embedder", "cachesvc_embedder_healthy"),
-            ("configuration", "cachesvc_config_last_reload_ok"),
-            ("stuck threads", "cachesvc_embedder_stuck_threads"),
+            ("{{instance}} ready", "cachesvc_ready"),
+            ("{{instance}} embedder", "cachesvc_embedder_healthy"),
+            ("{{instance}} configuration", "cachesvc_config_last_reload_ok"),
+            ("{{instance}} stuck threads", "cachesvc_embedder_stuck_threads"),
         ),
     ),
     (

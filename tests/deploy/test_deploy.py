@@ -1,172 +1,21 @@
-"""What deploy/ ships: rendered, validated, and its metrics, settings and exit codes held against the code."""
+"""The image, the unit, and what is made by a program: linted, verified, up to date."""
 
-import json
 import re
 import shutil
 import subprocess
 import sys
-import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import helm_python
-import kubernetes_validate
 import pytest
-import yaml
 
-import cachesvc
 from cachesvc.cli_common import EXIT_CODES
 from cachesvc.core.errors import Kind
-from cachesvc.observe.metrics import catalogue
-from cachesvc.settings import load
-from tests.conftest import Running
+from tests.deploy.places import DEPLOY
 
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy"
-CHART = DEPLOY / "helm" / "cachesvc"
-KUBERNETES = "1.37"
-PROCESS = {"process_start_time_seconds", "process_resident_memory_bytes", "up"}
-
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian's package prometheus)"
-)
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None,
     reason="systemd-analyze is not installed (Debian's package systemd)",
 )
-
-
-def manifests(text: str) -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(text) if document]
-
-
-def render(**values: Any) -> list[dict[str, Any]]:
-    with helm_python.Chart.load(CHART) as chart:
-        rendered = chart.render(values=values, name="demo")
-    return [one for path, text in rendered.items() if path.endswith(".yaml") for one in manifests(text)]
-
-
-def validate(document: dict[str, Any]) -> None:
-    if document["apiVersion"].startswith("monitoring.coreos.com"):
-        return  # custom resources: their schemas are not Kubernetes's
-    kubernetes_validate.validate(document, KUBERNETES, strict=True)
-
-
-VALUES = [
-    pytest.param({}, id="defaults"),
-    pytest.param({"persistence": {"enabled": False}}, id="emptyDir"),
-    pytest.param({"persistence": {"existingClaim": "mine"}}, id="existing claim"),
-    pytest.param({"networkPolicy": {"enabled": False}}, id="no policy"),
-    pytest.param(
-        {
-            "serviceMonitor": {"enabled": True},
-            "prometheusRule": {"enabled": True},
-            "podAnnotations": {"a": "b"},
-            "nodeSelector": {"disk": "ssd"},
-            "tolerations": [{"key": "k", "operator": "Exists"}],
-            "affinity": {"nodeAffinity": {}},
-            "imagePullSecrets": [{"name": "s"}],
-        },
-        id="everything",
-    ),
-]
-
-
-@pytest.mark.parametrize("values", VALUES)
-def test_the_chart_renders_to_what_kubernetes_takes(values: dict[str, Any]) -> None:
-    """Strictly validated, every manifest; the pod is as locked down as it can be."""
-    documents = render(**values)
-    for document in documents:
-        validate(document)
-    (deployment,) = (one for one in documents if one["kind"] == "Deployment")
-    assert_locked_down(deployment["spec"]["template"]["spec"])
-
-
-@pytest.mark.parametrize("name", ["sidecar.yaml", "shared.yaml"])
-def test_the_manifests_are_what_kubernetes_takes(name: str) -> None:
-    """Strictly validated; the configuration in them loads; the pod waits longer than the server drains."""
-    documents = manifests((DEPLOY / "kubernetes" / name).read_text())
-    for document in documents:
-        validate(document)
-    (deployment,) = (one for one in documents if one["kind"] == "Deployment")
-    pod = deployment["spec"]["template"]["spec"]
-    assert_locked_down(pod)
-    assert pod["terminationGracePeriodSeconds"] > load(None).server.drain_s
-    sidecar = name == "sidecar.yaml"
-    container = pod["initContainers" if sidecar else "containers"][0]
-    assert (container.get("restartPolicy") == "Always") == sidecar
-    assert container["image"] == f"cachesvc:{cachesvc.__version__}"
-
-
-def assert_locked_down(pod: dict[str, Any]) -> None:
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in [*pod.get("initContainers", []), *pod["containers"]]:
-        context = container["securityContext"]
-        assert context["readOnlyRootFilesystem"]
-        assert not context["allowPrivilegeEscalation"]
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert "memory" in container["resources"]["limits"]
-
-
-def test_a_typo_in_a_manifest_is_caught() -> None:
-    """The validation is strict: a field that does not exist is an error."""
-    (deployment,) = (one for one in render() if one["kind"] == "Deployment")
-    deployment["spec"]["template"]["spec"]["containers"][0]["redinessProbe"] = {}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        validate(deployment)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"persistance": {"enabled": True}},
-        {"image": {"repository": ""}},
-        {"persistence": {"size": "20"}},
-        {"terminationGracePeriodSeconds": 1},
-        {"config": {"server": {"listen": "127.0.0.1:1"}}},
-        {"config": {"store": {"path": "/tmp"}}},
-        {"networkPolicy": {"clientLabels": {"a": 1}}},
-        {"serviceMonitor": {"interval": "often"}},
-    ],
-    ids=lambda wrong: ".".join([next(iter(wrong))]),
-)
-def test_wrong_values_are_refused(wrong: dict[str, Any]) -> None:
-    """The schema names what cannot be: misspelt keys, bad sizes, settings that the chart decides."""
-    with helm_python.Chart.load(CHART) as chart, pytest.raises(helm_python.HelmError):
-        chart.validate_schema(chart.merge_values(wrong))
-
-
-def test_helm_lints_the_chart() -> None:
-    """Without an error or a warning."""
-    report = helm_python.lint(CHART, strict=True)
-    assert [one for one in report["messages"] if one["severity"] >= 2] == []
-    assert report["errors"] in ([], None)
-
-
-def test_every_configuration_that_is_shipped_loads(tmp_path: Path) -> None:
-    """The chart's and the manifests' configuration files are what the server takes."""
-    documents = [
-        *render(),
-        *manifests((DEPLOY / "kubernetes" / "sidecar.yaml").read_text()),
-        *manifests((DEPLOY / "kubernetes" / "shared.yaml").read_text()),
-    ]
-    texts = [one["data"]["cachesvc.toml"] for one in documents if one["kind"] == "ConfigMap"]
-    assert len(texts) == 3
-    for text in texts:
-        file = tmp_path / "cachesvc.toml"
-        file.write_text(text)
-        assert load(file).store.path == Path("/var/lib/cachesvc/store")
-
-
-def test_the_chart_s_alerts_are_the_alerts() -> None:
-    """A chart can only read its own files: the copy in it is the same."""
-    assert (CHART / "files" / "alerts.yaml").read_text() == (
-        DEPLOY / "prometheus" / "alerts.yaml"
-    ).read_text()
 
 
 def test_the_dockerfile_is_clean() -> None:
@@ -177,6 +26,7 @@ def test_the_dockerfile_is_clean() -> None:
     assert run.returncode == 0, run.stdout
     last = file.read_text().rpartition("\nFROM ")[2]
     assert "torch" not in last
+    assert "/opt/cachesvc/bin/pip install '.[otel]'" in file.read_text()  # telemetry.otlp_endpoint needs it
     assert "USER 10001:10001" in last
 
 
@@ -201,118 +51,14 @@ def test_the_unit_is_what_systemd_takes(tmp_path: Path) -> None:
     assert security.returncode == 0, security.stdout[-500:]
     prevented = re.search(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)
     assert prevented is not None
+    # what the metrics of the process, and the engine's choice of instructions, are read from
+    assert "ProcSubset" not in text
     hopeless = {EXIT_CODES[kind] for kind in (Kind.INVALID, Kind.LOCKED, Kind.CORRUPT, Kind.REFUSED)}
     assert {int(code) for code in prevented[1].split()} == hopeless
 
 
-# ----------------------------------------------------------------- monitoring
-
-
-def queries() -> list[str]:
-    alerts = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())
-    dashboard = json.loads((DEPLOY / "grafana" / "cachesvc.json").read_text())
-    return [rule["expr"] for group in alerts["groups"] for rule in group["rules"]] + [
-        target["expr"] for panel in dashboard["panels"] for target in panel["targets"]
-    ]
-
-
-def test_every_metric_that_is_asked_for_exists() -> None:
-    """Alerts and dashboard name metrics of the code, and labels that those have."""
-    known = {doc.name: set(doc.labels) for doc in catalogue()}
-    for query in queries():
-        for name in re.findall(r"\b(?:cachesvc|process)_[a-z_]+|\bup\b", query):
-            base = re.sub(r"_(bucket|sum|count)$", "", name)
-            assert base in known or base in PROCESS, f"{name} in {query}"
-        for name, labels in re.findall(r"\b(cachesvc_[a-z_]+)\{([^}]*)\}", query):
-            used = set(re.findall(r"(\w+)\s*[=!]~?", labels))
-            assert used <= known[re.sub(r"_(bucket|sum|count)$", "", name)] | {"job", "instance"}, query
-
-
-def test_the_dashboard_is_what_its_maker_makes() -> None:
-    """Edited by hand it would be lost."""
-    command = [sys.executable, str(DEPLOY / "grafana" / "make_dashboard.py"), "--check"]
+@pytest.mark.parametrize("maker", ["grafana/make_dashboard.py", "helm/make_schema.py"])
+def test_what_is_made_is_what_its_maker_makes(maker: str) -> None:
+    """Edited by hand it would be lost; make fix makes it anew."""
+    command = [sys.executable, str(DEPLOY / maker), "--check"]
     assert subprocess.run(command, timeout=60, check=False).returncode == 0
-
-
-def test_every_alert_is_in_the_runbook() -> None:
-    """Each has its heading, and the runbook has no alert that does not exist."""
-    alerts = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())
-    names = {rule["alert"] for group in alerts["groups"] for rule in group["rules"]}
-    runbook = (ROOT / "docs" / "operations.md").read_text()
-    assert set(re.findall(r"^### (Cachesvc\w+)$", runbook, re.MULTILINE)) == names
-    for group in alerts["groups"]:
-        for rule in group["rules"]:
-            assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")
-
-
-@needs_promtool
-def test_promtool_takes_the_alerts_and_their_tests_pass() -> None:
-    """check rules, and the unit tests of the rules."""
-    for arguments in (["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]):
-        run = subprocess.run(
-            ["promtool", *arguments],
-            cwd=DEPLOY / "prometheus",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-
-
-@pytest.fixture
-def prometheus(server: Running, tmp_path: Path) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
-    """A real Prometheus that scrapes a real server each second; gives what a query answers."""
-    if shutil.which("prometheus") is None:
-        pytest.skip("prometheus is not installed (Debian's package prometheus)")
-    config = tmp_path / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
-        f"rule_files: ['{DEPLOY}/prometheus/alerts.yaml']\n"
-        f"scrape_configs: [{{job_name: cachesvc, static_configs: [{{targets: ['{server.app.admin_address}']}}]}}]\n"
-    )
-    log = (tmp_path / "prometheus.log").open("w")
-    with log:
-        process = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={config}",
-                f"--storage.tsdb.path={tmp_path}/tsdb",
-                "--web.listen-address=127.0.0.1:19090",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-
-    def ask(query: str) -> list[dict[str, Any]]:
-        url = "http://127.0.0.1:19090/api/v1/query?" + urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            found: list[dict[str, Any]] = json.load(reply)["data"]["result"]
-        return found
-
-    yield ask
-    process.terminate()
-    process.wait(20)
-
-
-def test_a_real_prometheus_scrapes_and_every_metric_has_a_series(
-    server: Running, prometheus: Callable[[str], list[dict[str, Any]]]
-) -> None:
-    """The target is up, and each metric of alerts and dashboard that exists from the start returns a series."""
-    client = cachesvc.Client(server.app.address, timeout_s=5.0)
-    client.lookup("a question", journey="j")
-    client.store("an answer", "a question", input_tokens=3, cost_usd=0.1)
-    client.lookup("a question", journey="j")
-    until_s = time.monotonic() + 40
-    up: list[dict[str, Any]] = []
-    while not up and time.monotonic() < until_s:
-        try:
-            up = [one for one in prometheus('up{job="cachesvc"}') if one["value"][1] == "1"]
-        except OSError:
-            time.sleep(0.2)  # it is starting: another program's port, and no other way to know
-    assert up
-    names = {name for query in queries() for name in re.findall(r"\bcachesvc_[a-z_]+", query)}
-    not_yet = {"cachesvc_task_errors_total", "cachesvc_call_errors_total"}  # they begin with the first error
-    for name in names - not_yet:
-        assert prometheus(name), f"{name} has no series"
-    assert prometheus("ALERTS") == []

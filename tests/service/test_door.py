@@ -81,7 +81,13 @@ def channel(turns: Turns, events: Events) -> Iterator[grpc.Channel]:
         drain_s=1.0,
     )
     server = GrpcServer(
-        Working(), options, clock=SystemClock(0), observer=events, new_id=lambda: "id-1", turns_away=turns
+        Working(),
+        options,
+        clock=SystemClock(0),
+        observer=events,
+        new_id=lambda: "id-1",
+        works=lambda: True,
+        turns_away=turns,
     )
     with grpc.insecure_channel(server.start()) as channel:
         yield channel

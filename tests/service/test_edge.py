@@ -89,6 +89,7 @@ def call(failing: Failing, events: Events) -> Iterator[Callable[[str], grpc.RpcE
         clock=SystemClock(0),
         observer=events,
         new_id=lambda: "id-1",
+        works=lambda: True,
         turns_away=lambda metadata: False,
     )
     channel = grpc.insecure_channel(server.start())

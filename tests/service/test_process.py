@@ -13,11 +13,14 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import cachesvc
+from cachesvc.adapters.engine_cache import find_engine
 from cachesvc.cli_common import EXIT_CODES
 from cachesvc.core.errors import Kind
 from cachesvc.core.types import Outcome, Removal
+from cachesvc.settings import EmbedderSettings
 from tests.conftest import Running
 
 CLI = [sys.executable, "-m", "cachesvc.cli"]
@@ -199,6 +202,35 @@ def test_imports_stay_light() -> None:
     assert result.stdout.split() == ["[]", "[]"]
 
 
+def test_the_engine_reports_to_nobody(tmp_path: Path) -> None:
+    """onnxruntime's telemetry is off: it leaves no device id and no queue of events in the home directory."""
+    suppressed = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY")  # else there is nothing to see
+    environment = {name: value for name, value in os.environ.items() if name not in suppressed}
+    engine = engine_directory()
+    code = (
+        "from cachesvc.app import make_embedder; from cachesvc.settings import EmbedderSettings as S;"
+        f"make_embedder(S(model={str(engine)!r}), print).embed('hello', 5.0)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, check=True, timeout=60
+    )
+    assert list(tmp_path.rglob("*")) == []
+    # one door: whoever imports it elsewhere could be first
+    package = Path(cachesvc.__file__).parent
+    imports = re.compile(r"^\s*import onnxruntime\b", re.MULTILINE)
+    assert [file.name for file in package.rglob("*.py") if imports.search(file.read_text())] == [
+        "onnx_runtime.py"
+    ]
+
+
+def engine_directory() -> Path:
+    """Where the default model's engine is."""
+    settings = EmbedderSettings()
+    engine = find_engine(settings.model, settings.precision, settings.cache_dir.expanduser())
+    assert engine is not None
+    return engine.path
+
+
 def test_admin_pages(server: Running) -> None:
     """/healthz and /readyz say yes while serving, /config shows settings, labels exist at 0 from the start."""
 
@@ -216,6 +248,26 @@ def test_admin_pages(server: Running) -> None:
         assert f'cachesvc_entries_removed_total{{reason="{why.value}"}} 0.0' in metrics
     with pytest.raises(HTTPError, match="404"):
         page("/secrets")
+
+
+def test_a_store_that_takes_no_writes_is_told_everywhere(server: Running) -> None:
+    """gRPC health, which probes ask, /readyz and /healthz say no; who watched gRPC health is told at the next probe."""
+    health = health_pb2_grpc.HealthStub(server.channel)
+    asked = health_pb2.HealthCheckRequest(service="cachesvc.v1.CacheService")
+    watch = health.Watch(asked, timeout=30.0)
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    assert next(watch).status == serving
+    assert health.Check(asked, timeout=10.0).status == serving
+
+    server.app._store._writer.close()  # as after a disk that failed
+
+    assert health.Check(asked, timeout=10.0).status == not_serving
+    assert health.Check(health_pb2.HealthCheckRequest(), timeout=10.0).status == not_serving
+    assert next(watch).status == not_serving
+    watch.cancel()
+    for page in ("/healthz", "/readyz"):
+        with pytest.raises(HTTPError, match="503"):
+            urlopen(f"http://{server.app.admin_address}{page}", timeout=10)
 
 
 def test_journeys_are_counted_and_bounded(start: Callable[..., Running]) -> None:

@@ -149,6 +149,8 @@ def test_environment_goes_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         pytest.param("CACHESVC_SERVER__LISTN", "did you mean CACHESVC_SERVER__LISTEN?", id="misspelt"),
         pytest.param("CACHESVC_NONSENSE", "is not a setting", id="unknown"),
         pytest.param("CACHESVC_SERVER", 'parsing value for field "server"', id="no-json"),
+        pytest.param("CACHESVC_PORT", "is not a setting", id="a port that is no service link"),
+        pytest.param("CACHESVC_SERVER__PORT_1_TCP", "is not a setting", id="nested, so no service link"),
     ],
 )
 def test_wrong_variable(monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
@@ -157,6 +159,26 @@ def test_wrong_variable(monkeypatch: pytest.MonkeyPatch, name: str, message: str
     with pytest.raises(CacheError) as caught:
         load(None)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("service", ["CACHESVC", "CACHESVC_EU"])
+def test_kubernetes_service_links_are_not_taken_for_settings(
+    monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    """For a Service named cachesvc Kubernetes sets variables that begin as ours do: the server starts."""
+    links = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "50051",
+        "SERVICE_PORT_GRPC": "50051",
+        "PORT": "tcp://10.0.0.1:50051",
+        "PORT_50051_TCP": "tcp://10.0.0.1:50051",
+        "PORT_50051_TCP_PROTO": "tcp",
+        "PORT_50051_TCP_PORT": "50051",
+        "PORT_50051_TCP_ADDR": "10.0.0.1",
+    }
+    for name, value in links.items():
+        monkeypatch.setenv(f"{service}_{name}", value)
+    assert load(None) == Settings()
 
 
 def test_policies_inherit_and_the_most_specific_counts(tmp_path: Path) -> None:
