@@ -116,7 +116,13 @@ class LmdbStore:
 
     def remove(self, entry_ids: Sequence[int]) -> int:
         """See ``ResponseStore.remove``."""
-        return self._removing(lambda write: sum(write.remove(entry_id) for entry_id in entry_ids))
+        try:
+            return self._removing(lambda write: sum(write.remove(entry_id) for entry_id in entry_ids))
+        except CacheError as error:
+            if error.kind is not Kind.FULL or len(entry_ids) < 2:
+                raise
+        half = len(entry_ids) // 2  # removals copy pages before they free them: fewer need less room
+        return self.remove(entry_ids[:half]) + self.remove(entry_ids[half:])
 
     def touch(self, uses: Mapping[int, Use]) -> None:
         """See ``ResponseStore.touch``."""
@@ -124,7 +130,7 @@ class LmdbStore:
 
     def forbid(self, selector: Selector) -> int:
         """See ``ResponseStore.forbid``."""
-        return self._write(lambda write: write.forbid(selector))
+        return self._removing(lambda write: write.forbid(selector))
 
     def reorder(self, limit: int) -> int:
         """See ``ResponseStore.reorder``."""
@@ -162,15 +168,18 @@ class LmdbStore:
         return self._removing(partial(remove, count=limit))
 
     def _removing(self, work: Callable[[Write], T]) -> T:
-        """A write that must succeed on a full map or disk too: there the ballast makes room for it."""
+        """A write that must succeed on a full map or disk too: there the ballast makes room for it.
+
+        Where it was dropped already, what was removed last does: LMDB uses a page again two commits later.
+        """
         try:
-            removed = self._write(work)
+            return self._write(work)
         except CacheError as error:
-            if error.kind is not Kind.FULL or not self._writer.run(self._tables.drop_ballast):
+            if error.kind is not Kind.FULL:
                 raise
-            self._writer.run(self._tables.next_transaction)  # LMDB uses a page again two commits later
-            removed = self._write(work)
-        return removed
+        self._writer.run(self._tables.drop_ballast)
+        self._writer.run(self._tables.next_transaction)
+        return self._write(work)
 
     def _restore_ballast(self) -> None:
         stats = self.stats()
