@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cachesvc.core.eviction import EvictionPolicy, rank, size_bytes, worth_usd
-from cachesvc.core.selection import Selector, draft_traits, meets, score
+from cachesvc.core.selection import Selector, draft_traits, forbids, meets, score
 from cachesvc.core.types import (
     Candidate,
     Change,
@@ -165,7 +165,7 @@ class MemoryStore:
     def _put(self, draft: Draft) -> Receipt | None:
         identity = draft.identity
         missed = [] if draft.epoch is None else self._bans[draft.epoch :]
-        if any(meets(ban, draft_traits(draft, ban.source_id), draft.vector) for ban in missed):
+        if any(forbids(ban, draft) for ban in missed):
             return None
         replaced_id = self._exact.get(identity.exact_key)
         if replaced_id is not None:

@@ -11,8 +11,10 @@ from cachesvc.core.events import EntriesRemoved
 from cachesvc.core.selection import Selector
 from cachesvc.core.types import Keep, Message, Outcome, Payload, Removal, Request, Source, Unseen
 from cachesvc.engine.curate import Walk, Wish
+from tests.engine.conftest import request
 
 if TYPE_CHECKING:
+    from cachesvc.core.types import Vector
     from tests.engine.conftest import World
 
 QUESTION = "please turn the kitchen light on now"
@@ -89,6 +91,57 @@ def test_a_store_under_way_is_covered_too(world: World) -> None:
     world.embedder.embed = Meanwhile()  # type: ignore[method-assign,assignment]  # the moment that is tested
     with pytest.raises(CacheError, match="invalidation"):
         world.keep(QUESTION)
+
+
+def test_every_item_of_a_batch_under_way_is_covered(world: World) -> None:
+    """An invalidation that comes while a batch embeds its first item refuses those that it embeds later, too."""
+    embed = world.embedder.embed
+    texts = [QUESTION, FAR]
+
+    def meanwhile(text: str, wait_s: float) -> Vector | Unseen:
+        if text == texts[0]:
+            invalidate(world)
+        return embed(text, wait_s)
+
+    world.embedder.embed = meanwhile  # type: ignore[method-assign]  # the moment that is tested
+    answers = world.admit.store_many([Keep(Payload(b"r"), request(text)) for text in texts])
+    assert [isinstance(answer, CacheError) for answer in answers] == [True, True]
+    assert world.store.stats().entries == 0
+
+
+def test_a_store_under_way_is_older_than_now(world: World) -> None:
+    """All that was stored until now is invalidated while a Store embeds: it is stored no more."""
+    embed = world.embedder.embed
+
+    def meanwhile(text: str, wait_s: float) -> Vector | Unseen:
+        world.clock.advance(10)
+        invalidate(world, Wish(Selector(), older_than_ms=0))
+        return embed(text, wait_s)
+
+    world.embedder.embed = meanwhile  # type: ignore[method-assign]  # the moment that is tested
+    with pytest.raises(CacheError, match="invalidation"):
+        world.keep(QUESTION)
+
+
+def test_what_could_not_be_embedded_counts_as_near(world: World) -> None:
+    """A Store whose embedding fails cannot be compared with an invalidation by meaning: it is refused, too."""
+    before = world.ask(QUESTION, exact_only=True)
+    elsewhere = world.ask(FAR, exact_only=True)
+    invalidate(world, Wish(Selector(model="m"), near_text=NEAR, near_min_score=0.8))
+    world.embedder.error = Kind.UNAVAILABLE
+    with pytest.raises(CacheError, match="invalidation"):
+        world.admit.store(Keep(Payload(b"old"), lookup_id=before.lookup_id))
+    world.embedder.error = None
+    world.admit.store(Keep(Payload(b"r"), lookup_id=elsewhere.lookup_id))
+    assert world.keep(QUESTION).semantic
+
+
+def test_what_cannot_be_seen_is_near_nothing(world: World) -> None:
+    """A Store of a text that only the exact tier can serve is none of an invalidation by meaning."""
+    before = world.ask(FAR, exact_only=True)
+    invalidate(world, Wish(Selector(), near_text=NEAR, near_min_score=0.8))
+    world.embedder.unseen = Unseen.UNKNOWN_TOKENS
+    assert not world.admit.store(Keep(Payload(b"r"), lookup_id=before.lookup_id)).semantic
 
 
 def test_nearness_is_by_meaning(world: World) -> None:
