@@ -19,17 +19,21 @@ _NAMES = "latin-1"  # namespaces are ASCII; a damaged key must still give a plac
 def select(
     txn: lmdb.Transaction, tables: Tables, sealer: Sealer, selector: Selector, after: Place | None, limit: int
 ) -> Selection:
-    """See ``ResponseStore.select``. Entries whose head is damaged are passed over."""
+    """See ``ResponseStore.select``."""
     matches: list[Match] = []
+    damaged: list[int] = []
     reached = after
     for looked_at, place in enumerate(_places(txn, tables, selector, after)):
         if len(matches) == limit or looked_at == _STEP_COUNT:
-            return Selection(tuple(matches), reached)
-        match = _match(txn, tables, sealer, selector, place.entry_id)
-        if match is not None:
-            matches.append(match)
+            return Selection(tuple(matches), reached, tuple(damaged))
+        try:
+            match = _match(txn, tables, sealer, selector, place.entry_id)
+        except BadRecordError:
+            damaged.append(place.entry_id)
+        else:
+            matches += [] if match is None else [match]
         reached = place
-    return Selection(tuple(matches), None)
+    return Selection(tuple(matches), None, tuple(damaged))
 
 
 def usage(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, limit: int) -> list[NamespaceUsage]:
@@ -73,20 +77,15 @@ def _narrowest(tables: Tables, selector: Selector, namespace: bytes) -> tuple[Ta
 def _match(
     txn: lmdb.Transaction, tables: Tables, sealer: Sealer, selector: Selector, entry_id: int
 ) -> Match | None:
-    try:
-        head = tables.head(txn, sealer, entry_id)
-    except BadRecordError:
-        return None
+    """An entry, if it is meant. Raises BadRecordError for one that cannot be judged."""
+    head = tables.head(txn, sealer, entry_id)
     if head is None or not meets_traits(selector, _traits(head, selector.source_id)):
         return None
     if selector.near is None:
         return Match(entry_id, head.namespace, head.hits, head.semantic, None)
     place = head.scope + key_of(entry_id)
     sealed = get(txn, tables.vectors, place)
-    try:
-        nearness = None if sealed is None else score(selector.near, sealer.open_vector(place, sealed))
-    except BadRecordError:
-        return None
+    nearness = None if sealed is None else score(selector.near, sealer.open_vector(place, sealed))
     if nearness is None or nearness < selector.near.min_score:
         return None
     return Match(entry_id, head.namespace, head.hits, head.semantic, nearness)

@@ -186,6 +186,7 @@ class ResponseStore(Protocol):
         """Entries that a selector means, from a place on, in order of namespace and id; a bounded step.
 
         At most ``limit`` matches, and perhaps fewer though there are more: ``after`` of the result tells.
+        Entries that are damaged, and so cannot be judged, are named apart.
         """
 
     def usage(self, limit: int) -> list[NamespaceUsage]:

@@ -343,10 +343,13 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A part of what a selector means, and where to go on; None when that was all."""
+    """A part of what a selector means, and where to go on; None when that was all. ``damaged`` are ids of
+    entries of which nobody can tell.
+    """
 
     matches: tuple[Match, ...]
     after: Place | None
+    damaged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved
+from cachesvc.core.eviction import size_bytes
 from cachesvc.core.identity import canonical_text
 from cachesvc.core.selection import Near, Selector
-from cachesvc.core.types import Entry, Match, Place, Removal, Selection, Unseen
+from cachesvc.core.types import Entry, Lost, Match, Place, Removal, Selection, Unseen
 from cachesvc.engine.parts import Parts
 
 _ROUND_COUNT = 256  # removals in a transaction, as the janitor's
 _PAGE_STEPS = 16  # a page that has found nothing by then is handed out empty, with where to go on
+_REPLY_BYTES = 3 << 20  # gRPC clients by default read replies of at most 4 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,10 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An entry and what is known of it beside."""
+    """An entry without its response, which may be large, and what is known of it beside."""
 
     entry: Entry
+    response_bytes: int
     match: Match
 
 
@@ -81,24 +84,42 @@ class Curator:
         if not dry_run:
             self._store.forbid(selector)
         count = 0
-        examples: list[Listed] = []
+        examples = _Shown(max_examples)
         for part in self._walk(selector, None, _ROUND_COUNT, walk):
-            count += len(part.matches)
-            examples += self._listed(part.matches[: max_examples - len(examples)])
-            if not dry_run and part.matches:
-                removed = self._store.remove([match.entry_id for match in part.matches])
-                self._observer.on(EntriesRemoved(Removal.INVALIDATED, removed))
-        return Invalidated(count, tuple(examples))
+            for match in part.matches:
+                if not examples.has_room:
+                    break
+                examples.add(self._listed(match))
+            count += len(part.matches) if dry_run else self._remove(part)
+        return Invalidated(count, tuple(examples.entries))
+
+    def _remove(self, part: Selection) -> int:
+        """Remove what is meant, and what is damaged, for that may be meant and served."""
+        removed = 0
+        for why, entry_ids in (
+            (Removal.INVALIDATED, [match.entry_id for match in part.matches]),
+            (Removal.QUARANTINED, list(part.damaged)),
+        ):
+            count = self._store.remove(entry_ids) if entry_ids else 0
+            if count:
+                self._observer.on(EntriesRemoved(why, count))
+            removed += count
+        return removed
 
     def page(self, wish: Wish, after: Place | None, size: int, walk: Walk) -> Page:
-        """The next entries that are meant, at most ``size``."""
-        entries: list[Listed] = []
+        """The next entries that are meant, at most ``size``, and fewer where they are large."""
+        shown = _Shown(size)
         for step, part in enumerate(self._walk(self._selector(wish), after, size, walk)):
-            entries += self._listed(part.matches)
+            for entry_id in part.damaged:
+                self._janitor.quarantine(entry_id)
+            for match in part.matches:
+                if not shown.add(self._listed(match)):
+                    return Page(tuple(shown.entries), after)
+                after = Place(match.namespace, match.entry_id)
             after = part.after
-            if entries or step == _PAGE_STEPS:
+            if shown.entries or step == _PAGE_STEPS:
                 break
-        return Page(tuple(entries), after)
+        return Page(tuple(shown.entries), after)
 
     def _selector(self, wish: Wish) -> Selector:
         now_ms = self._clock.now_ms()
@@ -127,12 +148,37 @@ class Curator:
             if walk.deadline_s is not None and self._clock.monotonic_s() >= walk.deadline_s:
                 raise CacheError(Kind.DEADLINE, "not all entries were looked at in time: call again")
 
-    def _listed(self, matches: tuple[Match, ...]) -> list[Listed]:
-        listed = []
-        for match in matches:
-            row = self._store.get(match.entry_id)
-            if isinstance(row, Entry):
-                listed.append(Listed(row, match))
-            elif row is not None:
-                self._janitor.quarantine(match.entry_id)
-        return listed
+    def _listed(self, match: Match) -> Listed | None:
+        """None for what has expired, was removed meanwhile, or is damaged."""
+        row = self._store.get(match.entry_id)
+        if isinstance(row, Lost):
+            self._janitor.quarantine(match.entry_id)
+            return None
+        if row is None or row.expires_ms <= self._clock.now_ms():
+            return None
+        bare = replace(row, payload=replace(row.payload, response=b""))
+        return Listed(bare, len(row.payload.response), match)
+
+
+class _Shown:
+    """Entries in one reply, bounded in number and in bytes."""
+
+    def __init__(self, max_count: int) -> None:
+        self.entries: list[Listed] = []
+        self._max_count = max_count
+        self._size_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.entries) < self._max_count and self._size_bytes < _REPLY_BYTES
+
+    def add(self, listed: Listed | None) -> bool:
+        """Show an entry, if there is one. False when there is no room for it; the first has room always."""
+        if listed is None:
+            return True
+        size = size_bytes(listed.entry.prompt, listed.entry.payload, None)
+        if self.entries and self._size_bytes + size > _REPLY_BYTES:
+            return False
+        self.entries.append(listed)
+        self._size_bytes += size
+        return True

@@ -134,7 +134,8 @@ class CacheServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """ListEntries pages through the entries of a namespace, oldest id first, without their responses.
+        """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
+        their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,9 @@ class CacheServiceStub:
     served again, and no Store that began before brings one back.
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
-    """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
+    """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
+    their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -88,7 +90,9 @@ class CacheServiceAsyncStub(CacheServiceStub):
     served again, and no Store that began before brings one back.
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
+    """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
+    their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService looks up, stores and removes cached responses."""
@@ -161,6 +165,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ListEntriesResponse, _abc.Awaitable[_cache_pb2.ListEntriesResponse]]:
-        """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
+        """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
+        their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
+        """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,7 +14,7 @@ from cachesvc.engine.curate import Walk, Wish
 from tests.engine.conftest import request
 
 if TYPE_CHECKING:
-    from cachesvc.core.types import Vector
+    from cachesvc.core.types import Selection, Vector
     from tests.engine.conftest import World
 
 QUESTION = "please turn the kitchen light on now"
@@ -222,3 +222,82 @@ def test_a_damaged_entry_is_not_listed_but_dropped(world: World) -> None:
     world.store.corrupt.add(first)
     page = world.curator.page(Wish(Selector(namespace="default")), None, 10, Walk())
     assert [listed.entry.id for listed in page.entries] == [second]
+
+
+def test_pages_are_bounded_in_bytes(world: World) -> None:
+    """Large prompts make pages short, so that a reply is readable and memory bounded; none is left out."""
+    world.embedder.unseen = Unseen.PAST_WINDOW
+    kept = [world.keep(f"{n}" + "x" * (1 << 20), response=b"r" * 1000).entry_id for n in range(5)]
+    sizes, seen, after = [], [], None
+    while True:
+        page = world.curator.page(Wish(Selector(namespace="default")), after, 1000, Walk())
+        sizes.append(len(page.entries))
+        seen += [listed.entry.id for listed in page.entries]
+        assert all(not listed.entry.payload.response for listed in page.entries)
+        assert all(listed.response_bytes == 1000 for listed in page.entries)
+        after = page.after
+        if after is None:
+            break
+    assert seen == kept
+    assert sizes == [2, 2, 1]
+
+
+def test_examples_are_bounded_in_bytes(world: World) -> None:
+    """All are counted, and as many shown as a reply can hold."""
+    world.embedder.unseen = Unseen.PAST_WINDOW
+    for n in range(5):
+        world.keep(f"{n}" + "x" * (1 << 20))
+    answer = world.curator.invalidate(
+        Wish(Selector(namespace="default")), Walk(), dry_run=True, max_examples=100
+    )
+    assert (answer.count, len(answer.examples)) == (5, 2)
+
+
+def test_an_entry_larger_than_a_page_is_a_page(world: World) -> None:
+    """The first of a page is there whatever its size: else nothing after it would ever be listed."""
+    world.embedder.unseen = Unseen.PAST_WINDOW
+    world.keep("x" * (4 << 20))
+    assert len(world.curator.page(Wish(Selector(namespace="default")), None, 10, Walk()).entries) == 1
+
+
+def test_what_has_expired_is_not_listed(world: World) -> None:
+    """As with Get, though housekeeping has yet to remove it."""
+    world.keep(QUESTION, ttl_ms=10)
+    world.keep(FAR)
+    world.clock.advance(10)
+    page = world.curator.page(Wish(Selector(namespace="default")), None, 10, Walk())
+    assert [listed.entry.prompt for listed in page.entries] == [FAR]
+
+
+def test_what_went_meanwhile_is_not_counted(world: World) -> None:
+    """Two invalidations at once: each entry is counted by the one that removed it."""
+    kept = world.keep(QUESTION).entry_id
+    forbid = world.store.forbid
+
+    def meanwhile(selector: Selector) -> int:
+        epoch = forbid(selector)
+        select = world.store.select
+
+        def removed_first(*arguments: object) -> Selection:
+            part = select(*arguments)  # type: ignore[arg-type]  # as given
+            world.admit.delete("default", kept)
+            return part
+
+        world.store.select = removed_first  # type: ignore[method-assign,assignment]  # the moment that is tested
+        return epoch
+
+    world.store.forbid = meanwhile  # type: ignore[method-assign]  # the moment that is tested
+    assert invalidate(world) == 0
+
+
+def test_what_cannot_be_judged_goes_with_an_invalidation(world: World) -> None:
+    """A damaged entry may be meant, and its body may be whole and served: it is dropped before the answer."""
+    damaged = world.keep(QUESTION).entry_id
+    world.keep(FAR)
+    world.store.unjudged.add(damaged)
+    assert invalidate(world, dry_run=True) == 1
+    assert world.ask(QUESTION).outcome is Outcome.HIT_EXACT
+    assert invalidate(world) == 2
+    assert world.ask(QUESTION).outcome is Outcome.MISS_EMPTY
+    removed = [event for event in world.events.seen if isinstance(event, EntriesRemoved)]
+    assert removed == [EntriesRemoved(Removal.INVALIDATED, 1), EntriesRemoved(Removal.QUARANTINED, 1)]

@@ -155,6 +155,23 @@ def test_a_lookup_with_current_versions_is_not_served_old_ones(client: cachesvc.
         assert client.lookup(prompt).hit
 
 
+def test_a_source_has_one_current_version(server: Running) -> None:
+    """Two versions of one source in a lookup are refused; the same twice is not."""
+    one, two = pb.Source(id="doc", version="1"), pb.Source(id="doc", version="2")
+    server.stub.Lookup(pb.LookupRequest(prompt=PROMPT, sources=[one, one]), timeout=10)
+    with pytest.raises(grpc.RpcError) as caught:
+        server.stub.Lookup(pb.LookupRequest(prompt=PROMPT, sources=[one, two]), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (caught.value.details() or "").startswith("sources[1].version: ")
+
+
+def test_a_model_is_the_same_however_it_is_composed(client: cachesvc.Client) -> None:
+    """A model that was stored in one Unicode form is invalidated by the other."""
+    client.store("a", PROMPT, model="cafe\u0301")
+    assert client.invalidate(model="caf\u00e9", dry_run=True).count == 1
+    assert client.invalidate(model="cafe\u0301").count == 1
+
+
 def test_nothing_outruns_an_invalidation(server: Running, client: cachesvc.Client) -> None:
     """Under concurrent answers made before and after, none that was begun before one is there after it."""
     rounds, writers = 15, 4
