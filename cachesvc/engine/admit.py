@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
+from cachesvc.core.eviction import size_bytes
 from cachesvc.core.identity import canonical_text, canonical_vary, identify
 from cachesvc.core.policy import lifetime_ms
 from cachesvc.core.types import (
@@ -18,6 +19,7 @@ from cachesvc.core.types import (
     Identity,
     Keep,
     Lost,
+    Quota,
     Receipt,
     Removal,
     Request,
@@ -133,11 +135,13 @@ class Admit:
         if semantic:
             embedded = None if ticket is None else ticket.embedded
             vector, unseen, reason = self._vector(keep, identity, embedded, tuning.budget)
+        prompt = identity.text if policy.store_prompts else ""
+        _check_size(size_bytes(prompt, keep.payload, vector), policy.quota)
         lives_ms = lifetime_ms(policy, keep.ttl_ms)
         draft = Draft(
             identity=identity,
             payload=keep.payload,
-            prompt=identity.text if policy.store_prompts else "",
+            prompt=prompt,
             vector=vector,
             created_ms=begun.at_ms,
             expires_ms=begun.at_ms + lives_ms,
@@ -217,6 +221,15 @@ class Admit:
         )
         return StoreResult(
             receipt.entry_id, receipt.replaced_id, item.draft.expires_ms, semantic, item.reason
+        )
+
+
+def _check_size(entry_bytes: int, quota: Quota) -> None:
+    """An entry larger than all its namespace may hold would push out the others and go itself next."""
+    if quota.max_bytes is not None and entry_bytes > quota.max_bytes:
+        raise CacheError.invalid(
+            "response",
+            f"makes an entry of {entry_bytes} bytes; the namespace may hold {quota.max_bytes} (policy.*.max_bytes)",
         )
 
 
