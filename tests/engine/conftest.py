@@ -155,7 +155,7 @@ class World:
         self.janitor = Janitor(
             self.store,
             lambda: JanitorOptions(1.0, 0.95, 0.9, 1000),
-            quota_of=lambda namespace: self.book.of(namespace).quota,
+            policies=lambda: self.book,
             clock=self.clock,
             observer=self.events,
         )

@@ -12,7 +12,8 @@ from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, TaskFailed
 from cachesvc.core.identity import identify
-from cachesvc.core.types import UNBOUNDED, Draft, Message, Payload, Quota, Removal, Request, Use
+from cachesvc.core.policy import Policy, PolicyBook
+from cachesvc.core.types import Draft, Message, NamespaceUsage, Payload, Quota, Removal, Request, Use
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class RecordingStore(MemoryStore):
         self.removed: list[list[int]] = []
         self.touched: list[dict[int, int]] = []
         self.failures: dict[str, int] = {}
+        self.usages = 0
 
     def _fail(self, method: str) -> None:
         if self.failures.get(method, 0):
@@ -50,6 +52,11 @@ class RecordingStore(MemoryStore):
         self._fail("expire")
         self.expire_limits.append(limit)
         return super().expire(now_ms, limit)
+
+    def usage(self, limit: int) -> list[NamespaceUsage]:
+        self._fail("usage")
+        self.usages += 1
+        return super().usage(limit)
 
     def remove(self, entry_ids: Sequence[int]) -> int:
         self._fail("remove")
@@ -91,11 +98,11 @@ class House:
             max_notes=max_notes,
             max_entries=max_entries,
         )
-        self.quotas: dict[str, Quota] = {}
+        self.book = PolicyBook(Policy(), {})
         self.janitor = Janitor(
             self.store,
             lambda: options,
-            quota_of=lambda namespace: self.quotas.get(namespace, UNBOUNDED),
+            policies=lambda: self.book,
             clock=self.clock,
             observer=self.events,
         )
@@ -289,6 +296,37 @@ def test_stores_that_find_the_store_full_at_once_make_room_once(house: House) ->
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make_room, range(8)))
     assert house.events.removed(Removal.EVICTED) == [256]
+
+
+@pytest.mark.parametrize(
+    ("quota", "left"),
+    [
+        pytest.param(Quota(max_entries=300), 300, id="entries"),
+        pytest.param(Quota(max_bytes=300 * 636), 300, id="bytes"),
+        pytest.param(Quota(max_entries=600), 600, id="enough"),
+    ],
+)
+def test_a_quota_made_smaller_is_reached(house: House, quota: Quota, left: int) -> None:
+    """At the next round, in small transactions, to the entry."""
+    ids = house.fill(600)
+    house.janitor.tidy()
+    assert house.kept(ids) == ids
+    house.book = PolicyBook(Policy(quota=quota), {})
+    house.janitor.tidy()
+    assert len(house.kept(ids)) == left
+    assert all(limit <= ROUND for limit in house.store.evict_limits)
+
+
+def test_quotas_are_looked_at_when_they_change(house: House) -> None:
+    """Not in every round, for that reads what each namespace holds; again when it failed."""
+    house.fill(1)
+    house.store.usages, house.store.failures = 0, {"usage": 1}
+    for _ in range(4):
+        house.janitor.tidy()
+    assert house.store.usages == 1
+    house.book = PolicyBook(Policy(), {})
+    house.janitor.tidy()
+    assert house.store.usages == 2
 
 
 def test_a_disk_without_room_takes_a_share_of_the_entries(house: House) -> None:
