@@ -300,10 +300,16 @@ class LmdbStore:
         with self._read() as txn:
             return self._tables.epoch(txn)
 
-    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
-        """See ``ResponseStore.select``."""
+    def next_id(self) -> int:
+        """See ``ResponseStore.next_id``."""
         with self._read() as txn:
-            return lmdb_select.select(txn, self._tables, self._sealer, selector, after, limit)
+            return self._tables.next_id(txn)
+
+    def select(self, selector: Selector, after: Place | None, limit: int, first_id: int = 0) -> Selection:
+        """See ``ResponseStore.select``."""
+        step = lmdb_select.Step(selector, after, limit, first_id)
+        with self._read() as txn:
+            return lmdb_select.select(txn, self._tables, self._sealer, step)
 
     def usage(self, limit: int) -> list[NamespaceUsage]:
         """See ``ResponseStore.usage``."""

@@ -340,13 +340,17 @@ class MemoryStore:
             self._bans.append(selector)
             return len(self._bans)
 
-    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
+    def next_id(self) -> int:
+        """See ``ResponseStore.next_id``."""
+        return self._next_id
+
+    def select(self, selector: Selector, after: Place | None, limit: int, first_id: int = 0) -> Selection:
         """See ``ResponseStore.select``."""
         with self._lock:
             meant = sorted(
                 (standing.draft.identity.namespace, entry_id)
                 for entry_id, standing in self._standing.items()
-                if self._means(selector, entry_id, standing.draft)
+                if entry_id >= first_id and self._means(selector, entry_id, standing.draft)
             )
             start = None if after is None else (after.namespace, after.entry_id)
             rest = [place for place in meant if start is None or place > start]

@@ -78,20 +78,34 @@ class Curator:
         """Remove what is meant, and keep what is being made of it from being stored.
 
         Forbidding goes first and removing second: whatever is committed in between is removed, whatever
-        comes later is refused. When time runs out in between, what is left still counts as forbidden.
+        comes later is refused. Then once more, for what began while that went on: it may have been stored
+        behind the walk. When time runs out in between, what is left still counts as forbidden.
         """
-        selector = self._selector(wish)
-        if not dry_run:
-            self._store.forbid(selector)
+        selector, shown = self._selector(wish), _Shown(max_examples)
+        if dry_run:
+            parts = self._walk(selector, None, _ROUND_COUNT, walk)
+            count = sum(self._looked_at(part, shown) for part in parts)
+        else:
+            new_id = self._store.next_id()
+            count = self._forbid_and_remove(selector, 0, shown, walk)
+            count += self._forbid_and_remove(selector, new_id, shown, walk)
+        return Invalidated(count, tuple(shown.entries))
+
+    def _looked_at(self, part: Selection, shown: "_Shown") -> int:
+        for match in part.matches:
+            if not shown.has_room:
+                break
+            shown.add(self._listed(match))
+        return len(part.matches)
+
+    def _forbid_and_remove(self, selector: Selector, first_id: int, shown: "_Shown", walk: Walk) -> int:
+        """How many went, of those with ids from the first on."""
+        self._store.forbid(selector)
         count = 0
-        examples = _Shown(max_examples)
-        for part in self._walk(selector, None, _ROUND_COUNT, walk):
-            for match in part.matches:
-                if not examples.has_room:
-                    break
-                examples.add(self._listed(match))
-            count += len(part.matches) if dry_run else self._remove(part)
-        return Invalidated(count, tuple(examples.entries))
+        for part in self._walk(selector, None, _ROUND_COUNT, walk, first_id):
+            self._looked_at(part, shown)
+            count += self._remove(part)
+        return count
 
     def _remove(self, part: Selection) -> int:
         """Remove what is meant, and what is damaged, for that may be meant and served."""
@@ -136,9 +150,11 @@ class Curator:
             raise CacheError.invalid("near.text", f"cannot be compared: {vector.value}")
         return Near(vector, wish.near_min_score)
 
-    def _walk(self, selector: Selector, after: Place | None, limit: int, walk: Walk) -> Iterator[Selection]:
+    def _walk(
+        self, selector: Selector, after: Place | None, limit: int, walk: Walk, first_id: int = 0
+    ) -> Iterator[Selection]:
         while True:
-            part = self._store.select(selector, after, limit)
+            part = self._store.select(selector, after, limit, first_id)
             yield part
             if part.after is None:
                 return

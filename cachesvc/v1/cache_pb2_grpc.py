@@ -127,7 +127,7 @@ class CacheServiceServicer:
 
     def Invalidate(self, request, context):
         """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
-        served again, and no Store that began before brings one back.
+        served again, and no Store that began before brings one back: it fails with FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

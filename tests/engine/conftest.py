@@ -86,6 +86,7 @@ class ToldStore(MemoryStore):
         self.corrupt: set[int] = set()
         self.gone: set[int] = set()
         self.unjudged: set[int] = set()
+        self.when_selected: list[Callable[[], object]] = []
         self.put_waits_s: list[float | None] = []
         self.removed_counts: list[int] = []
 
@@ -122,8 +123,10 @@ class ToldStore(MemoryStore):
         row = super().get(entry_id)
         return None if row is None else self._told(row)
 
-    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
-        part = super().select(selector, after, limit)
+    def select(self, selector: Selector, after: Place | None, limit: int, first_id: int = 0) -> Selection:
+        part = super().select(selector, after, limit, first_id)
+        while self.when_selected:
+            self.when_selected.pop()()
         judged = tuple(match for match in part.matches if match.entry_id not in self.unjudged)
         damaged = tuple(match.entry_id for match in part.matches if match.entry_id in self.unjudged)
         return Selection(judged, part.after, damaged)

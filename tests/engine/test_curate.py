@@ -14,7 +14,7 @@ from cachesvc.engine.curate import Walk, Wish
 from tests.engine.conftest import request
 
 if TYPE_CHECKING:
-    from cachesvc.core.types import Selection, Vector
+    from cachesvc.core.types import Vector
     from tests.engine.conftest import World
 
 QUESTION = "please turn the kitchen light on now"
@@ -272,22 +272,26 @@ def test_what_has_expired_is_not_listed(world: World) -> None:
 def test_what_went_meanwhile_is_not_counted(world: World) -> None:
     """Two invalidations at once: each entry is counted by the one that removed it."""
     kept = world.keep(QUESTION).entry_id
-    forbid = world.store.forbid
-
-    def meanwhile(selector: Selector) -> int:
-        epoch = forbid(selector)
-        select = world.store.select
-
-        def removed_first(*arguments: object) -> Selection:
-            part = select(*arguments)  # type: ignore[arg-type]  # as given
-            world.admit.delete("default", kept)
-            return part
-
-        world.store.select = removed_first  # type: ignore[method-assign,assignment]  # the moment that is tested
-        return epoch
-
-    world.store.forbid = meanwhile  # type: ignore[method-assign]  # the moment that is tested
+    world.store.when_selected.append(lambda: world.admit.delete("default", kept))
     assert invalidate(world) == 0
+
+
+def test_what_was_stored_during_an_invalidation_does_not_stay(world: World) -> None:
+    """A Store that began and ended while the walk was beyond its place is removed before the answer, and one
+    that ends after it is refused.
+    """
+    world.keep(QUESTION)
+    begun = []
+
+    def meanwhile() -> None:
+        begun.append(world.ask(FAR).lookup_id)
+        world.keep(NEAR)
+
+    world.store.when_selected.append(meanwhile)
+    assert invalidate(world) == 2
+    assert world.ask(NEAR).outcome is Outcome.MISS_EMPTY
+    with pytest.raises(CacheError, match="invalidation"):
+        world.admit.store(Keep(Payload(b"r"), lookup_id=begun[0]))
 
 
 def test_what_cannot_be_judged_goes_with_an_invalidation(world: World) -> None:
