@@ -116,7 +116,7 @@ class App:
         self._janitor = Janitor(
             store,
             lambda: self._live.janitor,
-            quota_of=lambda namespace: self._live.tuning.policies.of(namespace).quota,
+            policies=lambda: self._live.tuning.policies,
             clock=clock,
             observer=observer,
             chores=[self._views.save_snapshots],

@@ -8,6 +8,7 @@ are not strings are canonical JSON too, so that key order does not matter.
 
 import inspect
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -299,7 +300,9 @@ def canonical_json(value: Any) -> str:
 
 
 def duration(seconds: float) -> Duration:
-    """Seconds as a Duration."""
+    """Seconds as a Duration. Raises ValueError."""
+    if not math.isfinite(seconds):
+        raise ValueError(f"{seconds} is no number of seconds")
     message = Duration()
     message.FromMilliseconds(round(seconds * 1000))
     return message

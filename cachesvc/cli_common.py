@@ -80,6 +80,8 @@ def called(call: Callable[[], Any]) -> Any:
     except CallError as error:
         unreachable = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
         fail(UNREACHABLE if unreachable else WRONG_INPUT, str(error))
+    except ValueError as error:  # what cannot be sent
+        fail(WRONG_INPUT, str(error))
 
 
 def pairs(option: str, values: list[str] | None) -> dict[str, str]:

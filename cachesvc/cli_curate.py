@@ -34,7 +34,7 @@ def list_entries(
     tag: Annotated[str, typer.Option(help="Only entries with this tag.")] = "",
     older_than: Annotated[float | None, typer.Option(help="Only entries older than this, seconds.")] = None,
     newer_than: Annotated[float | None, typer.Option(help="Only entries newer than this, seconds.")] = None,
-    limit: Annotated[int, typer.Option(help="Entries to list at most; 0: all.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, help="Entries to list at most; 0: all.")] = 100,
     as_json: Json = False,
     server: Server = "",
     config: Config = None,
@@ -66,20 +66,24 @@ def list_entries(
 def invalidate(
     *,
     namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="The namespace; left out, the default one.")
-    ] = "default",
+        str | None, typer.Option("--namespace", "-n", help="The namespace; left out, the default one.")
+    ] = None,
     all_namespaces: Annotated[
         bool, typer.Option("--all-namespaces", help="Every namespace; needs another criterion.")
     ] = False,
     tag: Annotated[list[str] | None, typer.Option(help="Entries with this tag; with all of several.")] = None,
-    source: Annotated[str, typer.Option(help="Entries built from this source.")] = "",
+    source: Annotated[str | None, typer.Option(help="Entries built from this source.")] = None,
     except_version: Annotated[
         str | None, typer.Option(help="With --source: but not those built from this version of it.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Entries of this model.")] = None,
     older_than: Annotated[float | None, typer.Option(help="Entries older than this, seconds.")] = None,
-    near: Annotated[str, typer.Option(help="Entries whose prompt means nearly the same as this text.")] = "",
-    min_score: Annotated[float, typer.Option(help="With --near: the lowest cosine similarity.")] = 0.9,
+    near: Annotated[
+        str | None, typer.Option(help="Entries whose prompt means nearly the same as this text.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="With --near: the lowest cosine similarity; 0.9 if left out.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; show what would be.")] = False,
     examples: Annotated[int, typer.Option(help="Examples to show.")] = 5,
     as_json: Json = False,
@@ -87,29 +91,33 @@ def invalidate(
     config: Config = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the server.")] = 60.0,
 ) -> None:
-    """Remove every entry that meets all criteria given; the namespace is one of them.
+    """Remove every entry that meets all criteria given.
 
-    Once it returns none of them is served, and no response that was being made is stored after all.
+    At least one must be; --namespace alone removes all of it. Once it returns none of them is served, and no response that was being made is stored after all.
     Start with --dry-run: it counts and shows examples.
     """
-    options: dict[str, Any] = {"dry_run": dry_run, "max_examples": examples, "timeout_s": timeout}
-    options["namespace"] = None if all_namespaces else namespace
-    if tag:
-        options["tags"] = tag
-    if source:
-        options["source_id"] = source
-    if except_version is not None:
-        if not source:
-            fail(WRONG_INPUT, "--except-version goes with --source")
-        options["except_version"] = except_version
-    if model is not None:
-        options["model"] = model
-    if older_than is not None:
-        options["older_than_s"] = older_than
-    if near:
-        options["near"] = (near, min_score)
-    with client_of(server, config, namespace) as client:
-        answer = called(lambda: client.invalidate(**options))
+    criteria = {
+        "tags": tag,
+        "source_id": source,
+        "except_version": except_version,
+        "model": model,
+        "older_than_s": older_than,
+        "near": None if near is None else (near, 0.9 if min_score is None else min_score),
+    }
+    given = {name: value for name, value in criteria.items() if value is not None}
+    if not given and namespace is None and not all_namespaces:
+        fail(WRONG_INPUT, "say what is to go: give a criterion, or --namespace for all of it")
+    if namespace is not None and all_namespaces:
+        fail(WRONG_INPUT, "give --namespace or --all-namespaces")
+    if except_version is not None and source is None:
+        fail(WRONG_INPUT, "--except-version goes with --source")
+    if min_score is not None and near is None:
+        fail(WRONG_INPUT, "--min-score goes with --near")
+    meant: dict[str, Any] = {**given, "namespace": None if all_namespaces else namespace or "default"}
+    with client_of(server, config, "") as client:
+        answer = called(
+            lambda: client.invalidate(**meant, dry_run=dry_run, max_examples=examples, timeout_s=timeout)
+        )
     if as_json:
         print_json(answer)
         return

@@ -13,7 +13,7 @@ class InvalidateOptions(TypedDict, total=False):
     """What must go: all that meets every criterion. Names and meanings as in ``InvalidateRequest``.
 
     ``namespace`` None means every namespace; left out, the client's. ``near`` is a text and the lowest
-    cosine similarity to it.
+    cosine similarity to it. A criterion that is given must not be empty: leaving it out removes more.
     """
 
     namespace: str | None
@@ -66,9 +66,13 @@ class Invalidation:
 
 
 def invalidate_request(options: InvalidateOptions, namespace: str) -> pb.InvalidateRequest:
-    """Build one. ``namespace`` is the client's."""
+    """Build one. ``namespace`` is the client's. Raises ValueError for a criterion that is empty."""
+    for name in ("tags", "source_id"):
+        if name in options and not options[name]:
+            raise ValueError(f"{name} is empty: leave it out to invalidate whatever it is")
+    meant = options.get("namespace", namespace)
     request = pb.InvalidateRequest(
-        namespace=options.get("namespace", namespace or "default") or "",
+        namespace="" if meant is None else meant or "default",
         tags=options.get("tags", ()),
         source_id=options.get("source_id", ""),
         dry_run=options.get("dry_run", False),

@@ -4,6 +4,7 @@ Every call is one bounded step inside one read transaction; the caller goes on f
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import lmdb
 
@@ -16,20 +17,32 @@ _STEP_COUNT = 1024  # entries looked at in one transaction: some 20 ms
 _NAMES = "latin-1"  # namespaces are ASCII; a damaged key must still give a place to go on from
 
 
-def select(
-    txn: lmdb.Transaction, tables: Tables, sealer: Sealer, selector: Selector, after: Place | None, limit: int
-) -> Selection:
-    """See ``ResponseStore.select``. Entries whose head is damaged are passed over."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What ``ResponseStore.select`` is asked."""
+
+    selector: Selector
+    after: Place | None
+    limit: int
+    first_id: int
+
+
+def select(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, step: Step) -> Selection:
+    """See ``ResponseStore.select``."""
     matches: list[Match] = []
-    reached = after
-    for looked_at, place in enumerate(_places(txn, tables, selector, after)):
-        if len(matches) == limit or looked_at == _STEP_COUNT:
-            return Selection(tuple(matches), reached)
-        match = _match(txn, tables, sealer, selector, place.entry_id)
-        if match is not None:
-            matches.append(match)
+    damaged: list[int] = []
+    reached = step.after
+    for looked_at, place in enumerate(_places(txn, tables, step)):
+        if len(matches) == step.limit or looked_at == _STEP_COUNT:
+            return Selection(tuple(matches), reached, tuple(damaged))
+        try:
+            match = _match(txn, tables, sealer, step.selector, place.entry_id)
+        except BadRecordError:
+            damaged.append(place.entry_id)
+        else:
+            matches += [] if match is None else [match]
         reached = place
-    return Selection(tuple(matches), None)
+    return Selection(tuple(matches), None, tuple(damaged))
 
 
 def usage(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, limit: int) -> list[NamespaceUsage]:
@@ -44,10 +57,9 @@ def usage(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, limit: int) -> 
     return sorted(held, key=lambda one: (-one.size_bytes, one.namespace))[:limit]
 
 
-def _places(
-    txn: lmdb.Transaction, tables: Tables, selector: Selector, after: Place | None
-) -> Iterator[Place]:
+def _places(txn: lmdb.Transaction, tables: Tables, step: Step) -> Iterator[Place]:
     """Entries that may be meant, from the narrowest table there is, in order of namespace and id."""
+    selector, after = step.selector, step.after
     first = b"" if after is None else after.namespace.encode(_NAMES)
     if selector.namespace is None:
         namespaces = tables.namespaces(txn, tables.members, first)
@@ -56,7 +68,7 @@ def _places(
     for namespace in namespaces:
         table, prefix = _narrowest(tables, selector, namespace)
         start = after.entry_id + 1 if after is not None and namespace == first else 0
-        for key, _ in scan(txn, table, prefix + key_of(start)):
+        for key, _ in scan(txn, table, prefix + key_of(max(start, step.first_id))):
             if not key.startswith(prefix) or len(key) != len(prefix) + 8:
                 break
             yield Place(namespace.decode(_NAMES), integer(key[-8:]))
@@ -73,20 +85,15 @@ def _narrowest(tables: Tables, selector: Selector, namespace: bytes) -> tuple[Ta
 def _match(
     txn: lmdb.Transaction, tables: Tables, sealer: Sealer, selector: Selector, entry_id: int
 ) -> Match | None:
-    try:
-        head = tables.head(txn, sealer, entry_id)
-    except BadRecordError:
-        return None
+    """An entry, if it is meant. Raises BadRecordError for one that cannot be judged."""
+    head = tables.head(txn, sealer, entry_id)
     if head is None or not meets_traits(selector, _traits(head, selector.source_id)):
         return None
     if selector.near is None:
         return Match(entry_id, head.namespace, head.hits, head.semantic, None)
     place = head.scope + key_of(entry_id)
     sealed = get(txn, tables.vectors, place)
-    try:
-        nearness = None if sealed is None else score(selector.near, sealer.open_vector(place, sealed))
-    except BadRecordError:
-        return None
+    nearness = None if sealed is None else score(selector.near, sealer.open_vector(place, sealed))
     if nearness is None or nearness < selector.near.min_score:
         return None
     return Match(entry_id, head.namespace, head.hits, head.semantic, nearness)

@@ -79,7 +79,13 @@ class LmdbStore:
 
     def remove(self, entry_ids: Sequence[int]) -> int:
         """See ``ResponseStore.remove``."""
-        return self._removing(lambda write: sum(write.remove(entry_id) for entry_id in entry_ids))
+        try:
+            return self._removing(lambda write: sum(write.remove(entry_id) for entry_id in entry_ids))
+        except CacheError as error:
+            if error.kind is not Kind.FULL or len(entry_ids) < 2:
+                raise
+        half = len(entry_ids) // 2  # removals copy pages before they free them: fewer need less room
+        return self.remove(entry_ids[:half]) + self.remove(entry_ids[half:])
 
     def touch(self, uses: Mapping[int, Use]) -> None:
         """See ``ResponseStore.touch``."""
@@ -87,7 +93,7 @@ class LmdbStore:
 
     def forbid(self, selector: Selector) -> int:
         """See ``ResponseStore.forbid``."""
-        return self._write(lambda write: write.forbid(selector))
+        return self._removing(lambda write: write.forbid(selector))
 
     def reorder(self, limit: int) -> int:
         """See ``ResponseStore.reorder``."""
@@ -125,15 +131,18 @@ class LmdbStore:
         return self._removing(partial(remove, count=limit))
 
     def _removing(self, work: Callable[[Write], T]) -> T:
-        """A write that must succeed on a full map or disk too: there the ballast makes room for it."""
+        """A write that must succeed on a full map or disk too: there the ballast makes room for it.
+
+        Where it was dropped already, what was removed last does: LMDB uses a page again two commits later.
+        """
         try:
-            removed = self._write(work)
+            return self._write(work)
         except CacheError as error:
-            if error.kind is not Kind.FULL or not self._writer.run(self._tables.drop_ballast):
+            if error.kind is not Kind.FULL:
                 raise
-            self._writer.run(self._tables.next_transaction)  # LMDB uses a page again two commits later
-            removed = self._write(work)
-        return removed
+        self._writer.run(self._tables.drop_ballast)
+        self._writer.run(self._tables.next_transaction)
+        return self._write(work)
 
     def _restore_ballast(self) -> None:
         stats = self.stats()
@@ -254,10 +263,16 @@ class LmdbStore:
         with self._read() as txn:
             return self._tables.epoch(txn)
 
-    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
-        """See ``ResponseStore.select``."""
+    def next_id(self) -> int:
+        """See ``ResponseStore.next_id``."""
         with self._read() as txn:
-            return lmdb_select.select(txn, self._tables, self._sealer, selector, after, limit)
+            return self._tables.next_id(txn)
+
+    def select(self, selector: Selector, after: Place | None, limit: int, first_id: int = 0) -> Selection:
+        """See ``ResponseStore.select``."""
+        step = lmdb_select.Step(selector, after, limit, first_id)
+        with self._read() as txn:
+            return lmdb_select.select(txn, self._tables, self._sealer, step)
 
     def usage(self, limit: int) -> list[NamespaceUsage]:
         """See ``ResponseStore.usage``."""

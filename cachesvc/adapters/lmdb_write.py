@@ -46,11 +46,11 @@ from cachesvc.adapters.lmdb_schema import (
     scan,
 )
 from cachesvc.core.eviction import EvictionPolicy, rank, size_bytes, worth_usd
-from cachesvc.core.selection import Selector, draft_traits, meets
+from cachesvc.core.selection import Selector, forbids
 from cachesvc.core.types import Draft, Receipt, Use, Vector
 
 _TRIM_COUNT = 1024  # more than any job adds, so that a log that was made shorter shrinks bit by bit
-_MAX_BANS = 1024  # invalidations remembered; a draft that began before the oldest of them is not stored
+_MAX_BANS = 2048  # two an invalidation; a draft that began before the oldest of them is not stored
 _MAX_MADE_ROOM = (
     16  # entries that one put takes from its namespace; a quota made smaller is reached bit by bit
 )
@@ -220,7 +220,7 @@ class Write:
                 selector = selector_of(self._sealer.open(Ban, key_of(missed), sealed))
             except BadRecordError:
                 return True
-            if meets(selector, draft_traits(draft, selector.source_id), draft.vector):
+            if forbids(selector, draft):
                 return True
         return False
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cachesvc.core.eviction import EvictionPolicy, rank, size_bytes, worth_usd
-from cachesvc.core.selection import Selector, draft_traits, meets, score
+from cachesvc.core.selection import Selector, draft_traits, forbids, meets, score
 from cachesvc.core.types import (
     Candidate,
     Change,
@@ -165,7 +165,7 @@ class MemoryStore:
     def _put(self, draft: Draft) -> Receipt | None:
         identity = draft.identity
         missed = [] if draft.epoch is None else self._bans[draft.epoch :]
-        if any(meets(ban, draft_traits(draft, ban.source_id), draft.vector) for ban in missed):
+        if any(forbids(ban, draft) for ban in missed):
             return None
         replaced_id = self._exact.get(identity.exact_key)
         if replaced_id is not None:
@@ -340,13 +340,17 @@ class MemoryStore:
             self._bans.append(selector)
             return len(self._bans)
 
-    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
+    def next_id(self) -> int:
+        """See ``ResponseStore.next_id``."""
+        return self._next_id
+
+    def select(self, selector: Selector, after: Place | None, limit: int, first_id: int = 0) -> Selection:
         """See ``ResponseStore.select``."""
         with self._lock:
             meant = sorted(
                 (standing.draft.identity.namespace, entry_id)
                 for entry_id, standing in self._standing.items()
-                if self._means(selector, entry_id, standing.draft)
+                if entry_id >= first_id and self._means(selector, entry_id, standing.draft)
             )
             start = None if after is None else (after.namespace, after.entry_id)
             rest = [place for place in meant if start is None or place > start]

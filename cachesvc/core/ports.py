@@ -182,10 +182,14 @@ class ResponseStore(Protocol):
     def forbid(self, selector: Selector) -> int:
         """From now on store nothing that this selector means and that began before now. The new epoch."""
 
-    def select(self, selector: Selector, after: Place | None, limit: int) -> Selection:
+    def next_id(self) -> int:
+        """The id that the next entry gets: what is stored from now on has none below. A microsecond or two."""
+
+    def select(self, selector: Selector, after: Place | None, limit: int, first_id: int = 0) -> Selection:
         """Entries that a selector means, from a place on, in order of namespace and id; a bounded step.
 
         At most ``limit`` matches, and perhaps fewer though there are more: ``after`` of the result tells.
+        Entries that are damaged, and so cannot be judged, are named apart. Ids below ``first_id`` are left out.
         """
 
     def usage(self, limit: int) -> list[NamespaceUsage]:

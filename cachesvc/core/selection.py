@@ -49,10 +49,7 @@ class Traits:
 
 def meets(selector: Selector, traits: Traits, vector: Vector | None) -> bool:
     """Whether an entry is meant. ``vector`` counts only where the selector has a text; None is near nothing."""
-    return meets_traits(selector, traits) and (
-        selector.near is None
-        or (vector is not None and score(selector.near, vector) >= selector.near.min_score)
-    )
+    return meets_traits(selector, traits) and (selector.near is None or is_near(selector.near, vector))
 
 
 def meets_traits(selector: Selector, traits: Traits) -> bool:
@@ -70,9 +67,21 @@ def meets_traits(selector: Selector, traits: Traits) -> bool:
     return selector.since_ms is None or traits.created_ms >= selector.since_ms
 
 
+def is_near(near: Near, vector: Vector | None) -> bool:
+    """Whether a vector is as near as asked; None is near nothing."""
+    return vector is not None and score(near, vector) >= near.min_score
+
+
 def score(near: Near, vector: Vector) -> float:
     """Cosine similarity of unit vectors."""
     return min(float(near.vector @ vector), 1.0)
+
+
+def forbids(selector: Selector, draft: Draft) -> bool:
+    """Whether an invalidation means an entry on its way in. What cannot be compared with a text counts as near."""
+    return meets_traits(selector, draft_traits(draft, selector.source_id)) and (
+        selector.near is None or draft.unembedded or is_near(selector.near, draft.vector)
+    )
 
 
 def draft_traits(draft: Draft, source_id: str | None) -> Traits:

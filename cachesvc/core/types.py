@@ -173,7 +173,8 @@ UNBOUNDED = Quota()
 class Draft:
     """An entry on its way into the store: everything but the id that the store gives it.
 
-    ``vector`` is None for an entry that only the exact tier may serve. ``sliding_ms`` above 0: each use
+    ``vector`` is None for an entry that only the exact tier may serve; ``unembedded`` says that it is for
+    want of an embedder's answer, so that nobody knows what it is near to. ``sliding_ms`` above 0: each use
     lets it live that much longer, never past ``latest_ms``. ``epoch`` is the store's when the response
     began to be made (None: it is made now): what an invalidation since then covers is not stored.
     """
@@ -188,6 +189,7 @@ class Draft:
     latest_ms: int = 0
     epoch: int | None = None
     quota: Quota = UNBOUNDED
+    unembedded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,10 +343,13 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A part of what a selector means, and where to go on; None when that was all."""
+    """A part of what a selector means, and where to go on; None when that was all. ``damaged`` are ids of
+    entries of which nobody can tell.
+    """
 
     matches: tuple[Match, ...]
     after: Place | None
+    damaged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

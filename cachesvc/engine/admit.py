@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
+from cachesvc.core.eviction import size_bytes
 from cachesvc.core.identity import canonical_text, canonical_vary, identify
 from cachesvc.core.policy import lifetime_ms
 from cachesvc.core.types import (
@@ -18,6 +19,7 @@ from cachesvc.core.types import (
     Identity,
     Keep,
     Lost,
+    Quota,
     Receipt,
     Removal,
     Request,
@@ -39,6 +41,14 @@ class _Admitted:
     draft: Draft
     unseen: Unseen | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """When a call began, before anything was embedded: an invalidation that comes meanwhile is to cover it."""
+
+    epoch: int
+    at_ms: int
 
 
 class Admit:
@@ -68,7 +78,8 @@ class Admit:
         ``wanted`` is asked before each item; once it says no, nothing is stored. Raises UNAVAILABLE then.
         """
         started_s = self._clock.monotonic_s()
-        admitted = [self._try_admit(keep) for keep in keeps if wanted()]
+        begun = _Begun(self._store.epoch(), self._clock.now_ms())
+        admitted = [self._try_admit(keep, begun) for keep in keeps if wanted()]
         if len(admitted) < len(keeps):
             raise CacheError(Kind.UNAVAILABLE, "the caller is gone, or the server is stopping")
         good = [item for item in admitted if isinstance(item, _Admitted)]
@@ -105,14 +116,13 @@ class Admit:
             return None
         return None if row is None or row.expires_ms <= self._clock.now_ms() else row
 
-    def _try_admit(self, keep: Keep) -> "_Admitted | CacheError":
+    def _try_admit(self, keep: Keep, begun: _Begun) -> "_Admitted | CacheError":
         try:
-            return self._admit(keep)
+            return self._admit(keep, begun)
         except CacheError as error:
             return error
 
-    def _admit(self, keep: Keep) -> _Admitted:
-        epoch = self._store.epoch()
+    def _admit(self, keep: Keep, begun: _Begun) -> _Admitted:
         identity, ticket = self._identity(keep)
         tuning = self._tuning()
         policy = tuning.policies.of(identity.namespace)
@@ -121,22 +131,25 @@ class Admit:
                 Kind.REFUSED, f"the policy of namespace {identity.namespace!r} turns the cache off"
             )
         vector, unseen, reason = None, None, _EXACT_ONLY
-        if policy.semantic and policy.store_prompts:
+        semantic = policy.semantic and policy.store_prompts
+        if semantic:
             embedded = None if ticket is None else ticket.embedded
             vector, unseen, reason = self._vector(keep, identity, embedded, tuning.budget)
-        now_ms = self._clock.now_ms()
+        prompt = identity.text if policy.store_prompts else ""
+        _check_size(size_bytes(prompt, keep.payload, vector), policy.quota)
         lives_ms = lifetime_ms(policy, keep.ttl_ms)
         draft = Draft(
             identity=identity,
             payload=keep.payload,
-            prompt=identity.text if policy.store_prompts else "",
+            prompt=prompt,
             vector=vector,
-            created_ms=now_ms,
-            expires_ms=now_ms + lives_ms,
+            created_ms=begun.at_ms,
+            expires_ms=begun.at_ms + lives_ms,
             sliding_ms=lives_ms if policy.sliding_ttl else 0,
-            latest_ms=now_ms + policy.max_ttl_ms,
-            epoch=epoch if ticket is None else ticket.epoch,
+            latest_ms=begun.at_ms + policy.max_ttl_ms,
+            epoch=begun.epoch if ticket is None else ticket.epoch,
             quota=policy.quota,
+            unembedded=semantic and vector is None and unseen is None,
         )
         return _Admitted(keep, draft, unseen, reason)
 
@@ -208,6 +221,15 @@ class Admit:
         )
         return StoreResult(
             receipt.entry_id, receipt.replaced_id, item.draft.expires_ms, semantic, item.reason
+        )
+
+
+def _check_size(entry_bytes: int, quota: Quota) -> None:
+    """An entry larger than all its namespace may hold would push out the others and go itself next."""
+    if quota.max_bytes is not None and entry_bytes > quota.max_bytes:
+        raise CacheError.invalid(
+            "response",
+            f"makes an entry of {entry_bytes} bytes; the namespace may hold {quota.max_bytes} (policy.*.max_bytes)",
         )
 
 

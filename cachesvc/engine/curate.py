@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved
+from cachesvc.core.eviction import size_bytes
 from cachesvc.core.identity import canonical_text
 from cachesvc.core.selection import Near, Selector
-from cachesvc.core.types import Entry, Match, Place, Removal, Selection, Unseen
+from cachesvc.core.types import Entry, Lost, Match, Place, Removal, Selection, Unseen
 from cachesvc.engine.parts import Parts
 
 _ROUND_COUNT = 256  # removals in a transaction, as the janitor's
 _PAGE_STEPS = 16  # a page that has found nothing by then is handed out empty, with where to go on
+_REPLY_BYTES = 3 << 20  # gRPC clients by default read replies of at most 4 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,10 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An entry and what is known of it beside."""
+    """An entry without its response, which may be large, and what is known of it beside."""
 
     entry: Entry
+    response_bytes: int
     match: Match
 
 
@@ -75,30 +78,62 @@ class Curator:
         """Remove what is meant, and keep what is being made of it from being stored.
 
         Forbidding goes first and removing second: whatever is committed in between is removed, whatever
-        comes later is refused. When time runs out in between, what is left still counts as forbidden.
+        comes later is refused. Then once more, for what began while that went on: it may have been stored
+        behind the walk. When time runs out in between, what is left still counts as forbidden.
         """
-        selector = self._selector(wish)
-        if not dry_run:
-            self._store.forbid(selector)
+        selector, shown = self._selector(wish), _Shown(max_examples)
+        if dry_run:
+            parts = self._walk(selector, None, _ROUND_COUNT, walk)
+            count = sum(self._looked_at(part, shown) for part in parts)
+        else:
+            new_id = self._store.next_id()
+            count = self._forbid_and_remove(selector, 0, shown, walk)
+            count += self._forbid_and_remove(selector, new_id, shown, walk)
+        return Invalidated(count, tuple(shown.entries))
+
+    def _looked_at(self, part: Selection, shown: "_Shown") -> int:
+        for match in part.matches:
+            if not shown.has_room:
+                break
+            shown.add(self._listed(match))
+        return len(part.matches)
+
+    def _forbid_and_remove(self, selector: Selector, first_id: int, shown: "_Shown", walk: Walk) -> int:
+        """How many went, of those with ids from the first on."""
+        self._store.forbid(selector)
         count = 0
-        examples: list[Listed] = []
-        for part in self._walk(selector, None, _ROUND_COUNT, walk):
-            count += len(part.matches)
-            examples += self._listed(part.matches[: max_examples - len(examples)])
-            if not dry_run and part.matches:
-                removed = self._store.remove([match.entry_id for match in part.matches])
-                self._observer.on(EntriesRemoved(Removal.INVALIDATED, removed))
-        return Invalidated(count, tuple(examples))
+        for part in self._walk(selector, None, _ROUND_COUNT, walk, first_id):
+            self._looked_at(part, shown)
+            count += self._remove(part)
+        return count
+
+    def _remove(self, part: Selection) -> int:
+        """Remove what is meant, and what is damaged, for that may be meant and served."""
+        removed = 0
+        for why, entry_ids in (
+            (Removal.INVALIDATED, [match.entry_id for match in part.matches]),
+            (Removal.QUARANTINED, list(part.damaged)),
+        ):
+            count = self._store.remove(entry_ids) if entry_ids else 0
+            if count:
+                self._observer.on(EntriesRemoved(why, count))
+            removed += count
+        return removed
 
     def page(self, wish: Wish, after: Place | None, size: int, walk: Walk) -> Page:
-        """The next entries that are meant, at most ``size``."""
-        entries: list[Listed] = []
+        """The next entries that are meant, at most ``size``, and fewer where they are large."""
+        shown = _Shown(size)
         for step, part in enumerate(self._walk(self._selector(wish), after, size, walk)):
-            entries += self._listed(part.matches)
+            for entry_id in part.damaged:
+                self._janitor.quarantine(entry_id)
+            for match in part.matches:
+                if not shown.add(self._listed(match)):
+                    return Page(tuple(shown.entries), after)
+                after = Place(match.namespace, match.entry_id)
             after = part.after
-            if entries or step == _PAGE_STEPS:
+            if shown.entries or step == _PAGE_STEPS:
                 break
-        return Page(tuple(entries), after)
+        return Page(tuple(shown.entries), after)
 
     def _selector(self, wish: Wish) -> Selector:
         now_ms = self._clock.now_ms()
@@ -115,9 +150,11 @@ class Curator:
             raise CacheError.invalid("near.text", f"cannot be compared: {vector.value}")
         return Near(vector, wish.near_min_score)
 
-    def _walk(self, selector: Selector, after: Place | None, limit: int, walk: Walk) -> Iterator[Selection]:
+    def _walk(
+        self, selector: Selector, after: Place | None, limit: int, walk: Walk, first_id: int = 0
+    ) -> Iterator[Selection]:
         while True:
-            part = self._store.select(selector, after, limit)
+            part = self._store.select(selector, after, limit, first_id)
             yield part
             if part.after is None:
                 return
@@ -127,12 +164,37 @@ class Curator:
             if walk.deadline_s is not None and self._clock.monotonic_s() >= walk.deadline_s:
                 raise CacheError(Kind.DEADLINE, "not all entries were looked at in time: call again")
 
-    def _listed(self, matches: tuple[Match, ...]) -> list[Listed]:
-        listed = []
-        for match in matches:
-            row = self._store.get(match.entry_id)
-            if isinstance(row, Entry):
-                listed.append(Listed(row, match))
-            elif row is not None:
-                self._janitor.quarantine(match.entry_id)
-        return listed
+    def _listed(self, match: Match) -> Listed | None:
+        """None for what has expired, was removed meanwhile, or is damaged."""
+        row = self._store.get(match.entry_id)
+        if isinstance(row, Lost):
+            self._janitor.quarantine(match.entry_id)
+            return None
+        if row is None or row.expires_ms <= self._clock.now_ms():
+            return None
+        bare = replace(row, payload=replace(row.payload, response=b""))
+        return Listed(bare, len(row.payload.response), match)
+
+
+class _Shown:
+    """Entries in one reply, bounded in number and in bytes."""
+
+    def __init__(self, max_count: int) -> None:
+        self.entries: list[Listed] = []
+        self._max_count = max_count
+        self._size_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.entries) < self._max_count and self._size_bytes < _REPLY_BYTES
+
+    def add(self, listed: Listed | None) -> bool:
+        """Show an entry, if there is one. False when there is no room for it; the first has room always."""
+        if listed is None:
+            return True
+        size = size_bytes(listed.entry.prompt, listed.entry.payload, None)
+        if self.entries and self._size_bytes + size > _REPLY_BYTES:
+            return False
+        self.entries.append(listed)
+        self._size_bytes += size
+        return True

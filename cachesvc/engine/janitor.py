@@ -4,6 +4,7 @@ Everything is done in small transactions (at most 256 removals each), so that st
 waiting and lookups, which read from a snapshot, notice nothing. ``tidy`` is one round of it.
 """
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,16 @@ from itertools import islice
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, TaskFailed
+from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore
-from cachesvc.core.types import Quota, Removal, StoreStats, Use
+from cachesvc.core.types import NamespaceUsage, Quota, Removal, StoreStats, Use
 
 # A transaction that deletes much more needs more free pages than a full store has (measured).
 _ROUND_COUNT = 256
-_NAMESPACE_COUNT = 10_000  # namespaces whose quotas are looked at in a round, the largest first
+_RELIEF_SHARE = (
+    20  # of a store that finds no room although its bound is not reached, one entry in so many goes
+)
+_NAMESPACE_COUNT = 100_000  # namespaces whose quotas are looked at, the largest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,8 @@ class JanitorOptions:
 class Janitor:
     """Owns the housekeeping thread. ``note_used``, ``quarantine`` and ``wake`` never block.
 
-    ``options`` gives what is in force, ``quota_of`` the quota of a namespace; ``chores`` are done in
-    every round, too.
+    ``options`` and ``policies`` give what is in force, a new book after every change; ``chores`` are
+    done in every round, too.
     """
 
     def __init__(
@@ -42,14 +47,15 @@ class Janitor:
         store: ResponseStore,
         options: Callable[[], JanitorOptions],
         *,
-        quota_of: Callable[[str], Quota],
+        policies: Callable[[], PolicyBook],
         clock: Clock,
         observer: Observer,
         chores: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._store = store
         self._options_now = options
-        self._quota_of = quota_of
+        self._policies = policies
+        self._kept: PolicyBook | None = None  # whose quotas were kept last
         self._chores = chores
         self._clock = clock
         self._observer = observer
@@ -59,6 +65,7 @@ class Janitor:
         self._wake = threading.Event()
         self._stopping = False
         self._refused = False
+        self._evicting = threading.Lock()  # one at a time decides how many must go, and lets them go
         self._thread = threading.Thread(target=self._run, name="cachesvc-janitor", daemon=True)
 
     @property
@@ -108,10 +115,10 @@ class Janitor:
 
     def make_room(self) -> None:
         """Evict on the caller's thread when the store is past its bound: stores help before they add."""
-        stats = self._store.stats()
-        if self._fill(stats) >= 1:
-            self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT))
-        if self._fill(stats) >= self._options.high_watermark:
+        fill = self._fill(self._store.stats())
+        if fill >= 1:
+            self._evict_round(at_least=1)
+        if fill >= self._options.high_watermark:
             self._wake.set()
 
     def tidy(self) -> None:
@@ -174,30 +181,65 @@ class Janitor:
         stats = self._store.stats()
         if self._refused:
             self._refused = False
-            self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT))
+            some = stats.entries // _RELIEF_SHARE + 1
+            self._count(Removal.EVICTED, self._store.evict(min(some, _ROUND_COUNT)))
         if self._fill(stats) < self._options.high_watermark:
             return
-        while self._fill(stats) > self._options.low_watermark:
-            if not self._count(Removal.EVICTED, self._store.evict(_ROUND_COUNT)):
-                return
+        while self._evict_round(at_least=self._options.low_watermark):
+            pass
+
+    def _evict_round(self, at_least: float) -> int:
+        """Evict down to the low watermark, at most a round, where the store is as full as said. How many went.
+
+        It is looked at anew under the lock: many stores that find it full at once make room once.
+        """
+        with self._evicting:
             stats = self._store.stats()
+            fill = self._fill(stats)
+            surplus = max(self._surplus(stats), int(fill >= 1)) if fill >= at_least else 0
+            removed = self._store.evict(min(surplus, _ROUND_COUNT)) if surplus else 0
+        return self._count(Removal.EVICTED, removed)
 
     def _fill(self, stats: StoreStats) -> float:
         """How full the store is, by its bytes or its entries, whichever is more: 1 at the bound."""
         of_entries = 0.0 if self._options.max_entries is None else stats.entries / self._options.max_entries
         return max(stats.used_bytes / stats.max_bytes, of_entries)
 
+    def _surplus(self, stats: StoreStats) -> int:
+        """How many entries are above the low watermark, were they all of one size. 0 when none are."""
+        low = self._options.low_watermark
+        mean_bytes = max(stats.used_bytes / max(stats.entries, 1), 1.0)
+        of_bytes = (stats.used_bytes - low * stats.max_bytes) / mean_bytes
+        of_entries = (
+            0.0 if self._options.max_entries is None else stats.entries - low * self._options.max_entries
+        )
+        return max(math.ceil(max(of_bytes, of_entries)), 0)
+
     def _keep_quotas(self) -> None:
-        """Stores keep their namespace's quota; one that was made smaller since is reached here."""
-        for usage in self._store.usage(_NAMESPACE_COUNT):
-            quota = self._quota_of(usage.namespace)
-            surplus = 0 if quota.max_entries is None else usage.entries - quota.max_entries
-            if quota.max_bytes is not None and usage.size_bytes > quota.max_bytes:
-                mean_bytes = usage.size_bytes // usage.entries
-                surplus = max(surplus, (usage.size_bytes - quota.max_bytes) // mean_bytes, 1)
-            while surplus > 0 and not self._stopping:
-                removed = self._store.evict(min(surplus, _ROUND_COUNT), usage.namespace)
-                surplus = surplus - removed if self._count(Removal.EVICTED, removed) else 0
+        """Stores keep their namespace's quota; one that was made smaller is reached here. Then it is looked at
+        no more until policies change: reading what many namespaces hold takes a while.
+        """
+        policies = self._policies()
+        if policies is self._kept:
+            return
+        usages = self._store.usage(_NAMESPACE_COUNT)
+        evicted = sum(self._keep_quota(usage, policies.of(usage.namespace).quota) for usage in usages)
+        if not evicted:
+            self._kept = policies
+
+    def _keep_quota(self, usage: NamespaceUsage, quota: Quota) -> int:
+        """Evict what is too much, by the mean size of the namespace's entries. How many went."""
+        surplus = 0 if quota.max_entries is None else usage.entries - quota.max_entries
+        if quota.max_bytes is not None and usage.size_bytes > quota.max_bytes:
+            mean_bytes = usage.size_bytes / usage.entries
+            surplus = max(surplus, math.ceil((usage.size_bytes - quota.max_bytes) / mean_bytes))
+        evicted = 0
+        while evicted < surplus and not self._stopping:
+            removed = self._store.evict(min(surplus - evicted, _ROUND_COUNT), usage.namespace)
+            if not self._count(Removal.EVICTED, removed):
+                break
+            evicted += removed
+        return evicted
 
     def _reorder(self) -> None:
         while self._store.reorder(_ROUND_COUNT) == _ROUND_COUNT and not self._stopping:

@@ -1,7 +1,7 @@
 """The read path: one lookup, top to bottom."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import LookupDone
@@ -97,8 +97,8 @@ class Lookup:
             return _Found(Decision(refusal or _UNSEEN_OUTCOMES[embedded]), embedded=embedded)
 
         decision = self._search(ask, identity, embedded, policy, terms, watch)
-        if decision.outcome is Outcome.MISS_EMPTY and refusal is not None:
-            decision = Decision(refusal)
+        if refusal is not None and not decision.outcome.is_hit:  # the identical request is the nearest
+            decision = replace(decision, outcome=refusal)
         return _Found(decision, terms.threshold, embedded)
 
     def _embed(self, ask: Ask, identity: Identity, budget: EmbedBudget) -> Vector | Unseen | Outcome:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import EntriesRemoved
 from cachesvc.core.identity import carried
-from cachesvc.core.types import Draft, Entry, Identity, Lost, Payload, Unseen, Vector
+from cachesvc.core.types import Draft, Entry, Identity, Lost, Payload, Removal, Unseen, Vector
 from cachesvc.engine.parts import Parts
 
 _BATCH_COUNT = 64
@@ -72,6 +73,7 @@ class Mover:
         self._tuning = parts.tuning
         self._janitor = parts.janitor
         self._clock = parts.clock
+        self._observer = parts.observer
 
     @property
     def fingerprint(self) -> str:
@@ -120,7 +122,8 @@ class Mover:
     def _draft(self, incoming: Incoming | CacheError, epoch: int, tally: Tally) -> Draft | None:
         if isinstance(incoming, CacheError):
             raise incoming
-        if incoming.expires_ms <= self._clock.now_ms():
+        now_ms = self._clock.now_ms()
+        if incoming.expires_ms <= now_ms:
             tally.expired += 1
             return None
         policy = self._tuning().policies.of(incoming.namespace)
@@ -139,7 +142,7 @@ class Mover:
             payload=incoming.payload,
             prompt=incoming.prompt if policy.store_prompts else "",
             vector=self._vector(incoming) if semantic else None,
-            created_ms=incoming.created_ms,
+            created_ms=min(incoming.created_ms, now_ms),  # time goes on from the latest that a store has seen
             expires_ms=incoming.expires_ms,
             epoch=epoch,
             quota=policy.quota,
@@ -189,3 +192,9 @@ class Mover:
                 tally.fail("an invalidation since the import began covers it")
             else:
                 tally.stored += 1
+                self._count(Removal.REPLACED, int(receipt.replaced_id is not None))
+                self._count(Removal.EVICTED, receipt.evicted_count)
+
+    def _count(self, why: Removal, count: int) -> None:
+        if count:
+            self._observer.on(EntriesRemoved(why, count))

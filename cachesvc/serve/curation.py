@@ -7,6 +7,7 @@ from hashlib import blake2b
 from google.protobuf.message import Message
 
 from cachesvc.core.errors import CacheError
+from cachesvc.core.identity import canonical_text
 from cachesvc.core.selection import Selector
 from cachesvc.core.types import Place
 from cachesvc.engine.curate import Invalidated, Listed, Page, Wish
@@ -50,7 +51,7 @@ def invalidate_request(data: bytes, limits: Limits) -> tuple[pb.InvalidateReques
         tags=tuple(message.tags),
         source_id=message.source_id or None,
         except_version=message.except_version if message.HasField("except_version") else None,
-        model=message.model if message.HasField("model") else None,
+        model=canonical_text(message.model) if message.HasField("model") else None,
     )
     return message, Wish(selector, message.near.text, message.near.min_score, older_than_ms)
 
@@ -148,7 +149,7 @@ def _fill_summary(message: pb.EntrySummary, listed: Listed) -> None:
         message.sources.add(id=source.id, version=source.version)
     fill_time(message.create_time, entry.created_ms)
     fill_time(message.expire_time, entry.expires_ms)
-    message.response_bytes = len(entry.payload.response)
+    message.response_bytes = listed.response_bytes
     message.hits = match.hits
     message.semantic = match.semantic
     if match.score is not None:

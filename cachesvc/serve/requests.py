@@ -99,6 +99,7 @@ class RequestReader:
             check.duration_ms("max_age", message.max_age, least_ms=0) if message.HasField("max_age") else None
         )
         self._check_sources(message.sources, check)
+        sources = _current(message.sources, check)
         check.done()
         return Ask(
             request=request,
@@ -110,7 +111,7 @@ class RequestReader:
             bypass=message.bypass,
             deadline_s=deadline_s,
             trace=trace,
-            sources={source.id: source.version for source in message.sources},
+            sources=sources,
         )
 
     def _keep(self, message: pb.StoreRequest, deadline_s: float | None, trace: str) -> Keep:
@@ -245,6 +246,15 @@ class RequestReader:
                     f"must have at most {limits.value_bytes} bytes (limits.value_bytes); send a digest instead",
                 )
         return dict(values)
+
+
+def _current(sources: Sequence[pb.Source], check: Check) -> dict[str, str]:
+    """Versions by source."""
+    current: dict[str, str] = {}
+    for n, source in enumerate(sources):
+        if current.setdefault(source.id, source.version) != source.version:
+            check.wrong(f"sources[{n}].version", "is another one than was given for this source before")
+    return current
 
 
 def _attempt(read: Callable[[], _V]) -> _V | CacheError:

@@ -472,7 +472,7 @@ class LookupRequest(_message.Message):
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
         """The current versions of sources. An entry that was built from one of them in another version is
-        not served; sources that an entry does not name have no effect on it.
+        not served; sources that an entry does not name have no effect on it. A source has one version here.
         """
 
     def __init__(
@@ -924,7 +924,9 @@ class InvalidateRequest(_message.Message):
 
     @_builtins.property
     def near(self) -> Global___Nearness:
-        """Entries whose prompt is this near to a text. Entries that only the exact tier can serve are not."""
+        """Entries whose prompt is this near to a text. Entries that only the exact tier can serve are not; a Store
+        under way whose text could not be embedded is refused as if it were.
+        """
 
     def __init__(
         self,
@@ -963,10 +965,10 @@ class InvalidateResponse(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many entries."""
+    """How many entries; damaged ones, which may have been meant, are dropped with them and counted here, too."""
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntrySummary]:
-        """Some of them, without their responses."""
+        """Some of them, without their responses; fewer than asked where they are large."""
 
     def __init__(
         self,
@@ -1075,8 +1077,8 @@ class ListEntriesRequest(_message.Message):
     tag: _builtins.str
     """Only entries that have this tag."""
     page_size: _builtins.int
-    """Entries on the page at most: 100 for 0, never more than 1,000. A page may hold fewer and still
-    not be the last.
+    """Entries on the page at most: 100 for 0, never more than 1,000. A page may hold fewer, or none, and
+    still not be the last: large prompts make it short, so that a reply has about 3 MiB at most.
     """
     page_token: _builtins.str
     """next_page_token of the page before; everything else must be as in the call that gave it."""

@@ -127,14 +127,15 @@ class CacheServiceServicer:
 
     def Invalidate(self, request, context):
         """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
-        served again, and no Store that began before brings one back.
+        served again, and no Store that began before brings one back: it fails with FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """ListEntries pages through the entries of a namespace, oldest id first, without their responses.
+        """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
+        their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

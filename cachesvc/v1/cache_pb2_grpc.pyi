@@ -57,10 +57,12 @@ class CacheServiceStub:
     """BatchStore keeps many responses in one durable commit; each item has its own result."""
     Invalidate: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
     """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
-    served again, and no Store that began before brings one back.
+    served again, and no Store that began before brings one back: it fails with FAILED_PRECONDITION.
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
-    """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
+    """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
+    their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -85,10 +87,12 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """BatchStore keeps many responses in one durable commit; each item has its own result."""
     Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
     """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
-    served again, and no Store that began before brings one back.
+    served again, and no Store that began before brings one back: it fails with FAILED_PRECONDITION.
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
+    """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
+    their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService looks up, stores and removes cached responses."""
@@ -152,7 +156,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.InvalidateResponse, _abc.Awaitable[_cache_pb2.InvalidateResponse]]:
         """Invalidate removes every entry that meets all criteria given. When it returns, none of them is
-        served again, and no Store that began before brings one back.
+        served again, and no Store that began before brings one back: it fails with FAILED_PRECONDITION.
         """
 
     @_abc_1.abstractmethod
@@ -161,6 +165,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ListEntriesResponse, _abc.Awaitable[_cache_pb2.ListEntriesResponse]]:
-        """ListEntries pages through the entries of a namespace, oldest id first, without their responses."""
+        """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
+        their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
+        """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

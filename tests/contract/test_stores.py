@@ -717,6 +717,16 @@ def test_a_walk_goes_on_where_it_ended_while_entries_come_and_go(store: Response
     assert [match.entry_id for match in rest.matches] == [ids[2], ids[4], ids[5], late]
 
 
+def test_a_walk_may_begin_with_what_is_new(store: ResponseStore) -> None:
+    """From ``next_id`` on there is what was stored since, in every namespace."""
+    put(store, *(draft(str(n), namespace=f"n{n}") for n in range(4)))
+    new_id = store.next_id()
+    late = [put_one(store, draft("late", namespace=f"n{n}")) for n in (1, 3, 5)]
+    for selector in (Selector(), Selector(namespace="n3")):
+        matches = store.select(selector, None, 100, new_id).matches
+        assert [match.entry_id for match in matches] == (late if selector.namespace is None else [late[1]])
+
+
 def test_hits_are_counted(store: ResponseStore) -> None:
     """A match tells how often the entry was used."""
     entry_id = put_one(store, draft())
@@ -728,15 +738,15 @@ def test_hits_are_counted(store: ResponseStore) -> None:
 def test_bans_are_remembered_and_bounded(tmp_path: Path) -> None:
     """After a restart an invalidation still holds; what began before the oldest one remembered is refused."""
     store = lmdb_store(tmp_path / "store")
-    for n in range(1030):
+    for n in range(2060):
         store.forbid(Selector(namespace=f"n{n}"))
     store.close()
     store = lmdb_store(tmp_path / "store")
     try:
-        assert store.epoch() == 1030
+        assert store.epoch() == 2060
         assert store.put([replace(draft(), epoch=5)], None) == [None]
-        assert store.put([replace(draft(), epoch=1029)], None) != [None]
-        assert store.put([replace(draft(namespace="n1029"), epoch=1029)], None) == [None]
+        assert store.put([replace(draft(), epoch=2059)], None) != [None]
+        assert store.put([replace(draft(namespace="n2059"), epoch=2059)], None) == [None]
         assert store.check() == []
     finally:
         store.close()

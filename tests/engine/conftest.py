@@ -10,6 +10,7 @@ from cachesvc.adapters.memory import ManualClock, MemoryIndex, MemoryStore
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event
 from cachesvc.core.policy import Policy, PolicyBook
+from cachesvc.core.selection import Selector
 from cachesvc.core.types import (
     Ask,
     Draft,
@@ -18,9 +19,11 @@ from cachesvc.core.types import (
     Lost,
     Message,
     Payload,
+    Place,
     Receipt,
     Request,
     Row,
+    Selection,
     StoreResult,
     Unseen,
     Use,
@@ -31,6 +34,7 @@ from cachesvc.engine.curate import Curator
 from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
+from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
@@ -81,6 +85,8 @@ class ToldStore(MemoryStore):
         self.failing: set[str] = set()
         self.corrupt: set[int] = set()
         self.gone: set[int] = set()
+        self.unjudged: set[int] = set()
+        self.when_selected: list[Callable[[], object]] = []
         self.put_waits_s: list[float | None] = []
         self.removed_counts: list[int] = []
 
@@ -117,6 +123,14 @@ class ToldStore(MemoryStore):
         row = super().get(entry_id)
         return None if row is None else self._told(row)
 
+    def select(self, selector: Selector, after: Place | None, limit: int, first_id: int = 0) -> Selection:
+        part = super().select(selector, after, limit, first_id)
+        while self.when_selected:
+            self.when_selected.pop()()
+        judged = tuple(match for match in part.matches if match.entry_id not in self.unjudged)
+        damaged = tuple(match.entry_id for match in part.matches if match.entry_id in self.unjudged)
+        return Selection(judged, part.after, damaged)
+
     def touch(self, uses: Mapping[int, Use]) -> None:
         self._fail("touch")
         super().touch(uses)
@@ -144,7 +158,7 @@ class World:
         self.janitor = Janitor(
             self.store,
             lambda: JanitorOptions(1.0, 0.95, 0.9, 1000),
-            quota_of=lambda namespace: self.book.of(namespace).quota,
+            policies=lambda: self.book,
             clock=self.clock,
             observer=self.events,
         )
@@ -179,6 +193,7 @@ class World:
         self.lookup = Lookup(parts)
         self.admit = Admit(parts)
         self.curator = Curator(parts)
+        self.mover = Mover(parts)
 
     def _new_id(self) -> str:
         self._ids += 1

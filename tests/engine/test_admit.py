@@ -8,7 +8,7 @@ import pytest
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
-from cachesvc.core.types import Keep, Outcome, Payload, Removal, Request, Unseen
+from cachesvc.core.types import Keep, Outcome, Payload, Quota, Removal, Request, Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,3 +240,13 @@ def test_delete_keeps_to_the_namespace(world: World) -> None:
     assert world.ask(NEAR).outcome is Outcome.MISS_EMPTY
     assert world.ask(TEXT).outcome is Outcome.MISS_EMPTY
     assert EntriesRemoved(Removal.DELETED, 1) in world.events.seen
+
+
+def test_an_entry_larger_than_its_namespace_s_quota_is_refused(world: World) -> None:
+    """It names the field and pushes nothing out."""
+    world.keep(TEXT)
+    world.policy(quota=Quota(max_bytes=5000))
+    with pytest.raises(CacheError) as caught:
+        world.keep("another", response=b"r" * 5000)
+    assert [violation.field for violation in caught.value.violations] == ["response"]
+    assert world.ask(TEXT).outcome is Outcome.HIT_EXACT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,8 @@ from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, TaskFailed
 from cachesvc.core.identity import identify
-from cachesvc.core.types import UNBOUNDED, Draft, Message, Payload, Quota, Removal, Request, Use
+from cachesvc.core.policy import Policy, PolicyBook
+from cachesvc.core.types import Draft, Message, NamespaceUsage, Payload, Quota, Removal, Request, Use
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class RecordingStore(MemoryStore):
         self.removed: list[list[int]] = []
         self.touched: list[dict[int, int]] = []
         self.failures: dict[str, int] = {}
+        self.usages = 0
 
     def _fail(self, method: str) -> None:
         if self.failures.get(method, 0):
@@ -49,6 +52,11 @@ class RecordingStore(MemoryStore):
         self._fail("expire")
         self.expire_limits.append(limit)
         return super().expire(now_ms, limit)
+
+    def usage(self, limit: int) -> list[NamespaceUsage]:
+        self._fail("usage")
+        self.usages += 1
+        return super().usage(limit)
 
     def remove(self, entry_ids: Sequence[int]) -> int:
         self._fail("remove")
@@ -79,18 +87,22 @@ class Events:
 class House:
     """A janitor, what it keeps, and its time."""
 
-    def __init__(self, max_notes: int = 10_000) -> None:
+    def __init__(self, max_notes: int = 10_000, max_entries: int | None = None) -> None:
         self.clock = ManualClock()
         self.store = RecordingStore()
         self.events = Events()
         options = JanitorOptions(
-            interval_s=3600.0, high_watermark=0.9, low_watermark=0.5, max_notes=max_notes
+            interval_s=3600.0,
+            high_watermark=0.9,
+            low_watermark=0.5,
+            max_notes=max_notes,
+            max_entries=max_entries,
         )
-        self.quotas: dict[str, Quota] = {}
+        self.book = PolicyBook(Policy(), {})
         self.janitor = Janitor(
             self.store,
             lambda: options,
-            quota_of=lambda namespace: self.quotas.get(namespace, UNBOUNDED),
+            policies=lambda: self.book,
             clock=self.clock,
             observer=self.events,
         )
@@ -125,12 +137,14 @@ def house() -> House:
     [
         pytest.param(0, 0, id="empty"),
         pytest.param(899, 0, id="below the high watermark"),
-        pytest.param(900, 512, id="at the high watermark"),
-        pytest.param(1200, 768, id="over the bound"),
+        pytest.param(900, 400, id="at the high watermark"),
+        pytest.param(1200, 700, id="over the bound"),
     ],
 )
 def test_eviction_runs_from_the_high_to_the_low_watermark(house: House, count: int, evicted: int) -> None:
-    """Nothing is evicted below the high watermark; from there on rounds of at most 256 until the low one."""
+    """Nothing is evicted below the high watermark; from there on as much as is above the low one and no more,
+    in rounds of at most 256.
+    """
     house.fill(count)
     house.janitor.tidy()
     assert house.store.stats().entries == count - evicted
@@ -145,7 +159,7 @@ def test_eviction_takes_what_was_not_used_longest(house: House) -> None:
     for entry_id in used:
         house.janitor.note_used(entry_id)
     house.janitor.tidy()
-    assert house.kept(ids) == used + ids[100 + 512 :]
+    assert house.kept(ids) == used + ids[100 + 400 :]
 
 
 def test_use_is_noted_in_small_rounds(house: House) -> None:
@@ -249,6 +263,78 @@ def test_stores_make_room_when_there_is_none(house: House, count: int, evicted: 
     house.fill(count)
     house.janitor.make_room()
     assert sum(house.events.removed(Removal.EVICTED)) == evicted
+
+
+@pytest.mark.parametrize(
+    ("max_entries", "count", "left"),
+    [
+        pytest.param(10, 8, 8, id="room left"),
+        pytest.param(10, 9, 5, id="at the high watermark"),
+        pytest.param(1, 1, 0, id="one entry"),
+        pytest.param(100, 120, 50, id="over the bound"),
+    ],
+)
+def test_a_small_bound_of_entries_is_no_reason_to_empty_the_store(
+    max_entries: int, count: int, left: int
+) -> None:
+    """Eviction ends at the low watermark, however few entries there may be."""
+    house = House(max_entries=max_entries)
+    house.fill(count)
+    house.janitor.tidy()
+    assert house.store.stats().entries == left
+
+
+def test_stores_that_find_the_store_full_at_once_make_room_once(house: House) -> None:
+    """Each looks again once it is its turn: one round goes and not one for each of them."""
+    house.fill(1000)
+    waiting = threading.Barrier(8)
+
+    def make_room(_: int) -> None:
+        waiting.wait()
+        house.janitor.make_room()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make_room, range(8)))
+    assert house.events.removed(Removal.EVICTED) == [256]
+
+
+@pytest.mark.parametrize(
+    ("quota", "left"),
+    [
+        pytest.param(Quota(max_entries=300), 300, id="entries"),
+        pytest.param(Quota(max_bytes=300 * 636), 300, id="bytes"),
+        pytest.param(Quota(max_entries=600), 600, id="enough"),
+    ],
+)
+def test_a_quota_made_smaller_is_reached(house: House, quota: Quota, left: int) -> None:
+    """At the next round, in small transactions, to the entry."""
+    ids = house.fill(600)
+    house.janitor.tidy()
+    assert house.kept(ids) == ids
+    house.book = PolicyBook(Policy(quota=quota), {})
+    house.janitor.tidy()
+    assert len(house.kept(ids)) == left
+    assert all(limit <= ROUND for limit in house.store.evict_limits)
+
+
+def test_quotas_are_looked_at_when_they_change(house: House) -> None:
+    """Not in every round, for that reads what each namespace holds; again when it failed."""
+    house.fill(1)
+    house.store.usages, house.store.failures = 0, {"usage": 1}
+    for _ in range(4):
+        house.janitor.tidy()
+    assert house.store.usages == 1
+    house.book = PolicyBook(Policy(), {})
+    house.janitor.tidy()
+    assert house.store.usages == 2
+
+
+def test_a_disk_without_room_takes_a_share_of_the_entries(house: House) -> None:
+    """A refused write has a twentieth evicted, not a whole round of what may be large entries."""
+    house.fill(100)
+    house.janitor.relieve()
+    house.janitor.tidy()
+    assert house.events.removed(Removal.EVICTED) == [6]
 
 
 def test_the_thread_tidies_when_woken_and_once_more_at_the_end(house: House) -> None:

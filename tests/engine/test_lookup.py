@@ -387,3 +387,16 @@ def test_an_event_tells_what_a_hit_saved(world: World) -> None:
         (11, 22, 0.5),
     ]
     assert (done[2].journey, done[2].request_id, done[2].namespace) == ("checkout", "r-2", "default")
+
+
+def test_why_the_identical_request_was_refused_is_told(
+    world: World, ask_for: Callable[[str], Request]
+) -> None:
+    """It has no vector, and what is near scores below the threshold: the nearer reason is given."""
+    world.keep(FAR)
+    world.embedder.error = Kind.UNAVAILABLE
+    world.admit.store(Keep(Payload(b"r", sources=(Source("doc", "1"),)), ask_for(STORED)))
+    world.embedder.error = None
+    reply = world.ask(STORED, sources={"doc": "2"})
+    assert reply.outcome is Outcome.MISS_SOURCE_CHANGED
+    assert reply.best_score is not None

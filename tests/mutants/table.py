@@ -169,8 +169,22 @@ MUTANTS = (
     Mutant(
         "invalidates without forbidding",
         "cachesvc/engine/curate.py",
-        "            self._store.forbid(selector)\n",
-        "            pass\n",
+        "        self._store.forbid(selector)\n",
+        "",
+        ("tests/engine/test_curate.py",),
+    ),
+    Mutant(
+        "does not look for what was stored during an invalidation",
+        "cachesvc/engine/curate.py",
+        "            count += self._forbid_and_remove(selector, new_id, shown, walk)\n",
+        "",
+        ("tests/engine/test_curate.py",),
+    ),
+    Mutant(
+        "items of a batch begin one after the other",
+        "cachesvc/engine/admit.py",
+        "epoch=begun.epoch if ticket",
+        "epoch=self._store.epoch() if ticket",
         ("tests/engine/test_curate.py",),
     ),
     Mutant(

@@ -155,6 +155,23 @@ def test_a_lookup_with_current_versions_is_not_served_old_ones(client: cachesvc.
         assert client.lookup(prompt).hit
 
 
+def test_a_source_has_one_current_version(server: Running) -> None:
+    """Two versions of one source in a lookup are refused; the same twice is not."""
+    one, two = pb.Source(id="doc", version="1"), pb.Source(id="doc", version="2")
+    server.stub.Lookup(pb.LookupRequest(prompt=PROMPT, sources=[one, one]), timeout=10)
+    with pytest.raises(grpc.RpcError) as caught:
+        server.stub.Lookup(pb.LookupRequest(prompt=PROMPT, sources=[one, two]), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (caught.value.details() or "").startswith("sources[1].version: ")
+
+
+def test_a_model_is_the_same_however_it_is_composed(client: cachesvc.Client) -> None:
+    """A model that was stored in one Unicode form is invalidated by the other."""
+    client.store("a", PROMPT, model="cafe\u0301")
+    assert client.invalidate(model="caf\u00e9", dry_run=True).count == 1
+    assert client.invalidate(model="cafe\u0301").count == 1
+
+
 def test_nothing_outruns_an_invalidation(server: Running, client: cachesvc.Client) -> None:
     """Under concurrent answers made before and after, none that was begun before one is there after it."""
     rounds, writers = 15, 4
@@ -183,6 +200,55 @@ def test_nothing_outruns_an_invalidation(server: Running, client: cachesvc.Clien
             stop.set()
         for worker in workers:
             worker.result()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"tags": []}, id="no tags"),
+        pytest.param({"source_id": ""}, id="no source"),
+        pytest.param({"near": ("", 0.9)}, id="no text"),
+        pytest.param({"older_than_s": float("nan")}, id="no age"),
+    ],
+)
+def test_an_empty_criterion_removes_nothing(client: cachesvc.Client, options: dict[str, object]) -> None:
+    """What is given and empty is refused, not left out: that would remove more than was meant."""
+    fill(client)
+    with pytest.raises((ValueError, CallError)):
+        client.invalidate(**options)  # type: ignore[arg-type]  # by name
+    assert len(list(client.list_entries())) == 3
+
+
+def test_an_empty_namespace_is_the_default_one(client: cachesvc.Client) -> None:
+    """As in every other call; every namespace is None."""
+    fill(client)
+    assert client.invalidate(namespace="", tags=["faq"], dry_run=True).count == 2
+    assert client.invalidate(namespace=None, tags=["faq"], dry_run=True).count == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param([], "say what is to go", id="nothing given"),
+        pytest.param(["--tag", ""], "tags[0]", id="empty tag"),
+        pytest.param(["--source", ""], "source_id is empty", id="empty source"),
+        pytest.param(["--near", ""], "near.text", id="empty text"),
+        pytest.param(["--older-than", "nan"], "no number of seconds", id="NaN"),
+        pytest.param(["--tag", "faq", "--min-score", "0.8"], "--near", id="score of nothing"),
+        pytest.param(["--tag", "faq", "--except-version", "1"], "--source", id="version of nothing"),
+        pytest.param(["--tag", "faq", "--all-namespaces", "-n", "elsewhere"], "--all-namespaces", id="both"),
+        pytest.param(["--all-namespaces"], "another criterion", id="everything"),
+    ],
+)
+def test_a_slip_on_the_command_line_removes_nothing(
+    server: Running, client: cachesvc.Client, arguments: list[str], message: str
+) -> None:
+    """As an empty variable in a script: the command says what is wrong, with exit code 2."""
+    fill(client)
+    slip = CliRunner().invoke(app, ["invalidate", *arguments, "--server", server.app.address])
+    assert slip.exit_code == 2
+    assert message in slip.stderr
+    assert len([*client.list_entries(), *client.list_entries(namespace="elsewhere")]) == 4
 
 
 def test_aio_does_the_same(server: Running, client: cachesvc.Client) -> None:

@@ -13,6 +13,7 @@ from cachesvc.adapters.lmdb_records import source_digest
 from cachesvc.adapters.lmdb_schema import Tables, get, key_of
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.identity import identify
+from cachesvc.core.selection import Near, Selector
 from cachesvc.core.types import Change, Draft, Entry, Identity, Lost, Message, Payload, Request, Source, Use
 
 A, B = 1, 2
@@ -219,3 +220,22 @@ def test_check_misses_nothing(store: LmdbStore, table: str, key: bytes) -> None:
     assert store.check() == []
     damage(store, delete(table, key))
     assert (store.check() == []) == (table == "log")
+
+
+@pytest.mark.parametrize(
+    ("how", "near"),
+    [
+        pytest.param(flip("heads", key_of(A)), None, id="head"),
+        pytest.param(flip("heads", key_of(A)), Near(np.full(4, 0.5, np.float32), 0.5), id="head, by meaning"),
+        pytest.param(flip("vectors", VECTOR_A), Near(np.full(4, 0.5, np.float32), 0.5), id="vector"),
+    ],
+)
+def test_what_cannot_be_judged_is_named(store: LmdbStore, how: Damage, near: Near | None) -> None:
+    """A selection tells of entries that it may mean and cannot read: an invalidation must not leave them."""
+    damage(store, how)
+    selection = store.select(Selector(tags=("t",), near=near), None, 10)
+    assert [match.entry_id for match in selection.matches] == [B]
+    assert selection.damaged == (A,)
+    assert store.remove(selection.damaged) == 1
+    assert store.find(ONE.scope, ONE.exact_key) is None
+    assert store.check() == []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import lmdb
@@ -17,6 +18,7 @@ import pytest
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import identify
+from cachesvc.core.selection import Near, Selector
 from cachesvc.core.types import Draft, Entry, Identity, Message, Payload, Receipt, Request
 
 PRINT = "engine:test"
@@ -98,6 +100,22 @@ def test_a_full_map_refuses_writes_and_serves_reads(tmp_path: Path, limit: int, 
         evicted = make_room(store, limit, size)
         assert is_whole(store, draft("again", size))
         assert all(is_whole(store, one) for one in kept[evicted:])
+        assert store.check() == []
+
+
+@pytest.mark.parametrize("size", [10, 1000, 3000])
+def test_an_invalidation_needs_no_room(tmp_path: Path, size: int) -> None:
+    """With not one more entry to fit, bans are written and entries from all over the tables removed."""
+    with closing(open_store(tmp_path / "store", map_size_bytes=4 << 20)) as store:
+        fill(store, lambda n: draft(f"q{n}", size, n))
+        fill(store, lambda n: draft(f"small{n}", 10, n))
+        singles = count()
+        while kind_of(lambda: store.put([draft(f"single{next(singles)}", 1)], None)) is None:
+            pass
+        near = Near(np.ones(384, np.float32), 0.5)
+        assert [store.forbid(Selector(near=near)) for _ in range(40)] == list(range(1, 41))
+        scattered = np.random.default_rng(1).permutation(store.ids(0, 1 << 20))[:256].tolist()
+        assert store.remove(scattered) == 256
         assert store.check() == []
 
 

@@ -23,7 +23,6 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event, ScopesChanged
 from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.core.types import (
-    UNBOUNDED,
     Ask,
     Entry,
     Keep,
@@ -242,7 +241,7 @@ def _engine(loaded_scopes: int) -> Engine:
         embedder=Guard(Adversary(), Adversary, GuardOptions(1, 8, 60.0, 1), clock=clock, observer=counts),
         views=views,
         tickets=Tickets(clock, TicketBounds(1024, 1 << 24, 600.0)),
-        janitor=Janitor(store, lambda: options, quota_of=lambda _: UNBOUNDED, clock=clock, observer=counts),
+        janitor=Janitor(store, lambda: options, policies=lambda: book, clock=clock, observer=counts),
         tuning=lambda: Tuning(book, EmbedBudget(1.0, 0.0)),
         clock=clock,
         observer=counts,
