@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cachesvc import __version__, cli_admin, cli_curate, cli_store
+from cachesvc import __version__, cli_admin, cli_curate, cli_move, cli_store
 from cachesvc.cli_common import (
     EXIT_CODES,
     MISS,
@@ -248,6 +248,7 @@ def version(*, as_json: Json = False) -> None:
 
 cli_curate.register(app)
 cli_admin.register(app)
+cli_move.register(app)
 cli_store.register(app)
 
 

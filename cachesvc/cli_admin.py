@@ -1,6 +1,8 @@
 """Operators' commands: what the running server says of itself, and its configuration."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.json_format import MessageToDict
 
+from cachesvc.calls import CallError
 from cachesvc.cli_common import (
     MISS,
     UNREACHABLE,
@@ -150,6 +153,17 @@ def admin_client(address: str, config: Path | None, timeout_s: float) -> Any:
     from cachesvc.admin_client import AdminClient  # noqa: PLC0415 - keeps --help fast
 
     return AdminClient(address or settings_of(config).admin.rpc_listen, timeout_s=timeout_s)
+
+
+@contextmanager
+def admin_calls(address: str, config: Path | None) -> Iterator[Any]:
+    """A client whose failures, streams' included, end the command with a message."""
+    try:
+        with admin_client(address, config, 10.0) as client:
+            yield client
+    except CallError as error:
+        unreachable = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+        fail(UNREACHABLE if unreachable else WRONG_INPUT, str(error))
 
 
 def _mib(size_bytes: int) -> str:

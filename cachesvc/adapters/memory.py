@@ -182,6 +182,8 @@ class MemoryStore:
             payload=draft.payload,
             created_ms=draft.created_ms,
             expires_ms=draft.expires_ms,
+            sliding_ms=draft.sliding_ms,
+            latest_ms=draft.latest_ms,
         )
         self._exact[identity.exact_key] = entry_id
         size = size_bytes(draft.prompt, draft.payload, draft.vector)

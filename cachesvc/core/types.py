@@ -192,7 +192,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored response."""
+    """A stored response. ``sliding_ms`` and ``latest_ms`` as in ``Draft``."""
 
     id: int
     namespace: str
@@ -204,6 +204,8 @@ class Entry:
     payload: Payload
     created_ms: int
     expires_ms: int
+    sliding_ms: int = 0
+    latest_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

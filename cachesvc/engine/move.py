@@ -17,6 +17,7 @@ from cachesvc.engine.parts import Parts
 _BATCH_COUNT = 64
 _MAX_ERRORS = 20
 _UNIT_TOLERANCE = 1e-3
+_MAX_AHEAD_MS = 60_000  # by which the clock of another machine may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Incoming:
     semantic: bool
     created_ms: int
     expires_ms: int
+    sliding_ms: int
+    latest_ms: int
     fingerprint: str
 
 
@@ -120,10 +123,16 @@ class Mover:
     def _draft(self, incoming: Incoming | CacheError, epoch: int, tally: Tally) -> Draft | None:
         if isinstance(incoming, CacheError):
             raise incoming
-        if incoming.expires_ms <= self._clock.now_ms():
+        now_ms = self._clock.now_ms()
+        if (
+            incoming.created_ms > now_ms + _MAX_AHEAD_MS
+        ):  # the store's time, which never goes back, would follow
+            raise CacheError.invalid("entry.create_time", "lies in the future")
+        policy = self._tuning().policies.of(incoming.namespace)
+        last_ms = incoming.created_ms + policy.max_ttl_ms
+        if min(incoming.expires_ms, last_ms) <= now_ms:
             tally.expired += 1
             return None
-        policy = self._tuning().policies.of(incoming.namespace)
         if not policy.enabled:
             raise CacheError(
                 Kind.REFUSED, f"the policy of namespace {incoming.namespace!r} turns the cache off"
@@ -140,7 +149,9 @@ class Mover:
             prompt=incoming.prompt if policy.store_prompts else "",
             vector=self._vector(incoming) if semantic else None,
             created_ms=incoming.created_ms,
-            expires_ms=incoming.expires_ms,
+            expires_ms=min(incoming.expires_ms, last_ms),
+            sliding_ms=incoming.sliding_ms,
+            latest_ms=min(incoming.latest_ms, last_ms),
             epoch=epoch,
             quota=policy.quota,
         )

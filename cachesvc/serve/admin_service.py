@@ -139,6 +139,7 @@ class AdminService:
             cachesvc_version=self._insight.version,
             fingerprint=self._upkeep.mover.fingerprint,
             vectors=request.vectors,
+            namespace=request.namespace,
         )
         header.time.GetCurrentTime()
         yield pb.ExportResponse(record=pb.ExportRecord(header=header))

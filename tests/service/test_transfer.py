@@ -70,6 +70,11 @@ def ask(server: Running, n: int, suffix: str = "") -> cachesvc.calls.LookupReply
     )
 
 
+def admin_records(server: Running) -> list[pb.ExportRecord]:
+    with AdminClient(server.app.admin_rpc_address) as client:
+        return list(client.export())
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(command, arguments)
 
@@ -127,6 +132,44 @@ def test_an_export_of_one_namespace_can_be_gone_on_with(server: Running, tmp_pat
     assert cut.read_text().splitlines()[1:] == whole.read_text().splitlines()[1:]
     assert run("export", str(cut), "--resume", *at(server)).exit_code == 2
     assert run("export", str(whole), *at(server)).exit_code == 2, "it exists"
+
+
+def test_an_export_goes_on_as_it_began(server: Running, tmp_path: Path) -> None:
+    """With the namespace and the vectors it began with; other options and another embedder are refused."""
+    fill(server)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run("export", str(whole), "--namespace", "default", "--vectors", *at(server))
+    lines = whole.read_bytes().splitlines(keepends=True)
+    cut.write_bytes(b"".join(lines[:3]) + lines[3][:50])
+    assert run("export", str(cut), "--resume", *at(server)).exit_code == 0
+    assert cut.read_bytes() == whole.read_bytes()
+    cut.write_bytes(lines[0])
+    refused = run("export", str(cut), "--resume", "-n", "two", *at(server))
+    assert (refused.exit_code, cut.read_bytes()) == (2, lines[0])
+    assert "begun with other options" in refused.stderr
+    foreign = MessageToJson(HEADER, indent=None).encode() + b"\n"
+    cut.write_bytes(foreign)
+    refused = run("export", str(cut), "--resume", *at(server))
+    assert (refused.exit_code, cut.read_bytes()) == (2, foreign)
+    assert "another embedder" in refused.stderr
+    cut.write_text("my notes\n")
+    refused = run("export", str(cut), "--resume", *at(server))
+    assert (refused.exit_code, cut.read_text()) == (2, "my notes\n")
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(server: Running, tmp_path: Path) -> None:
+    """A refused call makes no file, so that the command can be repeated; what the disk says is told."""
+    fill(server)
+    file = tmp_path / "entries"
+    assert run("export", str(file), "--admin-server", f"unix:{tmp_path}/nobody").exit_code == 4
+    assert run("export", str(file), "--namespace", "A B", *at(server)).exit_code == 2
+    assert not file.exists()
+    result = run("export", str(tmp_path / "nowhere" / "entries"), *at(server))
+    assert result.exit_code == 4
+    assert "cannot be written: No such file" in result.stderr
+    file.touch()
+    assert run("export", str(file), "--resume", *at(server)).exit_code == 0, "cut off before its first line"
+    assert len(file.read_text().splitlines()) == 6 + 2
 
 
 HEADER = pb.ExportRecord(header=pb.ExportHeader(format_version=1, fingerprint="other:1"))
@@ -202,6 +245,60 @@ def test_a_wrong_entry_fails_alone(admin: AdminClient, fields: dict[str, Any], m
     assert message in last.errors[0]
 
 
+@pytest.mark.parametrize(
+    ("create_s", "expire_s", "nanos", "message"),
+    [
+        pytest.param(-5, 1 << 40, 0, "entry.create_time: must be a time from 1970", id="before 1970"),
+        pytest.param(5, 1 << 62, 0, "entry.expire_time: must be a time", id="after 9999"),
+        pytest.param(5, 1 << 40, -1, "entry.create_time: must be a time", id="no time at all"),
+        pytest.param(1 << 36, 1 << 37, 0, "entry.create_time: lies in the future", id="the future"),
+    ],
+)
+def test_a_wrong_time_fails_alone(
+    admin: AdminClient, create_s: int, expire_s: int, nanos: int, message: str
+) -> None:
+    """No instant of a foreign file fails its neighbours, or takes the store's time, which never goes back, with it."""
+    wrong = entry()
+    wrong.entry.entry.create_time.seconds = create_s
+    wrong.entry.entry.create_time.nanos = nanos
+    wrong.entry.entry.expire_time.seconds = expire_s
+    *_, last = admin.import_(iter([HEADER, entry(prompt="Where is my parcel?"), wrong, trailer(2)]))
+    assert (last.read, last.stored, last.failed) == (2, 1, 1)
+    assert message in last.errors[0]
+
+
+def test_a_store_outlives_what_it_was_given_from_the_future(
+    server: Running, start: Callable[..., Running], admin: AdminClient
+) -> None:
+    """After a restart, which begins at the store's last time, what was stored before is still served."""
+    fill(server)
+    future = entry()
+    future.entry.entry.create_time.seconds += 10**8
+    future.entry.entry.expire_time.seconds += 10**9
+    list(admin.import_(iter([HEADER, future, trailer(1)])))
+    server.app.stop()
+    assert ask(start(), 0).hit
+
+
+def test_lifetimes_come_along_and_keep_to_the_policy(start: Callable[..., Running], tmp_path: Path) -> None:
+    """A sliding lifetime slides on; none goes past the importing namespace's maximum."""
+    sliding = {"default": {"sliding_ttl": True, "ttl_s": 1000.0, "max_ttl_s": 5000.0}}
+    first = start(policy=sliding)
+    client_of(first).store("r", "a question?", ttl_s=500)
+    records = admin_records(first)
+    assert records[1].entry.sliding.seconds == 500
+    second = start(
+        store={"path": tmp_path / "another"}, policy={"default": {"ttl_s": 100.0, "max_ttl_s": 200.0}}
+    )
+    with AdminClient(second.app.admin_rpc_address) as client:
+        list(client.import_(iter(records)))
+    (moved,) = [record.entry for record in admin_records(second) if record.HasField("entry")]
+    assert moved.sliding == records[1].entry.sliding
+    created_s = moved.entry.create_time.ToMilliseconds() / 1000
+    assert moved.entry.expire_time.ToMilliseconds() / 1000 == pytest.approx(created_s + 200)
+    assert moved.latest_time == moved.entry.expire_time
+
+
 def test_a_wrong_vector_or_key_of_the_same_embedder_fails(server: Running, admin: AdminClient) -> None:
     """A vector that is not of unit norm, or too short, and a key that does not fit, are refused."""
     fill(server)
@@ -254,14 +351,65 @@ def test_warming_up_from_pairs(server: Running, tmp_path: Path) -> None:
     result = run("warm", str(file), "--server", server.app.address, "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"stored": 5, "failed": 0})
     assert client_of(server).lookup("Where is my parcel").text == "answer to Where is my parcel?"
-    file.write_text('{"prompt": "x"}')
-    result = run("warm", str(file), "--server", server.app.address)
-    assert result.exit_code == 2
-    assert "line 1" in result.stderr
-    file.write_text('{"prompt": "x", "response": ""}\n{"prompt": "y", "response": "z", "ttl_s": -1}')
+    file.write_text(
+        '\n{"prompt": "x", "response": "y"}\n\n{"prompt": "z", "response": "z", "namespace": "A"}'
+    )
     result = run("warm", str(file), "--server", server.app.address)
     assert result.exit_code == 1
-    assert "item 1" in result.stderr
+    assert "line 4: namespace: must be lower-case" in result.stderr
+    assert "1 stored, 1 failed" in result.stderr
+    assert client_of(server).lookup("x").hit
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"prompt": "x"}', "missing required field `response`"),
+        ('{"prompt": "x", "response": 5}', "Expected `str`, got `int` - at `$.response`"),
+        ('{"prompt": 5, "response": "y"}', "at `$.prompt`"),
+        ('{"prompt": "x", "response": ""}', "at `$.response`"),
+        ('{"prompt": "x", "response": "y", "ttl": 5}', "unknown field `ttl`"),
+        ('{"prompt": "x", "response": "y", "ttl_s": "5"}', "at `$.ttl_s`"),
+        ('{"prompt": "x", "response": "y", "ttl_s": -1}', "at `$.ttl_s`"),
+        ('{"prompt": "x", "response": "y", "tags": "abc"}', "at `$.tags`"),
+        ('{"prompt": "x", "response": "y", "vary": [1]}', "at `$.vary`"),
+        ('{"prompt": "x", "response": "y", "sources": [["a"]]}', "at `$.sources[0]`"),
+        ('{"prompt": [{"content": "x"}], "response": "y"}', "prompt[0].role"),
+        ("[1]", "Expected `object`"),
+        ("{nonsense", "JSON is malformed"),
+        ('{"prompt": "\\ud800", "response": "y"}', "surrogate"),
+    ],
+)
+def test_a_wrong_pair_is_named_and_nothing_is_stored(
+    server: Running, tmp_path: Path, line: str, message: str
+) -> None:
+    """The line and the field, exit 2; a misspelt option is not passed over, nor the pairs around it stored."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(f'{{"prompt": "good", "response": "r"}}\n\n{line}\n')
+    result = run("warm", str(file), "--server", server.app.address)
+    assert result.exit_code == 2
+    assert "line 3: " in result.stderr
+    assert message in result.stderr
+    assert "1 lines are wrong; nothing was stored" in result.stderr
+    assert not client_of(server).lookup("good").hit
+
+
+def test_lines_end_where_json_lines_end(server: Running, tmp_path: Path) -> None:
+    """A line separator of Unicode inside a text is no end of a line; batches keep within a message's size."""
+    file = tmp_path / "pairs.jsonl"
+    pairs = [{"prompt": f"page {n}\u2028two", "response": "x" * 900_000} for n in range(6)]
+    file.write_text("\n".join(json.dumps(pair, ensure_ascii=False) for pair in pairs))
+    result = run("warm", str(file), "--server", server.app.address, "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"stored": 6, "failed": 0})
+
+
+def test_warming_up_ends_when_the_server_does(tmp_path: Path) -> None:
+    """It does not try every line of a long file against a server that is not there; exit 4."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"prompt": "x", "response": "y"}\n' * 200)
+    result = run("warm", str(file), "--server", f"unix:{tmp_path}/nobody")
+    assert result.exit_code == 4
+    assert result.stderr.count("UNAVAILABLE") == 1
 
 
 def test_a_backup_can_be_served_from(server: Running, start: Callable[..., Running], tmp_path: Path) -> None:
