@@ -34,8 +34,9 @@ from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
+from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import TicketBounds, Tickets
-from cachesvc.engine.views import Snapshots, Views
+from cachesvc.engine.views import Views
 from cachesvc.observe.fanout import Fanout
 from cachesvc.observe.later import Later
 from cachesvc.observe.log import Logger, LogObserver
@@ -215,10 +216,7 @@ class App:
             observer=observer,
             failpoint=self._failpoint,
         )
-        dimension = embedder.dimension
-        return Snapshots(
-            files, settings.index.snapshot_min_vectors, lambda payload: FaissIndex.restore(payload, dimension)
-        )
+        return Snapshots(files, self._store, observer, min_rows=settings.index.snapshot_min_vectors)
 
     def _publish(self, settings: Settings) -> None:
         """From now on go by these: one assignment, so that nobody sees a part of them."""
