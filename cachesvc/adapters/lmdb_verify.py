@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import lmdb
 
 from cachesvc.adapters.lmdb_records import (
+    MAC_BYTES,
     BadRecordError,
     Ban,
     EntryBody,
@@ -12,9 +13,11 @@ from cachesvc.adapters.lmdb_records import (
     LogRecord,
     Sealer,
     Usage,
+    entry_of,
     source_digest,
 )
 from cachesvc.adapters.lmdb_schema import SCOPE_BYTES, EntryKeys, Tables, get, integer, key_of, scan
+from cachesvc.core.eviction import size_bytes
 from cachesvc.core.types import CheckStep
 
 _STEP_COUNT = 1000
@@ -91,6 +94,11 @@ def _entry_problems(
     vector = get(txn, tables.vectors, head.scope + key)
     if (vector is not None) != head.semantic:
         yield f"entry {entry_id}: its head says otherwise than there is of a vector"
+    vector_bytes = 0 if vector is None else len(vector) - MAC_BYTES
+    if head.size_bytes != vector_bytes + size_bytes(
+        body.prompt, entry_of(entry_id, head.scope, body).payload, None
+    ):
+        yield f"entry {entry_id}: its size is not what its record and vector come to"
     if get(txn, tables.exact, head.exact_key) != key:
         yield f"entry {entry_id}: its exact key names another entry"
 
