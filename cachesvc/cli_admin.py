@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from cachesvc.calls import CallError
 from cachesvc.cli_common import (
+    LOOK,
     MISS,
     UNREACHABLE,
     WRONG_INPUT,
@@ -31,11 +32,11 @@ AdminServer = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(stats)
-    app.command()(metrics)
-    app.command()(health)
-    app.command("config")(show_config)
-    app.command("reload")(reload_config)
+    app.command(rich_help_panel=LOOK)(stats)
+    app.command(rich_help_panel=LOOK)(metrics)
+    app.command(rich_help_panel=LOOK)(health)
+    app.command("config", rich_help_panel=LOOK)(show_config)
+    app.command("reload", rich_help_panel=LOOK)(reload_config)
 
 
 def stats(

@@ -27,6 +27,13 @@ EXIT_CODES: Mapping[Kind, int] = {
     Kind.INCOMPATIBLE: 6,
     Kind.INTERNAL: 70,
 }
+# Headings of the list of commands.
+RUN, USE, LOOK, MEND = (
+    "Run a server",
+    "Use the cache",
+    "Look after a running server",
+    "Move and mend the store",
+)
 MISS = 1
 WRONG_INPUT = 2
 UNREACHABLE = 4

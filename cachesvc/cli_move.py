@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToJson, Parse, ParseError
 
 from cachesvc.cli_admin import AdminServer, admin_calls
 from cachesvc.cli_common import (
+    MEND,
     MISS,
     UNREACHABLE,
     WRONG_INPUT,
@@ -36,9 +37,9 @@ _MAX_TOLD = 20
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("export")(export_entries)
-    app.command("import")(import_entries)
-    app.command()(warm)
+    app.command("export", rich_help_panel=MEND)(export_entries)
+    app.command("import", rich_help_panel=MEND)(import_entries)
+    app.command(rich_help_panel=MEND)(warm)
 
 
 def export_entries(

@@ -12,15 +12,15 @@ from typing import Annotated
 import typer
 
 from cachesvc.cli_admin import AdminServer, admin_calls
-from cachesvc.cli_common import MISS, Config, Json, progress, say, settings_of
+from cachesvc.cli_common import MEND, MISS, Config, Json, progress, say, settings_of
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(check)
-    app.command()(backup)
-    app.command()(rebuild)
-    app.command()(reembed)
+    app.command(rich_help_panel=MEND)(check)
+    app.command(rich_help_panel=MEND)(backup)
+    app.command(rich_help_panel=MEND)(rebuild)
+    app.command(rich_help_panel=MEND)(reembed)
 
 
 def check(

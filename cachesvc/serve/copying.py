@@ -12,7 +12,7 @@ from pathlib import Path
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Failpoint, no_failpoint
 
-_PART = ".part"
+PART = ".part"  # of the names of copies that are not whole
 
 
 class Copying:
@@ -28,7 +28,7 @@ class Copying:
         self._back_up = back_up
         self._failpoint = failpoint
         self._target = directory / name
-        self._part = directory / (name + _PART)
+        self._part = directory / (name + PART)
         self._error: CacheError | None = None
         self._done = threading.Event()
         try:

@@ -430,7 +430,7 @@ def test_a_backup_can_be_served_from(server: Running, start: Callable[..., Runni
     assert "exists" in again.stderr
 
 
-@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "A", "x\n", "/tmp/x", "é"])
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "A", "x\n", "/tmp/x", "é", "x.part"])
 def test_a_backup_s_name_is_only_a_name(admin: AdminClient, name: str) -> None:
     """Nothing is written outside the backup directory."""
     with pytest.raises(CallError) as caught:
@@ -452,6 +452,23 @@ def test_check_reads_everything_beside_the_traffic(server: Running, admin: Admin
     result = run("check", "--json", *at(server))
     assert result.exit_code == 1
     assert json.loads(result.stdout)["problems"] == ["index: entry 999 is there for nothing"]
+
+
+def test_a_check_of_an_older_store_leaves_it_as_it_is(tmp_path: Path) -> None:
+    """What only reads does not migrate: it names the commands that do."""
+    store = tmp_path / "store"
+    store.mkdir(mode=0o700)
+    shutil.copy(Path(__file__).parents[1] / "golden" / "schema-1" / "data.mdb", store)
+    before = (store / "data.mdb").read_bytes()
+    config = tmp_path / "config.toml"
+    config.write_text(f"[store]\npath = '{store}'\n")
+    result = run("check", "--offline", "--config", str(config))
+    assert isinstance(result.exception, CacheError)
+    assert result.exception.kind is Kind.INCOMPATIBLE
+    assert "cachesvc rebuild" in result.exception.message
+    assert (store / "data.mdb").read_bytes() == before
+    assert run("rebuild", "--config", str(config)).exit_code == 0
+    assert run("check", "--offline", "--config", str(config)).exit_code == 0
 
 
 def test_offline_commands_mend_and_bring_over(server: Running, tmp_path: Path) -> None:
