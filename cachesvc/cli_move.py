@@ -12,6 +12,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 
+from cachesvc.calls import CallError
 from cachesvc.cli_admin import AdminServer, admin_calls
 from cachesvc.cli_common import (
     MEND,
@@ -33,6 +34,7 @@ from cachesvc.pairs import Pair, pair_of
 _BATCH_COUNT = 64
 _BATCH_BYTES = 1 << 20
 _MAX_TOLD = 20
+_MAX_END_BYTES = 4096  # of a header or trailer
 
 
 def register(app: typer.Typer) -> None:
@@ -160,15 +162,19 @@ def import_entries(
     """
     from cachesvc.v1 import admin_pb2 as pb  # noqa: PLC0415 - keeps --help fast
 
+    count = _whole_count(file)
     records = _Records(file)
     last = pb.ImportResponse()
-    try:
-        with admin_calls(admin_server, config) as client, progress("importing") as show:
+    with admin_calls(admin_server, config) as client, progress("importing") as show:
+        try:
             for last in client.import_(records.read()):
-                show(last.read, None)
-    finally:
-        if records.wrong:  # what the server says then is only that the rest is missing
-            fail(WRONG_INPUT, records.wrong)
+                show(last.read, count)
+        except CallError:
+            if last.stored:
+                say(f"{last.stored} entries were stored before it failed; done again, it leaves them alone")
+            if records.wrong:  # what the server says then is only that the rest is missing
+                fail(WRONG_INPUT, records.wrong)
+            raise
     if as_json:
         typer.echo(
             MessageToJson(last, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
@@ -181,6 +187,24 @@ def import_entries(
             f"{last.expired} expired, {last.failed} failed"
         )
     raise typer.Exit(MISS if last.failed else 0)
+
+
+def _whole_count(file: Path) -> int:
+    """How many entries an export says it has. One that has no header or trailer ends the command at once."""
+    try:
+        with file.open("rb") as stream:
+            header = _record(stream.readline(_MAX_END_BYTES))
+            stream.seek(max(stream.seek(0, os.SEEK_END) - _MAX_END_BYTES, 0))
+            last = (
+                _record(stream.read().splitlines(keepends=True)[-1]) if header.HasField("header") else header
+            )
+    except OSError as error:
+        fail(WRONG_INPUT, f"{file} cannot be read: {error.strerror}")
+    if not header.HasField("header"):
+        fail(WRONG_INPUT, f"{file} is not an export (pairs of prompt and response: cachesvc warm)")
+    if not last.HasField("trailer"):
+        fail(WRONG_INPUT, f"{file} was cut off: cachesvc export {file} --resume goes on with it")
+    return int(last.trailer.entries)
 
 
 class _Records:

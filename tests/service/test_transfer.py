@@ -336,11 +336,39 @@ def test_what_expired_is_not_imported(admin: AdminClient) -> None:
 def test_a_wrong_line_is_named(server: Running, tmp_path: Path) -> None:
     """The command says which line of which file; exit 2."""
     file = tmp_path / "x"
-    file.write_text(MessageToJson(HEADER, indent=None) + "\n{nonsense\n")
+    records = [HEADER, *(entry(prompt=f"question {n}?") for n in range(70)), trailer(71)]
+    lines = [MessageToJson(record, indent=None) + "\n" for record in records]
+    file.write_text("".join([*lines[:-1], "{nonsense\n", lines[-1]]))
     result = run("import", str(file), *at(server))
     assert result.exit_code == 2
-    assert "line 2 is not a record" in result.stderr
-    assert run("import", str(tmp_path / "missing"), *at(server)).exit_code == 2
+    assert "line 72 is not a record" in result.stderr
+    assert "64 entries were stored before" in result.stderr
+    assert "trailer is missing" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "cannot be read", id="missing"),
+        pytest.param(b"", "is not an export", id="empty"),
+        pytest.param(b"\x1f\x8b\x00\xff" * 2000, "is not an export", id="binary"),
+        pytest.param(b'{"prompt": "x", "response": "y"}\n', "cachesvc warm", id="pairs"),
+        pytest.param(
+            MessageToJson(HEADER, indent=None).encode() + b"\n", "--resume goes on", id="header only"
+        ),
+        pytest.param(MessageToJson(HEADER, indent=None).encode(), "is not an export", id="half a header"),
+    ],
+)
+def test_what_is_no_whole_export_is_not_begun(
+    server: Running, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    """It is told by its ends, before anything of it is stored; exit 2, naming what to do."""
+    file = tmp_path / "x"
+    if content is not None:
+        file.write_bytes(content)
+    result = run("import", str(file), *at(server))
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 def test_warming_up_from_pairs(server: Running, tmp_path: Path) -> None:
