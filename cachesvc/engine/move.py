@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import EntriesRemoved
 from cachesvc.core.identity import carried
-from cachesvc.core.types import Draft, Entry, Identity, Lost, Payload, Unseen, Vector
+from cachesvc.core.types import Draft, Entry, Identity, Lost, Payload, Receipt, Removal, Unseen, Vector
 from cachesvc.engine.parts import Parts
 
 _BATCH_COUNT = 64
 _MAX_ERRORS = 20
 _UNIT_TOLERANCE = 1e-3
+_EMBED_WAIT_S = 30.0  # nobody waits for an import as for a lookup: it takes its turn among them
 _MAX_AHEAD_MS = 60_000  # by which the clock of another machine may differ
 
 
@@ -75,6 +77,7 @@ class Mover:
         self._tuning = parts.tuning
         self._janitor = parts.janitor
         self._clock = parts.clock
+        self._observer = parts.observer
 
     @property
     def fingerprint(self) -> str:
@@ -177,7 +180,7 @@ class Mover:
         if vector is None or incoming.fingerprint != self.fingerprint:
             if not incoming.prompt:
                 return None
-            embedded = self._embedder.embed(incoming.prompt, self._tuning().budget.max_wait_s)
+            embedded = self._embedder.embed(incoming.prompt, _EMBED_WAIT_S, incoming.namespace)
             return None if isinstance(embedded, Unseen) else embedded
         if vector.shape != (self._embedder.dimension,) or not np.isfinite(vector).all():
             raise CacheError.invalid("vector", f"must be {self._embedder.dimension} finite float32 values")
@@ -200,3 +203,10 @@ class Mover:
                 tally.fail("an invalidation since the import began covers it")
             else:
                 tally.stored += 1
+                self._tell_removed(receipt)
+
+    def _tell_removed(self, receipt: Receipt) -> None:
+        if receipt.replaced_id is not None:
+            self._observer.on(EntriesRemoved(Removal.REPLACED, 1))
+        if receipt.evicted_count:
+            self._observer.on(EntriesRemoved(Removal.EVICTED, receipt.evicted_count))

@@ -16,6 +16,7 @@ from cachesvc.admin_client import AdminClient
 from cachesvc.calls import CallError
 from cachesvc.cli import app as command
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.scrape import scrape
 from cachesvc.v1 import admin_pb2 as pb
 from tests.conftest import Running
 
@@ -331,6 +332,29 @@ def test_what_expired_is_not_imported(admin: AdminClient) -> None:
     assert (last.expired, last.stored) == (1, 1)
     *_, last = admin.import_(iter([HEADER, older, trailer(1)]))
     assert (last.unchanged, last.stored) == (1, 0)
+
+
+def test_what_an_import_removes_is_counted(start: Callable[..., Running]) -> None:
+    """An older entry of the same request is replaced; the quota of the namespace holds."""
+    server = start(policy={"default": {"max_entries": 2}})
+    records = [entry(namespace="default", prompt=f"question {n}?") for n in range(3)]
+    newer = entry(namespace="default", prompt="question 2?")
+    newer.entry.entry.create_time.seconds += 1
+    with AdminClient(server.app.admin_rpc_address) as client:
+        *_, last = client.import_(iter([HEADER, *records, newer, trailer(4)]))
+        assert (last.stored, client.stats().entries) == (4, 2)
+    counted = scrape(server.app.admin_address, 5.0)
+    assert counted["cachesvc_entries_removed_total{reason=replaced}"] == 1
+    assert counted["cachesvc_entries_removed_total{reason=evicted}"] == 1
+
+
+def test_an_import_waits_for_its_turn_to_embed(start: Callable[..., Running]) -> None:
+    """Where lookups may not wait for an inference at all, entries are brought over all the same."""
+    server = start(embedder={"max_wait_s": 0.0})
+    with AdminClient(server.app.admin_rpc_address) as client:
+        *_, last = client.import_(iter([HEADER, entry(), trailer(1)]))
+        assert (last.stored, last.failed) == (1, 0), last.errors
+        assert next(record.entry.semantic for record in client.export() if record.HasField("entry"))
 
 
 def test_a_wrong_line_is_named(server: Running, tmp_path: Path) -> None:
