@@ -250,7 +250,7 @@ def warm(
     stored.
     """
     count = _checked_count(file)
-    stored, failed = 0, 0
+    stored, exact_only, failed = 0, 0, 0
     with client_of(server, config, namespace) as client, progress("storing") as show:
         for batch in _batches(file):
             items = [(pair.prompt, pair.response, {"model": model, **pair.options()}) for _, pair in batch]
@@ -261,11 +261,12 @@ def warm(
                 if not reply.stored:
                     say(f"line {number}: {reply.reason.replace(f'items[{n}].', '')}")
                 stored, failed = stored + reply.stored, failed + (not reply.stored)
+                exact_only += reply.stored and not reply.semantic
             show(stored + failed, count)
     if as_json:
-        typer.echo(json.dumps({"stored": stored, "failed": failed}))
+        typer.echo(json.dumps({"stored": stored, "exact_only": exact_only, "failed": failed}))
     else:
-        say(f"{stored} stored, {failed} failed")
+        say(f"{stored} stored ({exact_only} in the exact tier only), {failed} failed")
     raise typer.Exit(MISS if failed else 0)
 
 

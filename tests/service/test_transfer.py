@@ -401,7 +401,7 @@ def test_warming_up_from_pairs(server: Running, tmp_path: Path) -> None:
     pairs = [{"prompt": q, "response": f"answer to {q}", "tags": ["warm"]} for q in QUESTIONS]
     file.write_text("\n".join(map(json.dumps, pairs)) + "\n\n")
     result = run("warm", str(file), "--server", server.app.address, "--json")
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"stored": 5, "failed": 0})
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"stored": 5, "exact_only": 1, "failed": 0})
     assert client_of(server).lookup("Where is my parcel").text == "answer to Where is my parcel?"
     file.write_text(
         '\n{"prompt": "x", "response": "y"}\n\n{"prompt": "z", "response": "z", "namespace": "A"}'
@@ -409,7 +409,7 @@ def test_warming_up_from_pairs(server: Running, tmp_path: Path) -> None:
     result = run("warm", str(file), "--server", server.app.address)
     assert result.exit_code == 1
     assert "line 4: namespace: must be lower-case" in result.stderr
-    assert "1 stored, 1 failed" in result.stderr
+    assert "1 stored (0 in the exact tier only), 1 failed" in result.stderr
     assert client_of(server).lookup("x").hit
 
 
@@ -452,7 +452,7 @@ def test_lines_end_where_json_lines_end(server: Running, tmp_path: Path) -> None
     pairs = [{"prompt": f"page {n}\u2028two", "response": "x" * 900_000} for n in range(6)]
     file.write_text("\n".join(json.dumps(pair, ensure_ascii=False) for pair in pairs))
     result = run("warm", str(file), "--server", server.app.address, "--json")
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"stored": 6, "failed": 0})
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"stored": 6, "exact_only": 0, "failed": 0})
 
 
 def test_warming_up_ends_when_the_server_does(tmp_path: Path) -> None:
