@@ -21,6 +21,7 @@ from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
 from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
+from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
@@ -51,6 +52,9 @@ from cachesvc.settings import EmbedderSettings, Settings, TelemetrySettings
 
 if TYPE_CHECKING:
     from cachesvc.observe.otel import OtelObserver
+
+
+_TOLD_COUNT = 16_384  # entries of a migration between two lines of the log: some seconds
 
 
 class App:
@@ -94,7 +98,9 @@ class App:
         self._closing.callback(self.reloader.stop)
 
         embedder = make_embedder()
-        self._store = store = LmdbStore(store_options(settings), embedder.fingerprint, self._failpoint)
+        self._store = store = LmdbStore(
+            store_options(settings), embedder.fingerprint, self._failpoint, self._tell_migration
+        )
         self._closing.callback(store.close)
         clock = SystemClock(floor_ms=store.last_clock_ms())
         self._guard = Guard(embedder, make_embedder, _guard_options(settings), clock=clock, observer=observer)
@@ -217,6 +223,11 @@ class App:
             failpoint=self._failpoint,
         )
         return Snapshots(files, self._store, observer, min_rows=settings.index.snapshot_min_vectors)
+
+    def _tell_migration(self, told: Told) -> None:
+        """An older store is written anew before anything listens: say now and then that it goes on."""
+        if told.read % _TOLD_COUNT == 0 or told.read == told.total:
+            self._logger.info("migrating", read=told.read, total=told.total, damaged=told.damaged)
 
     def _publish(self, settings: Settings) -> None:
         """From now on go by these: one assignment, so that nobody sees a part of them."""

@@ -78,15 +78,24 @@ def target_of(
 class LmdbStore:
     """``ResponseStore`` on LMDB. One per directory: a lock file keeps other servers out."""
 
-    def __init__(self, options: StoreOptions, fingerprint: str, failpoint: Failpoint = no_failpoint) -> None:
-        """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE with what to do."""
+    def __init__(
+        self,
+        options: StoreOptions,
+        fingerprint: str,
+        failpoint: Failpoint = no_failpoint,
+        migrating: Callable[[lmdb_rewrite.Told], None] = lambda told: None,
+    ) -> None:
+        """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE with what to do.
+
+        A store of an older schema is written anew first, which takes a while: ``migrating`` is told how far it is.
+        """
         self._options = options
         self._fingerprint = fingerprint
         path = options.path
         lmdb_open.make_private(path)
         self._lock_file = lmdb_open.lock(path)
         try:
-            self._bring_up_to_date()
+            self._bring_up_to_date(migrating)
             self._env = lmdb_open.open_env(
                 path, options.map_size_bytes, metasync=options.durability == "sync"
             )
@@ -384,7 +393,7 @@ class LmdbStore:
         with self._read() as txn:
             return self._tables.clock_ms(txn)
 
-    def _bring_up_to_date(self) -> None:
+    def _bring_up_to_date(self, migrating: Callable[[lmdb_rewrite.Told], None]) -> None:
         """Refuse a store that is not ours; write one of an older schema anew."""
         path = self._options.path
         found = lmdb_rewrite.identity_of(path)
@@ -392,7 +401,7 @@ class LmdbStore:
             return
         lmdb_open.refuse_foreign(path, found, self._fingerprint)
         if found.schema_version < SCHEMA_VERSION:
-            lmdb_rewrite.rewrite(path, target_of(self._options, self._fingerprint), lambda _: None)
+            lmdb_rewrite.rewrite(path, target_of(self._options, self._fingerprint), migrating)
 
     def _meet(self) -> bytes:
         """Check that the store is ours, or make it so. Returns its MAC key."""

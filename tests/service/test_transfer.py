@@ -13,10 +13,14 @@ from typer.testing import CliRunner, Result
 
 import cachesvc
 from cachesvc.admin_client import AdminClient
+from cachesvc.app import App
 from cachesvc.calls import CallError
 from cachesvc.cli import app as command
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.types import Unseen
+from cachesvc.observe.log import Logger
 from cachesvc.scrape import scrape
+from cachesvc.settings import Settings
 from cachesvc.v1 import admin_pb2 as pb
 from tests.conftest import Running
 
@@ -521,6 +525,33 @@ def test_a_check_of_an_older_store_leaves_it_as_it_is(tmp_path: Path) -> None:
     assert (store / "data.mdb").read_bytes() == before
     assert run("rebuild", "--config", str(config)).exit_code == 0
     assert run("check", "--offline", "--config", str(config)).exit_code == 0
+
+
+class GoldenEmbedder:
+    """Of the golden stores."""
+
+    fingerprint = "golden:1"
+    dimension = 4
+
+    def embed(self, text: str, wait_s: float) -> Unseen:
+        return Unseen.UNKNOWN_TOKENS
+
+
+def test_a_server_tells_of_a_migration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An older store is brought over before anything listens: the log says from where to where it came."""
+    store = tmp_path / "store"
+    store.mkdir(mode=0o700)
+    shutil.copy(Path(__file__).parents[1] / "golden" / "schema-1" / "data.mdb", store)
+    listen = {"listen": "127.0.0.1:0"}
+    settings = Settings.model_validate(
+        {"server": listen, "admin": {**listen, "rpc_listen": "127.0.0.1:0"}, "store": {"path": store}}
+    )
+    App(settings, GoldenEmbedder, Logger("info", "json")).stop()
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    told = [event for event in events if event["event"] == "migrating"]
+    assert told[0]["read"] == 0
+    assert told[-1]["read"] == told[-1]["total"] > 0
+    assert events.index(told[-1]) < [event["event"] for event in events].index("serving")
 
 
 def test_offline_commands_mend_and_bring_over(server: Running, tmp_path: Path) -> None:
