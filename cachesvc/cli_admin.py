@@ -50,7 +50,10 @@ def stats(
     with admin_client(admin_server, config, timeout) as client:
         answer = called(client.stats)
     if as_json:
-        typer.echo(json.dumps(MessageToDict(answer, preserving_proto_field_name=True), indent=2))
+        told = MessageToDict(
+            answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        typer.echo(json.dumps(told, indent=2))
         return
     typer.echo(f"version      {answer.version}, serving since {answer.start_time.ToJsonString()}")
     typer.echo(

@@ -20,6 +20,7 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import Unseen
 from cachesvc.observe.log import Logger
 from cachesvc.scrape import scrape
+from cachesvc.serve.copying import Copying
 from cachesvc.settings import Settings
 from cachesvc.v1 import admin_pb2 as pb
 from tests.conftest import Running
@@ -492,6 +493,38 @@ def test_a_backup_s_name_is_only_a_name(admin: AdminClient, name: str) -> None:
     with pytest.raises(CallError) as caught:
         list(admin.backup(name))
     assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """Its failure is told, its part is removed, and the name is free again; a part that was left is named."""
+
+    def full(part: Path) -> None:
+        (part / "data.mdb").write_bytes(b"half")
+        raise CacheError(Kind.FULL, "the copy failed: no room")
+
+    def whole(part: Path) -> None:
+        (part / "data.mdb").write_bytes(b"whole")
+
+    failed = Copying(full, tmp_path / "backups", "monday")
+    assert failed.wait(10)
+    with pytest.raises(CacheError, match="no room"):
+        failed.result()
+    assert list((tmp_path / "backups").iterdir()) == []
+    copied = Copying(whole, tmp_path / "backups", "monday")
+    assert copied.wait(10)
+    assert copied.result() == tmp_path / "backups" / "monday"
+    (tmp_path / "backups" / "tuesday.part").mkdir()
+    with pytest.raises(CacheError, match="one was cut off; remove it then"):
+        Copying(whole, tmp_path / "backups", "tuesday")
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheError, match=r"admin\.backup_dir .* cannot be written"):
+        Copying(whole, tmp_path / "file", "monday")
+
+
+def test_stats_as_json_have_every_number(server: Running) -> None:
+    """Those that are 0 too, for scripts."""
+    told = json.loads(run("stats", "--json", *at(server)).stdout)
+    assert (told["entries"], told["sequence"], told["index_scopes"]) == ("0", "0", "0")
 
 
 def test_check_reads_everything_beside_the_traffic(server: Running, admin: AdminClient) -> None:
