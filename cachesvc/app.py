@@ -21,6 +21,7 @@ from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
 from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
+from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
@@ -35,8 +36,9 @@ from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
+from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import TicketBounds, Tickets
-from cachesvc.engine.views import Snapshots, Views
+from cachesvc.engine.views import Views
 from cachesvc.observe.fanout import Fanout
 from cachesvc.observe.later import Later
 from cachesvc.observe.log import Logger, LogObserver
@@ -52,6 +54,9 @@ from cachesvc.settings import EmbedderSettings, Settings, TelemetrySettings
 
 if TYPE_CHECKING:
     from cachesvc.observe.otel import OtelObserver
+
+
+_TOLD_COUNT = 16_384  # entries of a migration between two lines of the log: some seconds
 
 
 class App:
@@ -95,7 +100,9 @@ class App:
         self._closing.callback(self.reloader.stop)
 
         embedder = make_embedder()
-        self._store = store = LmdbStore(store_options(settings), embedder.fingerprint, self._failpoint)
+        self._store = store = LmdbStore(
+            store_options(settings), embedder.fingerprint, self._failpoint, self._tell_migration
+        )
         self._closing.callback(store.close)
         if store.moved_aside is not None:
             observer.on(StoreMovedAside(str(store.moved_aside)))
@@ -229,10 +236,12 @@ class App:
             observer=observer,
             failpoint=self._failpoint,
         )
-        dimension = embedder.dimension
-        return Snapshots(
-            files, settings.index.snapshot_min_vectors, lambda payload: FaissIndex.restore(payload, dimension)
-        )
+        return Snapshots(files, self._store, observer, min_rows=settings.index.snapshot_min_vectors)
+
+    def _tell_migration(self, told: Told) -> None:
+        """An older store is written anew before anything listens: say now and then that it goes on."""
+        if told.read % _TOLD_COUNT == 0 or told.read == told.total:
+            self._logger.info("migrating", read=told.read, total=told.total, damaged=told.damaged)
 
     def _publish(self, settings: Settings) -> None:
         """From now on go by these: one assignment, so that nobody sees a part of them."""

@@ -14,11 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cachesvc import __version__, cli_admin, cli_curate, cli_store
+from cachesvc import __version__, cli_admin, cli_curate, cli_move, cli_store
 from cachesvc.cli_common import (
     EXIT_CODES,
     MISS,
+    RUN,
     UNREACHABLE,
+    USE,
     WRONG_INPUT,
     Config,
     Json,
@@ -42,7 +44,10 @@ from cachesvc.core.errors import CacheError, Kind
 
 app = typer.Typer(
     name="cachesvc",
-    help="A semantic response cache that runs beside an LLM application.",
+    help="""A semantic response cache that runs beside an LLM application.
+
+    To begin: cachesvc serve, and in another terminal cachesvc store "a question" "an answer" and cachesvc
+    lookup "a question". Every command has --help; docs/operations.md is the runbook.""",
     epilog=__doc__.partition("\n\n")[2].replace("\n", " ") if __doc__ else None,
     no_args_is_help=True,
     add_completion=False,
@@ -50,7 +55,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def serve(config: Config = None) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
@@ -62,7 +67,7 @@ def serve(config: Config = None) -> None:
     run(settings_of(config), path_of(config))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def lookup(
     prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
     *,
@@ -99,7 +104,7 @@ def lookup(
     raise typer.Exit(0 if reply.hit else MISS)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def store(
     prompt: Annotated[
         str, typer.Argument(help="The prompt that was answered; - reads it from standard input.")
@@ -148,7 +153,7 @@ def store(
             say(f"exact tier only: {reply.reason}")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def get(
     entry_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the entry.")],
     *,
@@ -170,7 +175,7 @@ def get(
         sys.stdout.buffer.flush()
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def delete(
     entry_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the entry.")],
     *,
@@ -185,7 +190,7 @@ def delete(
             fail(MISS, f"no entry {entry_id} in namespace {namespace}")
 
 
-@app.command("compile-model")
+@app.command("compile-model", rich_help_panel=RUN)
 def compile_model(config: Config = None) -> None:
     """Compile the configured model ahead of time, for example when an image is built.
 
@@ -212,7 +217,7 @@ def compile_model(config: Config = None) -> None:
     typer.echo(engine.path)
 
 
-@app.command("check-config")
+@app.command("check-config", rich_help_panel=RUN)
 def check_config(config: Config = None) -> None:
     """Validate the configuration as the server would, environment included. Exit 3 when it is wrong."""
     settings = settings_of(config)
@@ -221,7 +226,7 @@ def check_config(config: Config = None) -> None:
     )
 
 
-@app.command("init-config")
+@app.command("init-config", rich_help_panel=RUN)
 def init_config(
     path: Annotated[Path | None, typer.Argument(help="File to write; else standard output.")] = None,
 ) -> None:
@@ -240,7 +245,7 @@ def init_config(
         fail(WRONG_INPUT, f"{path} cannot be written: {error.strerror}")
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def version(*, as_json: Json = False) -> None:
     """Print the version."""
     typer.echo(json.dumps({"version": __version__}) if as_json else __version__)
@@ -248,6 +253,7 @@ def version(*, as_json: Json = False) -> None:
 
 cli_curate.register(app)
 cli_admin.register(app)
+cli_move.register(app)
 cli_store.register(app)
 
 

@@ -1,6 +1,8 @@
 """Operators' commands: what the running server says of itself, and its configuration."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +10,9 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.json_format import MessageToDict
 
+from cachesvc.calls import CallError
 from cachesvc.cli_common import (
+    LOOK,
     MISS,
     UNREACHABLE,
     WRONG_INPUT,
@@ -28,11 +32,11 @@ AdminServer = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(stats)
-    app.command()(metrics)
-    app.command()(health)
-    app.command("config")(show_config)
-    app.command("reload")(reload_config)
+    app.command(rich_help_panel=LOOK)(stats)
+    app.command(rich_help_panel=LOOK)(metrics)
+    app.command(rich_help_panel=LOOK)(health)
+    app.command("config", rich_help_panel=LOOK)(show_config)
+    app.command("reload", rich_help_panel=LOOK)(reload_config)
 
 
 def stats(
@@ -46,7 +50,10 @@ def stats(
     with admin_client(admin_server, config, timeout) as client:
         answer = called(client.stats)
     if as_json:
-        typer.echo(json.dumps(MessageToDict(answer, preserving_proto_field_name=True), indent=2))
+        told = MessageToDict(
+            answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        typer.echo(json.dumps(told, indent=2))
         return
     typer.echo(f"version      {answer.version}, serving since {answer.start_time.ToJsonString()}")
     typer.echo(
@@ -150,6 +157,17 @@ def admin_client(address: str, config: Path | None, timeout_s: float) -> Any:
     from cachesvc.admin_client import AdminClient  # noqa: PLC0415 - keeps --help fast
 
     return AdminClient(address or settings_of(config).admin.rpc_listen, timeout_s=timeout_s)
+
+
+@contextmanager
+def admin_calls(address: str, config: Path | None) -> Iterator[Any]:
+    """A client whose failures, streams' included, end the command with a message."""
+    try:
+        with admin_client(address, config, 10.0) as client:
+            yield client
+    except CallError as error:
+        unreachable = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+        fail(UNREACHABLE if unreachable else WRONG_INPUT, str(error))
 
 
 def _mib(size_bytes: int) -> str:

@@ -3,7 +3,8 @@
 import json
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,13 @@ EXIT_CODES: Mapping[Kind, int] = {
     Kind.INCOMPATIBLE: 6,
     Kind.INTERNAL: 70,
 }
+# Headings of the list of commands.
+RUN, USE, LOOK, MEND = (
+    "Run a server",
+    "Use the cache",
+    "Look after a running server",
+    "Move and mend the store",
+)
 MISS = 1
 WRONG_INPUT = 2
 UNREACHABLE = 4
@@ -128,6 +136,18 @@ def _as_json(value: Any) -> Any:
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": b64encode(value).decode()}
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Any]:
+    """A bar on standard error; nothing where that is no terminal."""
+    from rich.console import Console  # noqa: PLC0415 - keeps --help fast
+    from rich.progress import Progress  # noqa: PLC0415 - as above
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def say(message: str) -> None:

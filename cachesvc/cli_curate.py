@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cachesvc.cli_common import (
+    USE,
     WRONG_INPUT,
     Config,
     Json,
@@ -24,8 +25,8 @@ _PROMPT_WIDTH = 60
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("list")(list_entries)
-    app.command()(invalidate)
+    app.command("list", rich_help_panel=USE)(list_entries)
+    app.command(rich_help_panel=USE)(invalidate)
 
 
 def list_entries(

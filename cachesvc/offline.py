@@ -13,7 +13,7 @@ from cachesvc.adapters.lmdb_begin import StoreOptions, target_of
 from cachesvc.adapters.lmdb_lock import DirectoryLock
 from cachesvc.adapters.lmdb_preflight import is_readable
 from cachesvc.adapters.lmdb_rewrite import Told
-from cachesvc.adapters.lmdb_schema import StoreIdentity
+from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity
 from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.app import make_embedder, store_options
 from cachesvc.core.errors import CacheError, Kind
@@ -27,8 +27,14 @@ def check_store(settings: Settings) -> Iterator[CheckStep]:
     """Read everything. Raises LOCKED, CORRUPT or INCOMPATIBLE."""
     options = store_options(settings)
     with _locked(options):
-        fingerprint = _found(options).fingerprint
-    with closing(LmdbStore(options, fingerprint)) as store:
+        found = _found(options)
+    if found.schema_version < SCHEMA_VERSION:  # opening it would write it anew
+        raise CacheError(
+            Kind.INCOMPATIBLE,
+            f"the store at {options.path} has the older schema {found.schema_version}, and was not touched: "
+            "run cachesvc rebuild, or start the server, which bring it over and check it",
+        )
+    with closing(LmdbStore(options, found.fingerprint)) as store:
         yield from store.checking()
 
 

@@ -7,6 +7,7 @@ alone. FAISS keeps the memory of removed rows, so an index that lost half of its
 Vectors have unit norm, so inner product is cosine.
 """
 
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ faiss.omp_set_num_threads(1)
 
 _ID_BYTES = 8 + 64  # FAISS's and, as a Python set's member, ours
 _OVERHEAD_BYTES = 4096  # of an empty index and its Python objects, measured
+_PIECE_COUNT = 2048  # rows of a dump that are read under the lock at once: about a millisecond
+_PIECE_HEAD = struct.Struct("<4sII")  # kind, dimension, rows; then ids, then rows
+_PIECE_KIND = b"fp16"
 _COMPACT_MIN_COUNT = 1024  # below, there is less than a megabyte to win
 
 
@@ -37,6 +41,7 @@ class FaissIndex:
         self._index: faiss.Index = faiss.IndexIDMap(flat)
         self._ids: set[int] = set()
         self._held_count = 0  # rows there is memory for: the most there were since the last copy
+        self._removed_count = 0  # ever
         self._lock = SharedLock()
 
     def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
@@ -58,6 +63,7 @@ class FaissIndex:
             selector = faiss.IDSelectorBatch(np.fromiter(known, dtype=np.int64))
             self._index.remove_ids(selector)
             self._ids -= known
+            self._removed_count += len(known)
             if self._held_count >= _COMPACT_MIN_COUNT and len(self._ids) < self._held_count // 2:
                 self._index = faiss.clone_index(self._index)
                 self._ids = set(self._ids)
@@ -73,31 +79,46 @@ class FaissIndex:
             if entry_id >= 0  # FAISS pads with -1
         ]
 
-    def dump(self) -> bytes:
-        """See ``VectorIndex.dump``."""
-        with self._lock.shared():
-            return faiss.serialize_index(self._index).tobytes()
+    def dump(self) -> Iterator[bytes]:
+        """See ``VectorIndex.dump``.
 
-    @classmethod
-    def restore(cls, payload: bytes, dimension: int) -> "FaissIndex":
-        """An index from its dump, which must come from us: FAISS crashes on bytes that are wrong.
-
-        Raises ValueError when it is an index of another kind.
+        Removals move later rows up and keep their order, and new ones come last: the next row to take is at
+        most as far up as rows were removed meanwhile. Some are taken twice then, and none is missed.
         """
-        try:
-            read: Any = faiss.deserialize_index(np.frombuffer(payload, np.uint8))
-        except RuntimeError as error:
-            raise ValueError("not an index") from error
-        index = cls(dimension)
-        if not isinstance(read, faiss.IndexIDMap) or (read.d, read.metric_type) != (
-            dimension,
-            faiss.METRIC_INNER_PRODUCT,
-        ):
-            raise ValueError("an index of another kind")
-        index._index = read
-        index._ids = set(faiss.vector_to_array(read.id_map).tolist())
-        index._held_count = len(index._ids)
-        return index
+        position, removed = 0, self._removed_count
+        while True:
+            with self._lock.shared():
+                position = max(position - (self._removed_count - removed), 0)
+                removed = self._removed_count
+                piece = self._piece(position)
+            if piece is None:
+                return
+            position += _PIECE_COUNT
+            yield piece
+
+    def _piece(self, position: int) -> bytes | None:
+        index: Any = self._index
+        count = min(index.ntotal - position, _PIECE_COUNT)
+        if count <= 0:
+            return None
+        ids = faiss.rev_swig_ptr(index.id_map.data(), index.ntotal)[position : position + count]
+        rows = faiss.downcast_index(index.index).reconstruct_n(position, count)
+        head = _PIECE_HEAD.pack(_PIECE_KIND, self._dimension, count)
+        return b"".join((head, ids.astype("<i8").tobytes(), rows.astype("<f2").tobytes()))
+
+    def load(self, piece: bytes) -> None:
+        """See ``VectorIndex.load``."""
+        if len(piece) < _PIECE_HEAD.size:
+            raise ValueError("not of a dump")
+        kind, dimension, count = _PIECE_HEAD.unpack_from(piece)
+        rows_at = _PIECE_HEAD.size + 8 * count
+        if (kind, dimension) != (_PIECE_KIND, self._dimension) or len(
+            piece
+        ) != rows_at + 2 * dimension * count:
+            raise ValueError("of another kind of index")
+        ids = np.frombuffer(piece, "<i8", count, _PIECE_HEAD.size).astype(np.int64)
+        rows = np.frombuffer(piece, "<f2", offset=rows_at).astype(np.float32)
+        self.add(ids, rows.reshape(count, dimension))
 
     def ids(self) -> frozenset[int]:
         """See ``VectorIndex.ids``."""

@@ -2,6 +2,7 @@
 embedder; else refused with what to do, or, for one that is damaged and where it is wanted, moved aside.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -48,8 +49,11 @@ class Opened:
     moved_aside: Path | None
 
 
-def begin(options: StoreOptions, fingerprint: str) -> Opened:
-    """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then."""
+def begin(options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rewrite.Told], None]) -> Opened:
+    """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then.
+
+    ``migrating`` is told how far it is with writing a store of an older schema anew.
+    """
     path = options.path
     lmdb_open.make_private(path)
     lmdb_open.refuse_remote(path)
@@ -57,6 +61,7 @@ def begin(options: StoreOptions, fingerprint: str) -> Opened:
     try:
         try:
             _look_for_what_kills(path, lock)
+            _bring_up_to_date(options, fingerprint, migrating)
             return _open(options, fingerprint, lock, None)
         except CacheError as error:
             if error.kind is not Kind.CORRUPT or options.on_corruption == "refuse":
@@ -90,7 +95,6 @@ def _look_for_what_kills(path: Path, lock: DirectoryLock) -> None:
 
 def _open(options: StoreOptions, fingerprint: str, lock: DirectoryLock, moved_aside: Path | None) -> Opened:
     path, map_size_bytes = options.path, options.map_size_bytes
-    _bring_up_to_date(options, fingerprint)
     env = lmdb_open.open_env(path, map_size_bytes, metasync=options.durability == "sync")
     try:
         env.reader_check()
@@ -106,14 +110,16 @@ def _open(options: StoreOptions, fingerprint: str, lock: DirectoryLock, moved_as
     return Opened(env, tables, sealer, lock, moved_aside)
 
 
-def _bring_up_to_date(options: StoreOptions, fingerprint: str) -> None:
+def _bring_up_to_date(
+    options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rewrite.Told], None]
+) -> None:
     """Refuse a store that is not ours; write one of an older schema anew."""
     found = lmdb_rewrite.identity_of(options.path)
     if found is None:
         return
     lmdb_open.refuse_foreign(options.path, found, fingerprint)
     if found.schema_version < SCHEMA_VERSION:
-        lmdb_rewrite.rewrite(options.path, target_of(options, fingerprint), lambda _: None)
+        lmdb_rewrite.rewrite(options.path, target_of(options, fingerprint), migrating)
 
 
 def _meet(env: lmdb.Environment, tables: Tables, options: StoreOptions, fingerprint: str) -> bytes:

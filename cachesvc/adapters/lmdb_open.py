@@ -90,14 +90,15 @@ def refuse_foreign(path: Path, found: StoreIdentity, fingerprint: str) -> None:
         raise CacheError(
             Kind.INCOMPATIBLE,
             f"the store at {path} has schema {found.schema_version}, this version reads {SCHEMA_VERSION} and "
-            "older: run the version that wrote it, or set store.path to another directory",
+            "older: run the version that wrote it; to come back with its entries, run cachesvc export there and "
+            "cachesvc import here; or set store.path to another directory",
         )
     if found.fingerprint != fingerprint:
         raise CacheError(
             Kind.INCOMPATIBLE,
             f"the store at {path} was written with the embedder {found.fingerprint}, but "
-            f"{fingerprint} is configured: run cachesvc reembed to bring it over, set embedder.model and "
-            "embedder.engine back, or set store.path to another directory",
+            f"{fingerprint} is configured: run cachesvc reembed with the same --config to bring it over, set "
+            "embedder.model, engine and precision back, or set store.path to another directory",
         )
 
 

@@ -268,4 +268,6 @@ def entry_of(entry_id: int, scope: bytes, body: EntryBody) -> Entry:
         payload,
         body.created_ms,
         body.expires_ms,
+        body.sliding_ms,
+        body.latest_ms,
     )

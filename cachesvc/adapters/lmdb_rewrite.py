@@ -315,9 +315,9 @@ class _Copy:
         write.replace(entry_id, body, head, vector)
 
     def _finish(self) -> None:
-        with self._env.begin(write=True) as txn:
-            for key in (_REWRITE_OF, _REACHED, _TOLD):
-                txn.delete(key, db=self._tables.meta)
+        with self._env.begin(
+            write=True
+        ) as txn:  # how far it came stays noted: killed now, it only checks again
             self._tables.skip_sequence(txn)
         with self._env.begin() as txn:
             steps = check_steps(txn, self._tables, self._sealer)
@@ -331,9 +331,16 @@ class _Copy:
 def _put_in_place(path: Path, new: Path) -> None:
     """One rename decides. What is left behind by a process that died in between is of no account."""
     before = path / _BEFORE
-    before.unlink(missing_ok=True)
-    os.link(path / "data.mdb", before)
-    (new / "data.mdb").replace(path / "data.mdb")
+    try:
+        before.unlink(missing_ok=True)
+        os.link(path / "data.mdb", before)
+        (new / "data.mdb").replace(path / "data.mdb")
+    except OSError as error:
+        raise CacheError(
+            Kind.UNAVAILABLE,
+            f"the new store is whole, but {before} could not be made, or {path / 'data.mdb'} replaced: "
+            f"{error.strerror}; mend that and do it again, which takes no time",
+        ) from None
     (path / "lock.mdb").unlink(missing_ok=True)
     lmdb_open.sync(path)
     shutil.rmtree(new)

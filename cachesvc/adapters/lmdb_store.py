@@ -22,6 +22,7 @@ from cachesvc.adapters import lmdb_open, lmdb_select
 from cachesvc.adapters.lmdb_begin import StoreOptions, begin
 from cachesvc.adapters.lmdb_fork import Forsaken
 from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, entry_of
+from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_schema import get, integer, is_key, key_of, scan
 from cachesvc.adapters.lmdb_verify import check_steps
 from cachesvc.adapters.lmdb_write import Write, WriteOptions
@@ -57,10 +58,19 @@ _CLOCK_MS = 60_000
 class LmdbStore:
     """``ResponseStore`` on LMDB. One per directory: a lock file keeps other servers out."""
 
-    def __init__(self, options: StoreOptions, fingerprint: str, failpoint: Failpoint = no_failpoint) -> None:
-        """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE with what to do."""
+    def __init__(
+        self,
+        options: StoreOptions,
+        fingerprint: str,
+        failpoint: Failpoint = no_failpoint,
+        migrating: Callable[[Told], None] = lambda told: None,
+    ) -> None:
+        """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE with what to do.
+
+        A store of an older schema is written anew first, which takes a while: ``migrating`` is told how far it is.
+        """
         self._options = options
-        opened = begin(options, fingerprint)
+        opened = begin(options, fingerprint, migrating)
         self._env = opened.env
         self._tables = opened.tables
         self._sealer = opened.sealer

@@ -1,10 +1,13 @@
 """Reads a whole store and lists where its tables disagree. Slow; for ``check`` and after a rewrite."""
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 import lmdb
 
 from cachesvc.adapters.lmdb_records import (
+    MAC_BYTES,
     BadRecordError,
     Ban,
     EntryBody,
@@ -12,9 +15,11 @@ from cachesvc.adapters.lmdb_records import (
     LogRecord,
     Sealer,
     Usage,
+    entry_of,
     source_digest,
 )
-from cachesvc.adapters.lmdb_schema import SCOPE_BYTES, EntryKeys, Tables, get, integer, key_of, scan
+from cachesvc.adapters.lmdb_schema import SCOPE_BYTES, EntryKeys, Tables, get, integer, scan
+from cachesvc.core.eviction import size_bytes
 from cachesvc.core.types import CheckStep
 
 _STEP_COUNT = 1000
@@ -24,75 +29,150 @@ _SECONDARY = ("exact", "members", "tags", "sources", "expiry", "order")
 def check_steps(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> Iterator[CheckStep]:
     """What disagrees, step by step, with how many entries were read; no problems at all when clean.
 
-    A sentence for each. Prompts and responses are not named.
+    A sentence for each. Prompts and responses are not named. Every row that an entry should have is looked
+    for and counted; a table with more rows than that has some that belong to none. So it takes no memory
+    that grows with the store.
     """
-    expected: dict[str, set[bytes]] = {name: set() for name in _SECONDARY}
-    heads: dict[int, Head] = {}
+    entries = _Entries(txn, tables, sealer)
     total = txn.stat(tables.heads)["entries"]
-    damaged: list[str] = []
-    problems: list[str] = []
-    for checked, (entry_id, head) in enumerate(_heads(txn, tables, sealer, damaged)):
-        heads[entry_id] = head
-        _expect(expected, tables.keys_of(entry_id, head))
-        problems += _entry_problems(txn, tables, sealer, entry_id, head)
-        if entry_id >= tables.next_id(txn):
-            problems.append(f"entry {entry_id}: its id was not yet given out")
+    checked, problems = 0, list[str]()
+    for checked, (key, sealed) in enumerate(scan(txn, tables.heads), 1):
+        problems += entries.problems(key, sealed)
         if checked % _STEP_COUNT == 0:
             yield CheckStep(checked, total, tuple(problems))
             problems = []
-    yield CheckStep(len(heads), total, (*problems, *damaged))
-    yield CheckStep(
-        len(heads),
-        total,
-        (
-            *_orphans(txn, tables, sealer, heads),
-            *_secondary_problems(txn, tables, expected),
-            *_usage_problems(txn, tables, sealer, heads),
-            *_ban_problems(txn, tables, sealer),
-            *_log_problems(txn, tables, sealer),
-        ),
+    others = (
+        entries.orphans(),
+        entries.strays(),
+        entries.usage_problems(),
+        _ban_problems(txn, tables, sealer),
+        _log_problems(txn, tables, sealer),
     )
+    yield CheckStep(checked, total, (*problems, *chain.from_iterable(others)))
 
 
-def _heads(
-    txn: lmdb.Transaction, tables: Tables, sealer: Sealer, problems: list[str]
-) -> Iterator[tuple[int, Head]]:
-    for key, sealed in scan(txn, tables.heads):
+class _Entries:
+    """What the entries should have in each table, compared with what is there, and counted."""
+
+    def __init__(self, txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> None:
+        self._txn = txn
+        self._tables = tables
+        self._sealer = sealer
+        self._next_id = tables.next_id(txn)
+        self._found: Counter[str] = Counter()  # rows by table that belong to an entry
+        self._missing: Counter[str] = Counter()
+        self._usage: dict[bytes, Usage] = {}
+
+    def problems(self, key: bytes, sealed: bytes) -> Iterator[str]:
+        """Of one entry: its head, record and vector. Its other rows are counted."""
+        entry_id = integer(key)
+        if entry_id >= self._next_id:
+            yield f"entry {entry_id}: its id was not yet given out"
         try:
-            yield integer(key), sealer.open(Head, key, sealed)
+            head = self._sealer.open(Head, key, sealed)
         except BadRecordError:
-            problems.append(f"entry {integer(key)}: its head fails its digest")
+            yield f"entry {entry_id}: its head fails its digest"
+            return
+        before = self._usage.get(head.namespace.encode(), Usage(0, 0))
+        self._usage[head.namespace.encode()] = Usage(before.entries + 1, before.size_bytes + head.size_bytes)
+        self._look_for(self._tables.keys_of(entry_id, head))
+        yield from self._exact_problems(key, head)
+        vector = get(self._txn, self._tables.vectors, head.scope + key)
+        yield from self._vector_problems(key, head, vector)
+        yield from self._record_problems(key, head, vector)
 
+    def _look_for(self, keys: EntryKeys) -> None:
+        expected = {
+            "members": {keys.member},
+            "tags": set(keys.tags),
+            "sources": set(keys.sources),
+            "expiry": {keys.expiry},
+            "order": {keys.order},
+        }
+        for name, places in expected.items():
+            there = sum(get(self._txn, getattr(self._tables, name), place) is not None for place in places)
+            self._found[name] += there
+            self._missing[name] += len(places) - there
 
-def _expect(expected: dict[str, set[bytes]], keys: EntryKeys) -> None:
-    expected["exact"].add(keys.exact)
-    expected["members"].add(keys.member)
-    expected["tags"].update(keys.tags)
-    expected["sources"].update(keys.sources)
-    expected["expiry"].add(keys.expiry)
-    expected["order"].add(keys.order)
+    def _exact_problems(self, key: bytes, head: Head) -> Iterator[str]:
+        named = get(self._txn, self._tables.exact, head.exact_key)
+        self._found["exact"] += named == key
+        self._missing["exact"] += named is None
+        if named not in (None, key):
+            yield f"entry {integer(key)}: its exact key names another entry"
 
+    def _vector_problems(self, key: bytes, head: Head, vector: bytes | None) -> Iterator[str]:
+        if (vector is not None) != head.semantic:
+            yield f"entry {integer(key)}: its head says otherwise than there is of a vector"
+        if vector is None:
+            return
+        self._found["vectors"] += 1
+        try:
+            self._sealer.open_vector(head.scope + key, vector)
+        except BadRecordError:
+            yield f"vector of {integer(key)}: fails its digest"
 
-def _entry_problems(
-    txn: lmdb.Transaction, tables: Tables, sealer: Sealer, entry_id: int, head: Head
-) -> Iterator[str]:
-    key = key_of(entry_id)
-    sealed = get(txn, tables.entries, key)
-    if sealed is None:
-        yield f"entry {entry_id}: has a head but no record"
-        return
-    try:
-        body = sealer.open(EntryBody, head.scope + key, sealed)
-    except BadRecordError:
-        yield f"entry {entry_id}: its record fails its digest"
-        return
-    if _told_by_head(head) != _told_by_body(body):
-        yield f"entry {entry_id}: head and record disagree"
-    vector = get(txn, tables.vectors, head.scope + key)
-    if (vector is not None) != head.semantic:
-        yield f"entry {entry_id}: its head says otherwise than there is of a vector"
-    if get(txn, tables.exact, head.exact_key) != key:
-        yield f"entry {entry_id}: its exact key names another entry"
+    def _record_problems(self, key: bytes, head: Head, vector: bytes | None) -> Iterator[str]:
+        entry_id, sealed = integer(key), get(self._txn, self._tables.entries, key)
+        if sealed is None:
+            yield f"entry {entry_id}: has a head but no record"
+            return
+        self._found["entries"] += 1
+        try:
+            body = self._sealer.open(EntryBody, head.scope + key, sealed)
+        except BadRecordError:
+            yield f"entry {entry_id}: its record fails its digest"
+            return
+        if _told_by_head(head) != _told_by_body(body):
+            yield f"entry {entry_id}: head and record disagree"
+        vector_bytes = 0 if vector is None else len(vector) - MAC_BYTES
+        payload = entry_of(entry_id, head.scope, body).payload
+        if head.size_bytes != vector_bytes + size_bytes(body.prompt, payload, None):
+            yield f"entry {entry_id}: its size is not what its record and vector come to"
+
+    def orphans(self) -> Iterator[str]:
+        """Records and vectors without the head that they belong to."""
+        if self._has_strays("entries"):
+            for key, _ in scan(self._txn, self._tables.entries):
+                if get(self._txn, self._tables.heads, key) is None:
+                    yield f"entry {integer(key)}: has a record but no head"
+        if self._has_strays("vectors"):
+            for place, _ in scan(self._txn, self._tables.vectors):
+                if self._scope_of(place[SCOPE_BYTES:]) != place[:SCOPE_BYTES]:
+                    yield f"vector of {integer(place[SCOPE_BYTES:])}: belongs to no entry of its scope"
+
+    def _scope_of(self, key: bytes) -> bytes | None:
+        try:
+            head = self._tables.head(self._txn, self._sealer, integer(key))
+        except BadRecordError:
+            return None
+        return None if head is None else head.scope
+
+    def _has_strays(self, name: str) -> bool:
+        return self._stored(name) > self._found[name]
+
+    def _stored(self, name: str) -> int:
+        return int(self._txn.stat(getattr(self._tables, name))["entries"])
+
+    def strays(self) -> Iterator[str]:
+        """Keys that lack, and keys too many."""
+        for name in _SECONDARY:
+            if self._missing[name]:
+                yield f"table {name}: {self._missing[name]} keys are missing"
+            if self._has_strays(name):
+                yield f"table {name}: {self._stored(name) - self._found[name]} keys belong to no entry"
+
+    def usage_problems(self) -> Iterator[str]:
+        """Accounts that are not what the entries come to."""
+        for namespace, sealed in scan(self._txn, self._tables.usage):
+            counted = self._usage.pop(namespace, Usage(0, 0))
+            try:
+                if self._sealer.open(Usage, namespace, sealed) != counted:
+                    yield "usage: the account of a namespace is not what its entries come to"
+            except BadRecordError:
+                yield "usage: the account of a namespace fails its digest"
+        if self._usage:
+            yield f"usage: {len(self._usage)} namespaces have no account"
 
 
 def _told_by_head(head: Head) -> tuple[object, ...]:
@@ -104,53 +184,6 @@ def _told_by_body(body: EntryBody) -> tuple[object, ...]:
     sources = [(source_digest(source_id), version) for source_id, version in body.sources]
     times = (body.created_ms, body.expires_ms, body.sliding_ms, body.latest_ms)
     return (body.exact_key, body.namespace, body.model, body.tags, sources, *times)
-
-
-def _orphans(txn: lmdb.Transaction, tables: Tables, sealer: Sealer, heads: dict[int, Head]) -> Iterator[str]:
-    for key, _ in scan(txn, tables.entries):
-        if integer(key) not in heads:
-            yield f"entry {integer(key)}: has a record but no head"
-    for place, sealed in scan(txn, tables.vectors):
-        entry_id = integer(place[SCOPE_BYTES:])
-        head = heads.get(entry_id)
-        if head is None or head.scope != place[:SCOPE_BYTES]:
-            yield f"vector of {entry_id}: belongs to no entry of its scope"
-            continue
-        try:
-            sealer.open_vector(place, sealed)
-        except BadRecordError:
-            yield f"vector of {entry_id}: fails its digest"
-
-
-def _secondary_problems(
-    txn: lmdb.Transaction, tables: Tables, expected: dict[str, set[bytes]]
-) -> Iterator[str]:
-    for name, keys in expected.items():
-        stored = {key for key, _ in scan(txn, getattr(tables, name))}
-        if missing := len(keys - stored):
-            yield f"table {name}: {missing} keys are missing"
-        if surplus := len(stored - keys):
-            yield f"table {name}: {surplus} keys belong to no entry"
-
-
-def _usage_problems(
-    txn: lmdb.Transaction, tables: Tables, sealer: Sealer, heads: dict[int, Head]
-) -> Iterator[str]:
-    counted: dict[bytes, Usage] = {}
-    for head in heads.values():
-        before = counted.get(head.namespace.encode(), Usage(0, 0))
-        counted[head.namespace.encode()] = Usage(before.entries + 1, before.size_bytes + head.size_bytes)
-    for namespace, sealed in scan(txn, tables.usage):
-        try:
-            usage = sealer.open(Usage, namespace, sealed)
-        except BadRecordError:
-            yield "usage: the account of a namespace fails its digest"
-            counted.pop(namespace, None)
-            continue
-        if usage != counted.pop(namespace, Usage(0, 0)):
-            yield "usage: the account of a namespace is not what its entries come to"
-    if counted:
-        yield f"usage: {len(counted)} namespaces have no account"
 
 
 def _ban_problems(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> Iterator[str]:

@@ -107,6 +107,7 @@ class Write:
         found = self._holder(head.exact_key)
         if found is not None:
             self.remove(found)
+        self._next_id = max(self._next_id, entry_id + 1)  # the counter may be what was damaged
         self._insert(entry_id, body, head, vector)
 
     def put(self, draft: Draft) -> Receipt | None:

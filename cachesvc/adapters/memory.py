@@ -80,21 +80,20 @@ class MemoryIndex:
             scored = [Candidate(entry_id, float(row @ vector)) for entry_id, row in self._rows.items()]
         return sorted(scored, key=lambda candidate: -candidate.score)[:count]
 
-    def dump(self) -> bytes:
+    def dump(self) -> Iterator[bytes]:
         """See ``VectorIndex.dump``."""
         with self._lock:
-            return b"".join(n.to_bytes(8, "big") + row.tobytes() for n, row in self._rows.items())
+            rows = list(self._rows.items())
+        for n, row in rows:
+            yield n.to_bytes(8, "big") + row.tobytes()
 
-    @classmethod
-    def restore(cls, payload: bytes, dimension: int) -> "MemoryIndex":
-        """An index from its dump. Raises ValueError."""
-        index, row_bytes = cls(dimension), 8 + 4 * dimension
-        if len(payload) % row_bytes:
-            raise ValueError("not a dump")
-        for n in range(0, len(payload), row_bytes):
-            row = np.frombuffer(payload[n + 8 : n + row_bytes], np.float32)
-            index._rows[int.from_bytes(payload[n : n + 8], "big")] = row
-        return index
+    def load(self, piece: bytes) -> None:
+        """See ``VectorIndex.load``."""
+        if len(piece) != 8 + 4 * self._dimension:
+            raise ValueError("not of a dump")
+        self.add(
+            np.array([int.from_bytes(piece[:8], "big")]), np.frombuffer(piece[8:], np.float32)[np.newaxis]
+        )
 
     def ids(self) -> frozenset[int]:
         """See ``VectorIndex.ids``."""
@@ -126,15 +125,20 @@ class MemorySnapshots:
     """``SnapshotStore`` in a dict."""
 
     def __init__(self) -> None:
-        self._held: dict[bytes, Snapshot] = {}
+        self._held: dict[bytes, tuple[int, list[bytes]]] = {}
 
     def load(self, scope: bytes) -> Snapshot | None:
         """See ``SnapshotStore.load``."""
-        return self._held.get(scope)
+        held = self._held.get(scope)
+        return None if held is None else Snapshot(held[0], iter(held[1]))
 
     def save(self, scope: bytes, snapshot: Snapshot) -> None:
         """See ``SnapshotStore.save``."""
-        self._held[scope] = snapshot
+        self._held[scope] = snapshot.sequence, list(snapshot.pieces)
+
+    def scopes(self) -> list[bytes]:
+        """See ``SnapshotStore.scopes``."""
+        return list(self._held)
 
     def forget(self, scope: bytes) -> None:
         """See ``SnapshotStore.forget``."""
@@ -182,6 +186,8 @@ class MemoryStore:
             payload=draft.payload,
             created_ms=draft.created_ms,
             expires_ms=draft.expires_ms,
+            sliding_ms=draft.sliding_ms,
+            latest_ms=draft.latest_ms,
         )
         self._exact[identity.exact_key] = entry_id
         size = size_bytes(draft.prompt, draft.payload, draft.vector)

@@ -1,15 +1,16 @@
-"""Snapshots of indexes as files, each framed and sealed with a keyed digest over all of it.
+"""Snapshots of indexes as files: pieces in frames, each sealed with a keyed digest of it and all before it.
 
-FAISS crashes on bytes that are wrong and accepts others silently, so it never sees one before the digest
-fitted. A file says of which embedder, scope and session of the store it is: one that was left behind when
+Whoever takes a piece may trust it: none is given out before its digest fitted. Its end is sealed too. A file says of which embedder, scope and session of the store it is: one that was left behind when
 the store was put back to an older state, or taken from another, is not used.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -18,7 +19,7 @@ from cachesvc.core.events import SnapshotDone
 from cachesvc.core.ports import Failpoint, Observer, no_failpoint
 from cachesvc.core.types import Session, Snapshot
 
-_MAGIC = b"cachesvc-snapshot-1\n"
+_MAGIC = b"cachesvc-snapshot-2\n"
 _MAC_BYTES = 32
 _LENGTH_BYTES = 4
 
@@ -53,26 +54,49 @@ class SnapshotFiles:
         self._remove_parts()
 
     def load(self, scope: bytes) -> Snapshot | None:
-        """See ``SnapshotStore.load``."""
+        """See ``SnapshotStore.load``. Pieces are read one by one, and each is checked before it is given out."""
         try:
-            data = self._path(scope).read_bytes()
+            file = self._path(scope).open("rb")
         except FileNotFoundError:
             return None
         except OSError:
-            self._reject(scope, 0)
+            self._reject(scope)
             return None
-        mac = blake2b(memoryview(data)[:-_MAC_BYTES], digest_size=_MAC_BYTES, key=self._key).digest()
-        if not data.startswith(_MAGIC) or data[-_MAC_BYTES:] != mac:
-            self._reject(scope, len(data))
+        pieces = self._pieces(file)
+        try:
+            header = msgspec.msgpack.decode(next(pieces), type=_Header)
+        except (ValueError, StopIteration):
+            header = None
+        is_ours = header is not None and (header.fingerprint, header.scope) == (self._fingerprint, scope)
+        if header is None or not is_ours or not self._is_of_this_past(header):
+            pieces.close()
+            self._reject(scope)
             return None
-        begin = len(_MAGIC) + _LENGTH_BYTES
-        length = int.from_bytes(data[len(_MAGIC) : begin], "big")
-        header = msgspec.msgpack.decode(data[begin : begin + length], type=_Header)
-        is_ours = header.fingerprint == self._fingerprint and header.scope == scope
-        if not is_ours or not self._is_of_this_past(header):
-            self._reject(scope, len(data))
-            return None
-        return Snapshot(header.sequence, data[begin + length : -_MAC_BYTES])
+        return Snapshot(header.sequence, pieces)
+
+    def _pieces(self, file: BinaryIO) -> Generator[bytes, None, None]:
+        """The header, then what it heads. Raises ValueError for damage, a missing end and anything after it."""
+        with file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise ValueError("not a snapshot")
+            mac = b""
+            while True:
+                length = int.from_bytes(file.read(_LENGTH_BYTES), "big")
+                piece, sealed = file.read(length), file.read(_MAC_BYTES)
+                mac = self._mac(mac, piece)
+                if sealed != mac:
+                    raise ValueError("damaged")
+                if not piece:
+                    break
+                yield piece
+            if file.read(1):
+                raise ValueError("goes on after its end")
+
+    def _mac(self, before: bytes, piece: bytes) -> bytes:
+        """Of a piece and, by the digest before it, of all that came before. The last piece is empty."""
+        mac = blake2b(before, digest_size=_MAC_BYTES, key=self._key)
+        mac.update(piece)
+        return mac.digest()
 
     def save(self, scope: bytes, snapshot: Snapshot) -> None:
         """See ``SnapshotStore.save``."""
@@ -80,15 +104,15 @@ class SnapshotFiles:
         header = msgspec.msgpack.encode(_Header(self._fingerprint, scope, session.name, snapshot.sequence))
         path = self._path(scope)
         part = path.with_suffix(".part")
-        digest = blake2b(digest_size=_MAC_BYTES, key=self._key)
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             with part.open("wb") as file:
-                for piece in (_MAGIC, len(header).to_bytes(_LENGTH_BYTES, "big"), header, snapshot.payload):
-                    digest.update(piece)
-                    file.write(piece)
+                file.write(_MAGIC)
+                mac = b""
+                for piece in chain([header], snapshot.pieces):
+                    mac = self._write(file, mac, piece)
                 self._failpoint("snapshot.half_written")
-                file.write(digest.digest())
+                self._write(file, mac, b"")
                 file.flush()
                 os.fsync(file.fileno())
             self._failpoint("snapshot.before_rename")
@@ -98,7 +122,15 @@ class SnapshotFiles:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise CacheError(Kind.FULL, f"a snapshot could not be written: {error.strerror}") from None
-        self._observer.on(SnapshotDone("saved", len(snapshot.payload)))
+
+    def _write(self, file: BinaryIO, before: bytes, piece: bytes) -> bytes:
+        mac = self._mac(before, piece)
+        file.writelines((len(piece).to_bytes(_LENGTH_BYTES, "big"), piece, mac))
+        return mac
+
+    def scopes(self) -> list[bytes]:
+        """See ``SnapshotStore.scopes``."""
+        return [bytes.fromhex(path.stem) for path in self._directory.glob("*.snapshot")]
 
     def forget(self, scope: bytes) -> None:
         """See ``SnapshotStore.forget``."""
@@ -114,8 +146,8 @@ class SnapshotFiles:
                 return session.began <= header.sequence and (ended is None or header.sequence <= ended)
         return False
 
-    def _reject(self, scope: bytes, size_bytes: int) -> None:
-        self._observer.on(SnapshotDone("rejected", size_bytes))
+    def _reject(self, scope: bytes) -> None:
+        self._observer.on(SnapshotDone("rejected", 0))
         self.forget(scope)
 
     def _path(self, scope: bytes) -> Path:

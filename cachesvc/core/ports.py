@@ -85,8 +85,13 @@ class VectorIndex(Protocol):
     def search(self, vector: Vector, count: int) -> list[Candidate]:
         """The nearest rows, best score first, at most ``count``. Empty for an empty index."""
 
-    def dump(self) -> bytes:
-        """Everything as bytes, for ``restore`` of the same implementation. Changes wait meanwhile."""
+    def dump(self) -> Iterator[bytes]:
+        """Every row, in pieces for ``load``. Others wait for one piece at most, so that what is changed meanwhile
+        may be in it, or not, or twice.
+        """
+
+    def load(self, piece: bytes) -> None:
+        """Add the rows of a piece of a dump of the same implementation. Raises ValueError when it is none."""
 
     def ids(self) -> frozenset[int]:
         """Ids of the rows, as of one moment."""
@@ -103,10 +108,16 @@ class SnapshotStore(Protocol):
     """Indexes of scopes, kept beside the store so that they need not be read from it again. May lose any."""
 
     def load(self, scope: bytes) -> Snapshot | None:
-        """What was saved last, or None; what is damaged, foreign or of another past of the store is None too."""
+        """What was saved last, or None; what is damaged, foreign or of another past of the store is None too.
+
+        Its pieces raise ValueError where damage is met later.
+        """
 
     def save(self, scope: bytes, snapshot: Snapshot) -> None:
         """Keep it in place of the last one. Blocks until it is on disk. Raises FULL."""
+
+    def scopes(self) -> list[bytes]:
+        """Those of which one is kept."""
 
     def forget(self, scope: bytes) -> None:
         """Keep none of this scope."""

@@ -5,7 +5,7 @@ changed. Scores are cosine similarities, higher is closer. Times are millisecond
 of the service's steady clock (``core.ports.Clock``), durations carry their unit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import Literal, TypeAlias
@@ -194,7 +194,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored response."""
+    """A stored response. ``sliding_ms`` and ``latest_ms`` as in ``Draft``."""
 
     id: int
     namespace: str
@@ -206,6 +206,8 @@ class Entry:
     payload: Payload
     created_ms: int
     expires_ms: int
+    sliding_ms: int = 0
+    latest_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,10 +395,10 @@ class ScopeVectors:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An index as bytes, with the log sequence up to which it has everything, and perhaps a little more."""
+    """The pieces of an index, with the log sequence up to which it has everything, and perhaps a little more."""
 
     sequence: int
-    payload: bytes
+    pieces: Iterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ import numpy as np
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved
 from cachesvc.core.identity import carried
-from cachesvc.core.types import Draft, Entry, Identity, Lost, Payload, Removal, Unseen, Vector
+from cachesvc.core.types import Draft, Entry, Identity, Lost, Payload, Receipt, Removal, Unseen, Vector
 from cachesvc.engine.parts import Parts
 
 _BATCH_COUNT = 64
 _MAX_ERRORS = 20
 _UNIT_TOLERANCE = 1e-3
+_EMBED_WAIT_S = 30.0  # nobody waits for an import as for a lookup: it takes its turn among them
+_MAX_AHEAD_MS = 60_000  # by which the clock of another machine may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Incoming:
     semantic: bool
     created_ms: int
     expires_ms: int
+    sliding_ms: int
+    latest_ms: int
     fingerprint: str
 
 
@@ -123,10 +127,15 @@ class Mover:
         if isinstance(incoming, CacheError):
             raise incoming
         now_ms = self._clock.now_ms()
-        if incoming.expires_ms <= now_ms:
+        if (
+            incoming.created_ms > now_ms + _MAX_AHEAD_MS
+        ):  # the store's time, which never goes back, would follow
+            raise CacheError.invalid("entry.create_time", "lies in the future")
+        policy = self._tuning().policies.of(incoming.namespace)
+        last_ms = incoming.created_ms + policy.max_ttl_ms
+        if min(incoming.expires_ms, last_ms) <= now_ms:
             tally.expired += 1
             return None
-        policy = self._tuning().policies.of(incoming.namespace)
         if not policy.enabled:
             raise CacheError(
                 Kind.REFUSED, f"the policy of namespace {incoming.namespace!r} turns the cache off"
@@ -143,7 +152,9 @@ class Mover:
             prompt=incoming.prompt if policy.store_prompts else "",
             vector=self._vector(incoming) if semantic else None,
             created_ms=min(incoming.created_ms, now_ms),  # time goes on from the latest that a store has seen
-            expires_ms=incoming.expires_ms,
+            expires_ms=min(incoming.expires_ms, last_ms),
+            sliding_ms=incoming.sliding_ms,
+            latest_ms=min(incoming.latest_ms, last_ms),
             epoch=epoch,
             quota=policy.quota,
         )
@@ -169,7 +180,7 @@ class Mover:
         if vector is None or incoming.fingerprint != self.fingerprint:
             if not incoming.prompt:
                 return None
-            embedded = self._embedder.embed(incoming.prompt, self._tuning().budget.max_wait_s)
+            embedded = self._embedder.embed(incoming.prompt, _EMBED_WAIT_S, incoming.namespace)
             return None if isinstance(embedded, Unseen) else embedded
         if vector.shape != (self._embedder.dimension,) or not np.isfinite(vector).all():
             raise CacheError.invalid("vector", f"must be {self._embedder.dimension} finite float32 values")
@@ -192,9 +203,10 @@ class Mover:
                 tally.fail("an invalidation since the import began covers it")
             else:
                 tally.stored += 1
-                self._count(Removal.REPLACED, int(receipt.replaced_id is not None))
-                self._count(Removal.EVICTED, receipt.evicted_count)
+                self._tell_removed(receipt)
 
-    def _count(self, why: Removal, count: int) -> None:
-        if count:
-            self._observer.on(EntriesRemoved(why, count))
+    def _tell_removed(self, receipt: Receipt) -> None:
+        if receipt.replaced_id is not None:
+            self._observer.on(EntriesRemoved(Removal.REPLACED, 1))
+        if receipt.evicted_count:
+            self._observer.on(EntriesRemoved(Removal.EVICTED, receipt.evicted_count))

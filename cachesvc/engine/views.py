@@ -17,17 +17,15 @@ held while a scope is read from the store; a view's ``loading`` lets one thread 
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from cachesvc.core.events import ScopesChanged, SnapshotDone
-from cachesvc.core.ports import Clock, Observer, ResponseStore, SnapshotStore, VectorIndex
-from cachesvc.core.types import Candidate, Change, Snapshot, Vector
+from cachesvc.core.events import ScopesChanged
+from cachesvc.core.ports import Clock, Observer, ResponseStore, VectorIndex
+from cachesvc.core.types import Candidate, Change, Vector
+from cachesvc.engine.snapshots import Restoring, Snapshots
 
 _FOLLOW_COUNT = 1024
-_SAVE_SHARE = 10
 _PART_COUNT = 1024  # vectors read at once: about 10 ms, by which a caller may overrun its time
 _MORE_ATTEMPTS = 2
 _MAX_WAIT_S = 5.0  # at most, deadline or none: some 400,000 vectors are read in that time
@@ -42,29 +40,23 @@ class ScopeLoadingError(Exception):
 
 
 class _Part:
-    """An index that has the vectors up to ``last_id`` so far, and has still to follow the log.
+    """An index that has a part of the vectors so far, and has still to follow the log.
 
-    ``whole``: it came from a snapshot, and has all vectors that there were at its sequence.
+    From a snapshot when it is being restored, else from the store, up to ``last_id``.
     """
 
-    def __init__(self, index: VectorIndex, sequence: int, started_s: float, *, whole: bool = False) -> None:
+    def __init__(self, index: VectorIndex, sequence: int, started_s: float) -> None:
         self.index = index
         self.sequence = sequence
         self.started_s = started_s
-        self.whole = whole
+        self.restoring: Restoring | None = None
+        self.saved_at = -1  # the log position of the snapshot that it is restored from
         self.last_id = 0
+        self.changes = 0  # of its rows, since its sequence
 
-
-@dataclass(frozen=True, slots=True)
-class Snapshots:
-    """Where indexes are kept between restarts, from how many rows on, and how they are made from bytes again.
-
-    ``restore`` raises ValueError.
-    """
-
-    store: SnapshotStore
-    min_rows: int
-    restore: Callable[[bytes], VectorIndex]
+    def begin_anew(self, index: VectorIndex, sequence: int) -> None:
+        """Its snapshot was of no use: read it from the store."""
+        self.index, self.sequence, self.restoring, self.saved_at = index, sequence, None, -1
 
 
 class _View:
@@ -77,6 +69,7 @@ class _View:
         self.removed_at = 0  # the last removal the log told of
         self.too_large_at = -1  # the log position when it was last found too large
         self.saved_at = -1  # the log position of its last snapshot
+        self.changes = 0  # of its rows, since then
 
     @property
     def is_too_large(self) -> bool:
@@ -203,8 +196,8 @@ class Views:
                     index = part.index
                 else:
                     view.part = None  # read it again
-                    if part.whole and self._snapshots is not None:
-                        self._snapshots.store.forget(scope)
+                    if part.restoring is not None and self._snapshots is not None:
+                        self._snapshots.forget(scope)
             return index
         finally:
             view.loading.release()
@@ -215,19 +208,8 @@ class Views:
             raise ScopeTooLargeError
         part = view.part
         if part is None:
-            part = view.part = self._restored(scope) or _Part(
-                self._make_index(), self._store.sequence(), self._clock.monotonic_s()
-            )
-        while not part.whole:
-            held = self._store.scope_vectors(scope, self._max_rows, after_id=part.last_id, limit=_PART_COUNT)
-            if held is None:
-                view.part, view.too_large_at = None, part.sequence
-                raise ScopeTooLargeError
-            if len(held.ids):
-                part.index.add(held.ids, held.vectors)
-                part.last_id = int(held.ids[-1])
-            if len(held.ids) < _PART_COUNT:
-                return part
+            part = view.part = self._begun(scope)
+        while self._read_some(scope, view, part):
             with self._lock:
                 self._count(scope, view)
                 unloaded = self._shed()
@@ -236,43 +218,44 @@ class Views:
                 raise ScopeLoadingError
         return part
 
-    def _restored(self, scope: bytes) -> _Part | None:
-        """An index from its snapshot, where there is one that the log can bring up to date."""
-        if self._snapshots is None:
-            return None
-        started_s = self._clock.monotonic_s()
-        held = self._snapshots.store.load(scope)
-        if held is None:
-            return None
-        result: Literal["loaded", "stale", "rejected"] = "stale"
-        part = None
-        if held.sequence <= self._store.sequence() and self._store.changes(held.sequence, 1) is not None:
-            try:
-                index = self._snapshots.restore(held.payload)
-                result, part = "loaded", _Part(index, held.sequence, started_s, whole=True)
-            except ValueError:
-                result = "rejected"
-        if part is None:
-            self._snapshots.store.forget(scope)
-        self._observer.on(SnapshotDone(result, len(held.payload)))
+    def _begun(self, scope: bytes) -> _Part:
+        part = _Part(self._make_index(), self._store.sequence(), self._clock.monotonic_s())
+        found = None if self._snapshots is None else self._snapshots.begin(scope)
+        if found is not None:
+            part.sequence, part.restoring = found
+            part.saved_at = part.sequence
         return part
 
-    def save_snapshots(self) -> None:
-        """Save large indexes that changed by a tenth since they were saved. Raises FULL.
+    def _read_some(self, scope: bytes, view: _View, part: _Part) -> bool:
+        """Read the next rows of a scope. Whether there may be more."""
+        if part.restoring is not None and self._snapshots is not None:
+            try:
+                return self._snapshots.restore(scope, part.restoring, part.index, self._max_rows)
+            except ValueError:
+                part.begin_anew(self._make_index(), self._store.sequence())
+        held = self._store.scope_vectors(scope, self._max_rows, after_id=part.last_id, limit=_PART_COUNT)
+        if held is None:
+            view.part, view.too_large_at = None, part.sequence
+            raise ScopeTooLargeError
+        if len(held.ids):
+            part.index.add(held.ids, held.vectors)
+            part.last_id = int(held.ids[-1])
+        return len(held.ids) == _PART_COUNT
 
-        The sequence is read before the index: what it has beyond that is applied once more when it is loaded.
-        """
+    def save_snapshots(self) -> None:
+        """Save large indexes that changed since they were saved, and drop snapshots of no use. Raises FULL."""
         if self._snapshots is None:
             return
         with self._lock:
             loaded = [(scope, view) for scope, view in self._views.items() if view.index is not None]
         for scope, view in loaded:
-            index, sequence = view.index, self._sequence
-            if index is None or len(index) < self._snapshots.min_rows:
-                continue
-            if view.saved_at < 0 or sequence - view.saved_at > len(index) // _SAVE_SHARE:
-                self._snapshots.store.save(scope, Snapshot(sequence, index.dump()))
-                view.saved_at = sequence
+            with self._lock:
+                index, sequence, changes = view.index, self._sequence, view.changes
+            if index is not None and self._snapshots.is_due(index, view.saved_at, changes):
+                self._snapshots.save(scope, index, sequence)
+                with self._lock:
+                    view.saved_at, view.changes = sequence, view.changes - changes
+        self._snapshots.sweep()
 
     def _publish(self, scope: bytes, view: _View, part: _Part) -> bool:
         """Let an index be searched. False when the log cannot bring it to where the others are."""
@@ -285,7 +268,7 @@ class Views:
             if displaced is not None and displaced is not view:
                 self._drop(displaced)
             view.part, view.index, view.sequence = None, part.index, part.sequence
-            view.saved_at = part.sequence if part.whole else -1
+            view.saved_at, view.changes = part.saved_at, part.changes
             self._views[scope] = view
             self._views.move_to_end(scope)
             self._count(scope, view)
@@ -299,8 +282,9 @@ class Views:
             changes = self._store.changes(part.sequence, _FOLLOW_COUNT)
             if not changes:
                 return False
-            self._apply(part.index, scope, [change for change in changes if change.scope == scope])
-            part.sequence = changes[-1].sequence
+            told = [change for change in changes if change.scope == scope]
+            self._apply(part.index, scope, told)
+            part.sequence, part.changes = changes[-1].sequence, part.changes + len(told)
         return True
 
     def _follow(self) -> None:
@@ -330,7 +314,9 @@ class Views:
                 continue
             view.removed_at = max([view.removed_at, *(one.sequence for one in told if not one.added)])
             if view.index is not None:
-                self._apply(view.index, scope, [one for one in told if one.sequence > view.sequence])
+                new = [one for one in told if one.sequence > view.sequence]
+                self._apply(view.index, scope, new)
+                view.changes += len(new)
                 self._count(scope, view)
         self._sequence = changes[-1].sequence
         return self._shed()

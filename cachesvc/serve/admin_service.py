@@ -14,7 +14,7 @@ from cachesvc.core.types import CheckStep, NamespaceUsage, StoreStats
 from cachesvc.engine.move import Mover
 from cachesvc.reload import Reloader
 from cachesvc.serve.checks import Check, parse
-from cachesvc.serve.copying import Copying
+from cachesvc.serve.copying import PART, Copying
 from cachesvc.serve.edge import Call, Edge
 from cachesvc.serve.requests import RequestReader
 from cachesvc.serve.transfer import FORMAT_VERSION, ImportReader, export_record, import_response
@@ -139,6 +139,7 @@ class AdminService:
             cachesvc_version=self._insight.version,
             fingerprint=self._upkeep.mover.fingerprint,
             vectors=request.vectors,
+            namespace=request.namespace,
         )
         header.time.GetCurrentTime()
         yield pb.ExportResponse(record=pb.ExportRecord(header=header))
@@ -157,10 +158,11 @@ class AdminService:
     def backup(self, data: bytes, call: Call) -> Iterator[pb.BackupResponse]:
         """``Backup``."""
         name = parse(pb.BackupRequest, data).name
-        if not _BACKUP_NAME.fullmatch(name):
+        if not _BACKUP_NAME.fullmatch(name) or name.endswith(PART):
             raise CacheError.invalid(
                 "name",
-                "must be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit",
+                "must be at most 63 lower-case letters, digits, '.', '_' and '-', beginning with a letter or "
+                f"digit and not ending in {PART}",
             )
         total_bytes = self._insight.store().used_bytes
         copying = Copying(self._upkeep.back_up, self._upkeep.backup_dir, name, self._upkeep.failpoint)

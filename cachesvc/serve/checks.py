@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from cachesvc.core.errors import CacheError, Kind, Violation
@@ -20,6 +21,7 @@ TAG_BYTES = 128
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _ENTRY_ID = re.compile(r"[0-9a-f]{16}")
 _TEN_YEARS_MS = 315_360_000_000
+_LAST_SECOND = 253_402_300_799  # of the year 9999, with which a Timestamp ends
 
 _M = TypeVar("_M", bound=ProtoMessage)
 
@@ -85,6 +87,13 @@ class Check:
         if not least_ms <= milliseconds <= _TEN_YEARS_MS:
             self.wrong(field, f"must be a duration of {least_ms / 1000:g} seconds to ten years")
         return milliseconds
+
+    def time_ms(self, field: str, value: Timestamp) -> int:
+        """An instant from 1970 to the end of 9999, in milliseconds since the epoch."""
+        if not 0 <= value.nanos < 1_000_000_000 or not 0 <= value.seconds <= _LAST_SECOND:
+            self.wrong(field, "must be a time from 1970 to 9999")
+            return 0
+        return value.seconds * 1000 + value.nanos // 1_000_000
 
 
 def parse(kind: type[_M], data: bytes) -> _M:

@@ -12,7 +12,7 @@ from pathlib import Path
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Failpoint, no_failpoint
 
-_PART = ".part"
+PART = ".part"  # of the names of copies that are not whole
 
 
 class Copying:
@@ -28,23 +28,28 @@ class Copying:
         self._back_up = back_up
         self._failpoint = failpoint
         self._target = directory / name
-        self._part = directory / (name + _PART)
+        self._part = directory / (name + PART)
         self._error: CacheError | None = None
         self._done = threading.Event()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._target.exists():
                 raise CacheError.invalid("name", f"{self._target} exists already")
-            self._part.mkdir(mode=0o700)  # also keeps two copies of one name apart
-        except FileExistsError:
-            raise CacheError.invalid(
-                "name", f"{self._part} exists: a copy is under way, or one was cut off; remove it then"
-            ) from None
+            self._begin()
         except OSError as error:
             raise CacheError(
                 Kind.FULL, f"admin.backup_dir {directory} cannot be written: {error.strerror}"
             ) from None
         threading.Thread(target=self._run, name="cachesvc-backup", daemon=True).start()
+
+    def _begin(self) -> None:
+        """Make the part's directory, which also keeps two copies of one name apart."""
+        try:
+            self._part.mkdir(mode=0o700)
+        except FileExistsError:
+            raise CacheError.invalid(
+                "name", f"{self._part} exists: a copy is under way, or one was cut off; remove it then"
+            ) from None
 
     @property
     def written_bytes(self) -> int:
@@ -79,7 +84,8 @@ class Copying:
             self._fail(error)
         except OSError as error:
             self._fail(CacheError(Kind.FULL, f"the copy failed: {error.strerror}"))
-        self._done.set()
+        finally:
+            self._done.set()  # whatever happened, who waits goes on
 
     def _fail(self, error: CacheError) -> None:
         self._error = error

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import Payload, Vector
 from cachesvc.engine.move import Exported, Incoming, Tally
 from cachesvc.serve.checks import Check, parse
 from cachesvc.serve.requests import RequestReader
-from cachesvc.serve.wire import fill_entry
+from cachesvc.serve.wire import fill_entry, fill_time
 from cachesvc.v1 import admin_pb2 as pb
 from cachesvc.v1 import cache_pb2
 
@@ -27,6 +26,9 @@ def export_record(exported: Exported) -> pb.ExportRecord:
     record.entry.context = entry.context
     record.entry.exact_key = entry.exact_key
     record.entry.semantic = exported.semantic
+    if entry.sliding_ms:
+        record.entry.sliding.FromMilliseconds(entry.sliding_ms)
+        fill_time(record.entry.latest_time, entry.latest_ms)
     if exported.vector is not None:
         record.entry.vector = exported.vector.astype("<f4").tobytes()
     return record
@@ -94,6 +96,12 @@ class ImportReader:
         for name in ("create_time", "expire_time"):
             if not entry.HasField(name):  # type: ignore[arg-type]  # the stub lists the names it knows
                 check.wrong(f"entry.{name}", "is missing")
+        created_ms = check.time_ms("entry.create_time", entry.create_time)
+        expires_ms = check.time_ms("entry.expire_time", entry.expire_time)
+        sliding_ms, latest_ms = 0, 0
+        if record.HasField("sliding"):
+            sliding_ms = check.duration_ms("sliding", record.sliding, least_ms=1)
+            latest_ms = check.time_ms("latest_time", record.latest_time)
         payload = self._payload(entry, check)
         try:
             check.done()
@@ -108,8 +116,10 @@ class ImportReader:
             payload=payload,
             vector=_vector(record.vector),
             semantic=record.semantic,
-            created_ms=_milliseconds(entry.create_time),
-            expires_ms=_milliseconds(entry.expire_time),
+            created_ms=created_ms,
+            expires_ms=expires_ms,
+            sliding_ms=sliding_ms,
+            latest_ms=latest_ms,
             fingerprint=self._header.fingerprint,
         )
 
@@ -143,7 +153,3 @@ def import_response(tally: Tally) -> pb.ImportResponse:
 
 def _vector(data: bytes) -> Vector | None:
     return np.frombuffer(data, dtype="<f4").astype(np.float32) if data else None
-
-
-def _milliseconds(stamp: Timestamp) -> int:
-    return stamp.seconds * 1000 + stamp.nanos // 1_000_000

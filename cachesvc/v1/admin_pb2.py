@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from cachesvc.v1 import cache_pb2 as cachesvc_dot_v1_dot_cache__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x61\x63hesvc/v1/admin.proto\x12\x0b\x63\x61\x63hesvc.v1\x1a\x17\x63\x61\x63hesvc/v1/cache.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0fGetStatsRequest\"\x8a\x03\n\x10GetStatsResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\ncomponents\x18\x03 \x03(\x0b\x32-.cachesvc.v1.GetStatsResponse.ComponentsEntry\x12\x0f\n\x07\x65ntries\x18\x04 \x01(\x03\x12\x12\n\nused_bytes\x18\x05 \x01(\x03\x12\x11\n\tmax_bytes\x18\x06 \x01(\x03\x12\x10\n\x08sequence\x18\x07 \x01(\x03\x12\x13\n\x0bindex_bytes\x18\x08 \x01(\x03\x12\x14\n\x0cindex_scopes\x18\t \x01(\x03\x12\x19\n\x11\x63onfig_generation\x18\n \x01(\x03\x12/\n\nnamespaces\x18\x0b \x03(\x0b\x32\x1b.cachesvc.v1.NamespaceUsage\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x08:\x02\x38\x01\"C\n\x0eNamespaceUsage\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\"\x12\n\x10GetConfigRequest\"W\n\x11GetConfigResponse\x12\x0c\n\x04json\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x12\n\nlast_error\x18\x04 \x01(\t\"\x15\n\x13ReloadConfigRequest\";\n\x14ReloadConfigResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\"\x13\n\x11\x43heckStoreRequest\"F\n\x12\x43heckStoreResponse\x12\x0f\n\x07\x63hecked\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x10\n\x08problems\x18\x03 \x03(\t\"E\n\rExportRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07vectors\x18\x02 \x01(\x08\x12\x10\n\x08\x61\x66ter_id\x18\x03 \x01(\t\";\n\x0e\x45xportResponse\x12)\n\x06record\x18\x01 \x01(\x0b\x32\x19.cachesvc.v1.ExportRecord\"\x9f\x01\n\x0c\x45xportRecord\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.cachesvc.v1.ExportHeaderH\x00\x12+\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x1a.cachesvc.v1.ExportedEntryH\x00\x12-\n\x07trailer\x18\x03 \x01(\x0b\x32\x1a.cachesvc.v1.ExportTrailerH\x00\x42\x06\n\x04kind\"\x90\x01\n\x0c\x45xportHeader\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x12\x18\n\x10\x63\x61\x63hesvc_version\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07vectors\x18\x05 \x01(\x08\"\x8b\x01\n\rExportedEntry\x12!\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x12.cachesvc.v1.Entry\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\x0c\x12\x11\n\texact_key\x18\x04 \x01(\x0c\x12\x0e\n\x06vector\x18\x05 \x01(\x0c\x12\x10\n\x08semantic\x18\x06 \x01(\x08\" \n\rExportTrailer\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\":\n\rImportRequest\x12)\n\x06record\x18\x01 \x01(\x0b\x32\x19.cachesvc.v1.ExportRecord\"r\n\x0eImportResponse\x12\x0c\n\x04read\x18\x01 \x01(\x03\x12\x0e\n\x06stored\x18\x02 \x01(\x03\x12\x11\n\tunchanged\x18\x03 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x04 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x06 \x03(\t\"\x1d\n\rBackupRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x0e\x42\x61\x63kupResponse\x12\x15\n\rwritten_bytes\x18\x01 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t2\x9a\x04\n\x0c\x41\x64minService\x12G\n\x08GetStats\x12\x1c.cachesvc.v1.GetStatsRequest\x1a\x1d.cachesvc.v1.GetStatsResponse\x12J\n\tGetConfig\x12\x1d.cachesvc.v1.GetConfigRequest\x1a\x1e.cachesvc.v1.GetConfigResponse\x12S\n\x0cReloadConfig\x12 .cachesvc.v1.ReloadConfigRequest\x1a!.cachesvc.v1.ReloadConfigResponse\x12O\n\nCheckStore\x12\x1e.cachesvc.v1.CheckStoreRequest\x1a\x1f.cachesvc.v1.CheckStoreResponse0\x01\x12\x43\n\x06\x45xport\x12\x1a.cachesvc.v1.ExportRequest\x1a\x1b.cachesvc.v1.ExportResponse0\x01\x12\x45\n\x06Import\x12\x1a.cachesvc.v1.ImportRequest\x1a\x1b.cachesvc.v1.ImportResponse(\x01\x30\x01\x12\x43\n\x06\x42\x61\x63kup\x12\x1a.cachesvc.v1.BackupRequest\x1a\x1b.cachesvc.v1.BackupResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63\x61\x63hesvc/v1/admin.proto\x12\x0b\x63\x61\x63hesvc.v1\x1a\x17\x63\x61\x63hesvc/v1/cache.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0fGetStatsRequest\"\x8a\x03\n\x10GetStatsResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\ncomponents\x18\x03 \x03(\x0b\x32-.cachesvc.v1.GetStatsResponse.ComponentsEntry\x12\x0f\n\x07\x65ntries\x18\x04 \x01(\x03\x12\x12\n\nused_bytes\x18\x05 \x01(\x03\x12\x11\n\tmax_bytes\x18\x06 \x01(\x03\x12\x10\n\x08sequence\x18\x07 \x01(\x03\x12\x13\n\x0bindex_bytes\x18\x08 \x01(\x03\x12\x14\n\x0cindex_scopes\x18\t \x01(\x03\x12\x19\n\x11\x63onfig_generation\x18\n \x01(\x03\x12/\n\nnamespaces\x18\x0b \x03(\x0b\x32\x1b.cachesvc.v1.NamespaceUsage\x1a\x31\n\x0f\x43omponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x08:\x02\x38\x01\"C\n\x0eNamespaceUsage\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\"\x12\n\x10GetConfigRequest\"W\n\x11GetConfigResponse\x12\x0c\n\x04json\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x12\n\nlast_error\x18\x04 \x01(\t\"\x15\n\x13ReloadConfigRequest\";\n\x14ReloadConfigResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\"\x13\n\x11\x43heckStoreRequest\"F\n\x12\x43heckStoreResponse\x12\x0f\n\x07\x63hecked\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x10\n\x08problems\x18\x03 \x03(\t\"E\n\rExportRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07vectors\x18\x02 \x01(\x08\x12\x10\n\x08\x61\x66ter_id\x18\x03 \x01(\t\";\n\x0e\x45xportResponse\x12)\n\x06record\x18\x01 \x01(\x0b\x32\x19.cachesvc.v1.ExportRecord\"\x9f\x01\n\x0c\x45xportRecord\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.cachesvc.v1.ExportHeaderH\x00\x12+\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x1a.cachesvc.v1.ExportedEntryH\x00\x12-\n\x07trailer\x18\x03 \x01(\x0b\x32\x1a.cachesvc.v1.ExportTrailerH\x00\x42\x06\n\x04kind\"\xa3\x01\n\x0c\x45xportHeader\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x12\x18\n\x10\x63\x61\x63hesvc_version\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07vectors\x18\x05 \x01(\x08\x12\x11\n\tnamespace\x18\x06 \x01(\t\"\xe8\x01\n\rExportedEntry\x12!\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x12.cachesvc.v1.Entry\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\x0c\x12\x11\n\texact_key\x18\x04 \x01(\x0c\x12\x0e\n\x06vector\x18\x05 \x01(\x0c\x12\x10\n\x08semantic\x18\x06 \x01(\x08\x12*\n\x07sliding\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0blatest_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\" \n\rExportTrailer\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\":\n\rImportRequest\x12)\n\x06record\x18\x01 \x01(\x0b\x32\x19.cachesvc.v1.ExportRecord\"r\n\x0eImportResponse\x12\x0c\n\x04read\x18\x01 \x01(\x03\x12\x0e\n\x06stored\x18\x02 \x01(\x03\x12\x11\n\tunchanged\x18\x03 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x04 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x06 \x03(\t\"\x1d\n\rBackupRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x0e\x42\x61\x63kupResponse\x12\x15\n\rwritten_bytes\x18\x01 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t2\x9a\x04\n\x0c\x41\x64minService\x12G\n\x08GetStats\x12\x1c.cachesvc.v1.GetStatsRequest\x1a\x1d.cachesvc.v1.GetStatsResponse\x12J\n\tGetConfig\x12\x1d.cachesvc.v1.GetConfigRequest\x1a\x1e.cachesvc.v1.GetConfigResponse\x12S\n\x0cReloadConfig\x12 .cachesvc.v1.ReloadConfigRequest\x1a!.cachesvc.v1.ReloadConfigResponse\x12O\n\nCheckStore\x12\x1e.cachesvc.v1.CheckStoreRequest\x1a\x1f.cachesvc.v1.CheckStoreResponse0\x01\x12\x43\n\x06\x45xport\x12\x1a.cachesvc.v1.ExportRequest\x1a\x1b.cachesvc.v1.ExportResponse0\x01\x12\x45\n\x06Import\x12\x1a.cachesvc.v1.ImportRequest\x1a\x1b.cachesvc.v1.ImportResponse(\x01\x30\x01\x12\x43\n\x06\x42\x61\x63kup\x12\x1a.cachesvc.v1.BackupRequest\x1a\x1b.cachesvc.v1.BackupResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,46 +36,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSTATSRESPONSE_COMPONENTSENTRY']._loaded_options = None
   _globals['_GETSTATSRESPONSE_COMPONENTSENTRY']._serialized_options = b'8\001'
-  _globals['_GETSTATSREQUEST']._serialized_start=98
-  _globals['_GETSTATSREQUEST']._serialized_end=115
-  _globals['_GETSTATSRESPONSE']._serialized_start=118
-  _globals['_GETSTATSRESPONSE']._serialized_end=512
-  _globals['_GETSTATSRESPONSE_COMPONENTSENTRY']._serialized_start=463
-  _globals['_GETSTATSRESPONSE_COMPONENTSENTRY']._serialized_end=512
-  _globals['_NAMESPACEUSAGE']._serialized_start=514
-  _globals['_NAMESPACEUSAGE']._serialized_end=581
-  _globals['_GETCONFIGREQUEST']._serialized_start=583
-  _globals['_GETCONFIGREQUEST']._serialized_end=601
-  _globals['_GETCONFIGRESPONSE']._serialized_start=603
-  _globals['_GETCONFIGRESPONSE']._serialized_end=690
-  _globals['_RELOADCONFIGREQUEST']._serialized_start=692
-  _globals['_RELOADCONFIGREQUEST']._serialized_end=713
-  _globals['_RELOADCONFIGRESPONSE']._serialized_start=715
-  _globals['_RELOADCONFIGRESPONSE']._serialized_end=774
-  _globals['_CHECKSTOREREQUEST']._serialized_start=776
-  _globals['_CHECKSTOREREQUEST']._serialized_end=795
-  _globals['_CHECKSTORERESPONSE']._serialized_start=797
-  _globals['_CHECKSTORERESPONSE']._serialized_end=867
-  _globals['_EXPORTREQUEST']._serialized_start=869
-  _globals['_EXPORTREQUEST']._serialized_end=938
-  _globals['_EXPORTRESPONSE']._serialized_start=940
-  _globals['_EXPORTRESPONSE']._serialized_end=999
-  _globals['_EXPORTRECORD']._serialized_start=1002
-  _globals['_EXPORTRECORD']._serialized_end=1161
-  _globals['_EXPORTHEADER']._serialized_start=1164
-  _globals['_EXPORTHEADER']._serialized_end=1308
-  _globals['_EXPORTEDENTRY']._serialized_start=1311
-  _globals['_EXPORTEDENTRY']._serialized_end=1450
-  _globals['_EXPORTTRAILER']._serialized_start=1452
-  _globals['_EXPORTTRAILER']._serialized_end=1484
-  _globals['_IMPORTREQUEST']._serialized_start=1486
-  _globals['_IMPORTREQUEST']._serialized_end=1544
-  _globals['_IMPORTRESPONSE']._serialized_start=1546
-  _globals['_IMPORTRESPONSE']._serialized_end=1660
-  _globals['_BACKUPREQUEST']._serialized_start=1662
-  _globals['_BACKUPREQUEST']._serialized_end=1691
-  _globals['_BACKUPRESPONSE']._serialized_start=1693
-  _globals['_BACKUPRESPONSE']._serialized_end=1767
-  _globals['_ADMINSERVICE']._serialized_start=1770
-  _globals['_ADMINSERVICE']._serialized_end=2308
+  _globals['_GETSTATSREQUEST']._serialized_start=130
+  _globals['_GETSTATSREQUEST']._serialized_end=147
+  _globals['_GETSTATSRESPONSE']._serialized_start=150
+  _globals['_GETSTATSRESPONSE']._serialized_end=544
+  _globals['_GETSTATSRESPONSE_COMPONENTSENTRY']._serialized_start=495
+  _globals['_GETSTATSRESPONSE_COMPONENTSENTRY']._serialized_end=544
+  _globals['_NAMESPACEUSAGE']._serialized_start=546
+  _globals['_NAMESPACEUSAGE']._serialized_end=613
+  _globals['_GETCONFIGREQUEST']._serialized_start=615
+  _globals['_GETCONFIGREQUEST']._serialized_end=633
+  _globals['_GETCONFIGRESPONSE']._serialized_start=635
+  _globals['_GETCONFIGRESPONSE']._serialized_end=722
+  _globals['_RELOADCONFIGREQUEST']._serialized_start=724
+  _globals['_RELOADCONFIGREQUEST']._serialized_end=745
+  _globals['_RELOADCONFIGRESPONSE']._serialized_start=747
+  _globals['_RELOADCONFIGRESPONSE']._serialized_end=806
+  _globals['_CHECKSTOREREQUEST']._serialized_start=808
+  _globals['_CHECKSTOREREQUEST']._serialized_end=827
+  _globals['_CHECKSTORERESPONSE']._serialized_start=829
+  _globals['_CHECKSTORERESPONSE']._serialized_end=899
+  _globals['_EXPORTREQUEST']._serialized_start=901
+  _globals['_EXPORTREQUEST']._serialized_end=970
+  _globals['_EXPORTRESPONSE']._serialized_start=972
+  _globals['_EXPORTRESPONSE']._serialized_end=1031
+  _globals['_EXPORTRECORD']._serialized_start=1034
+  _globals['_EXPORTRECORD']._serialized_end=1193
+  _globals['_EXPORTHEADER']._serialized_start=1196
+  _globals['_EXPORTHEADER']._serialized_end=1359
+  _globals['_EXPORTEDENTRY']._serialized_start=1362
+  _globals['_EXPORTEDENTRY']._serialized_end=1594
+  _globals['_EXPORTTRAILER']._serialized_start=1596
+  _globals['_EXPORTTRAILER']._serialized_end=1628
+  _globals['_IMPORTREQUEST']._serialized_start=1630
+  _globals['_IMPORTREQUEST']._serialized_end=1688
+  _globals['_IMPORTRESPONSE']._serialized_start=1690
+  _globals['_IMPORTRESPONSE']._serialized_end=1804
+  _globals['_BACKUPREQUEST']._serialized_start=1806
+  _globals['_BACKUPREQUEST']._serialized_end=1835
+  _globals['_BACKUPRESPONSE']._serialized_start=1837
+  _globals['_BACKUPRESPONSE']._serialized_end=1911
+  _globals['_ADMINSERVICE']._serialized_start=1914
+  _globals['_ADMINSERVICE']._serialized_end=2452
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ The operator's API. It listens on a port of its own (admin.rpc_listen), never on
 from cachesvc.v1 import cache_pb2 as _cache_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -403,6 +404,7 @@ class ExportHeader(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
     """1. A reader refuses a version that it does not know."""
     cachesvc_version: _builtins.str
@@ -411,6 +413,8 @@ class ExportHeader(_message.Message):
     """The embedder that the vectors and scopes are of."""
     vectors: _builtins.bool
     """Whether entries have vectors."""
+    namespace: _builtins.str
+    """The one namespace that was exported; empty for all."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the export began."""
@@ -423,10 +427,11 @@ class ExportHeader(_message.Message):
         fingerprint: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         vectors: _builtins.bool = ...,
+        namespace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cachesvc_version", b"cachesvc_version", "fingerprint", b"fingerprint", "format_version", b"format_version", "time", b"time", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cachesvc_version", b"cachesvc_version", "fingerprint", b"fingerprint", "format_version", b"format_version", "namespace", b"namespace", "time", b"time", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -444,6 +449,8 @@ class ExportedEntry(_message.Message):
     EXACT_KEY_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
     SEMANTIC_FIELD_NUMBER: _builtins.int
+    SLIDING_FIELD_NUMBER: _builtins.int
+    LATEST_TIME_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace."""
     context: _builtins.bytes
@@ -458,6 +465,14 @@ class ExportedEntry(_message.Message):
     def entry(self) -> _cache_pb2.Entry:
         """The entry, with its response and prompt."""
 
+    @_builtins.property
+    def sliding(self) -> _duration_pb2.Duration:
+        """How much longer each use lets it live; left out where its lifetime is fixed."""
+
+    @_builtins.property
+    def latest_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends at the latest, however much it is used; goes with sliding."""
+
     def __init__(
         self,
         *,
@@ -467,10 +482,12 @@ class ExportedEntry(_message.Message):
         exact_key: _builtins.bytes = ...,
         vector: _builtins.bytes = ...,
         semantic: _builtins.bool = ...,
+        sliding: _duration_pb2.Duration | None = ...,
+        latest_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "latest_time", b"latest_time", "sliding", b"sliding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "exact_key", b"exact_key", "namespace", b"namespace", "semantic", b"semantic", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "entry", b"entry", "exact_key", b"exact_key", "latest_time", b"latest_time", "namespace", b"namespace", "semantic", b"semantic", "sliding", b"sliding", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -268,7 +268,7 @@ def test_nothing_goes_on_beside_a_change(call: str) -> None:
         "search": lambda: index.search(one[0], 1),
         "add": lambda: index.add(np.array([2]), one),
         "remove": lambda: index.remove(np.array([1])),
-        "dump": index.dump,
+        "dump": lambda: list(index.dump()),
     }
     with ThreadPoolExecutor(1) as pool:
         with index._lock.alone():

@@ -1,5 +1,6 @@
 """Snapshots of indexes: the contract of dumps and stores, every kind of damage, and views that start from one."""
 
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from cachesvc.core.events import Event, SnapshotDone
 from cachesvc.core.identity import identify
 from cachesvc.core.ports import ResponseStore, SnapshotStore
 from cachesvc.core.types import Draft, Message, Payload, Request, Session, Snapshot, Vector
-from cachesvc.engine.views import Snapshots, Views
+from cachesvc.engine.snapshots import Snapshots
+from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError, Views
 
 DIMENSION = 8
 SCOPE, OTHER = b"s" * 32, b"o" * 32
@@ -46,6 +48,19 @@ def files(directory: Path, events: Events, **changes: Any) -> SnapshotFiles:
     return SnapshotFiles(directory / "snapshots", observer=events, **options)
 
 
+def snapshot(sequence: int, *pieces: bytes) -> Snapshot:
+    return Snapshot(sequence, iter(pieces))
+
+
+def loaded(held: SnapshotStore, scope: bytes) -> tuple[int, list[bytes]] | None:
+    """What there is of a scope; None when there is none, or it turns out to be damaged."""
+    found = held.load(scope)
+    try:
+        return None if found is None else (found.sequence, list(found.pieces))
+    except ValueError:
+        return None
+
+
 @pytest.fixture(params=["files", "memory"])
 def snapshots(request: pytest.FixtureRequest, tmp_path: Path, events: Events) -> SnapshotStore:
     """Each implementation in turn, empty."""
@@ -54,22 +69,24 @@ def snapshots(request: pytest.FixtureRequest, tmp_path: Path, events: Events) ->
 
 def test_what_was_saved_last_is_loaded(snapshots: SnapshotStore) -> None:
     """Of each scope its own, until it is forgotten."""
-    assert snapshots.load(SCOPE) is None
-    snapshots.save(SCOPE, Snapshot(60, b"first"))
-    snapshots.save(SCOPE, Snapshot(70, b"second" * 1000))
-    snapshots.save(OTHER, Snapshot(71, b""))
-    assert snapshots.load(SCOPE) == Snapshot(70, b"second" * 1000)
-    assert snapshots.load(OTHER) == Snapshot(71, b"")
+    assert loaded(snapshots, SCOPE) is None
+    snapshots.save(SCOPE, snapshot(60, b"first"))
+    snapshots.save(SCOPE, snapshot(70, b"second" * 1000, b"part"))
+    snapshots.save(OTHER, snapshot(71))
+    assert loaded(snapshots, SCOPE) == (70, [b"second" * 1000, b"part"])
+    assert loaded(snapshots, OTHER) == (71, [])
+    assert sorted(snapshots.scopes()) == [OTHER, SCOPE]
     snapshots.forget(SCOPE)
     snapshots.forget(SCOPE)
     assert snapshots.load(SCOPE) is None
-    assert snapshots.load(OTHER) is not None
+    assert snapshots.scopes() == [OTHER]
 
 
-def test_every_damage_is_rejected_and_counted(tmp_path: Path, events: Events) -> None:
-    """Any flipped bit, any shortening, any garbage: none is loaded, the file goes, and it is told."""
+def test_no_damaged_piece_is_given_out(tmp_path: Path, events: Events) -> None:
+    """Any flipped bit, any shortening, any garbage: only what was saved comes out, and the rest is told."""
     held = files(tmp_path, events)
-    held.save(SCOPE, Snapshot(60, np.random.default_rng(1).bytes(200)))
+    pieces = [np.random.default_rng(n).bytes(100) for n in range(3)]
+    held.save(SCOPE, snapshot(60, *pieces))
     (path,) = (tmp_path / "snapshots").iterdir()
     whole = path.read_bytes()
     random = np.random.default_rng(2)
@@ -79,14 +96,32 @@ def test_every_damage_is_rejected_and_counted(tmp_path: Path, events: Events) ->
         flipped = bytearray(whole)
         flipped[n // 8] ^= 1 << (n % 8)
         damages.append(bytes(flipped))
-    events.seen.clear()
     for damaged in damages:
         path.write_bytes(damaged)
-        assert held.load(SCOPE) is None
-        assert not path.exists()
-    assert events.results() == ["rejected"] * len(damages)
+        found = held.load(SCOPE)
+        if found is None:
+            assert events.results() == ["rejected"]
+            assert not path.exists()
+            events.seen.clear()
+            continue
+        came: list[bytes] = []
+        with pytest.raises(ValueError, match=r"damaged|goes on"):
+            came.extend(found.pieces)
+        assert came == pieces[: len(came)]
     path.write_bytes(whole)
-    assert held.load(SCOPE) is not None
+    assert loaded(held, SCOPE) == (60, pieces)
+
+
+def test_pieces_cannot_change_places(tmp_path: Path, events: Events) -> None:
+    """A piece that is whole but stands elsewhere, or is left out, does not fit."""
+    held = files(tmp_path, events)
+    held.save(SCOPE, snapshot(60, b"a" * 10, b"b" * 10))
+    (path,) = (tmp_path / "snapshots").iterdir()
+    whole, frame = path.read_bytes(), 4 + 10 + 32
+    first, second = whole[-2 * frame - 36 : -frame - 36], whole[-frame - 36 : -36]
+    for frames in (second + first, second, first, first + first):
+        path.write_bytes(whole[: -2 * frame - 36] + frames + whole[-36:])
+        assert loaded(held, SCOPE) is None
 
 
 @pytest.mark.parametrize(
@@ -108,15 +143,15 @@ def test_a_foreign_snapshot_is_rejected(
     tmp_path: Path, events: Events, changes: dict[str, Any], sequence: int
 ) -> None:
     """Of another embedder or store, or of a past that the store has left, none is used."""
-    files(tmp_path, events).save(SCOPE, Snapshot(sequence, b"x"))
+    files(tmp_path, events).save(SCOPE, snapshot(sequence, b"x"))
     assert files(tmp_path, events, **changes).load(SCOPE) is None
-    assert events.results() == ["saved", "rejected"]
+    assert events.results() == ["rejected"]
 
 
 def test_a_snapshot_under_another_scope_s_name_is_rejected(tmp_path: Path, events: Events) -> None:
     """A file that was renamed to another scope is not that scope's."""
     held = files(tmp_path, events)
-    held.save(SCOPE, Snapshot(60, b"x"))
+    held.save(SCOPE, snapshot(60, b"x"))
     (path,) = (tmp_path / "snapshots").iterdir()
     path.rename(path.with_name(f"{OTHER.hex()}.snapshot"))
     assert held.load(OTHER) is None
@@ -124,7 +159,7 @@ def test_a_snapshot_under_another_scope_s_name_is_rejected(tmp_path: Path, event
 
 def test_a_part_that_was_left_is_removed(tmp_path: Path, events: Events) -> None:
     """What a process was writing when it died is gone with the next start; so is nothing else."""
-    files(tmp_path, events).save(SCOPE, Snapshot(60, b"x"))
+    files(tmp_path, events).save(SCOPE, snapshot(60, b"x"))
     part = tmp_path / "snapshots" / "x.part"
     part.write_bytes(b"half")
     assert files(tmp_path, events).load(SCOPE) is not None
@@ -135,7 +170,7 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path, events: Events) -> None:
     """It is FULL, and leaves no part behind."""
     (tmp_path / "snapshots").write_text("not a directory")
     with pytest.raises(CacheError) as caught:
-        files(tmp_path, events).save(SCOPE, Snapshot(60, b"x"))
+        files(tmp_path, events).save(SCOPE, snapshot(60, b"x"))
     assert caught.value.kind is Kind.FULL
 
 
@@ -146,18 +181,61 @@ def test_an_index_is_its_dump(kind: type[FaissIndex] | type[MemoryIndex]) -> Non
     vectors = np.random.default_rng(3).normal(size=(50, DIMENSION)).astype(np.float32)
     index.add(np.arange(50, dtype=np.int64) * 3, vectors)
     index.remove(np.array([9]))
-    again = kind.restore(index.dump(), DIMENSION)
+    again = kind(DIMENSION)
+    for piece in index.dump():
+        again.load(piece)
     assert again.ids() == index.ids() == frozenset(range(0, 150, 3)) - {9}
     assert again.search(vectors[5], 3) == index.search(vectors[5], 3)
     again.add(np.array([9]), vectors[3:4])
     again.remove(np.array([0]))
     assert 9 in again.ids()
     assert again.memory_bytes == index.memory_bytes
-    with pytest.raises(ValueError, match=r"."):
-        kind.restore(b"nonsense", DIMENSION)
-    if kind is FaissIndex:
-        with pytest.raises(ValueError, match="another kind"):
-            kind.restore(index.dump(), DIMENSION * 2)
+    for wrong in (b"", b"nonsense", b"x" * 1000, next(index.dump())[:-1], next(index.dump()) + b"x"):
+        with pytest.raises(ValueError, match="of a"):
+            again.load(wrong)
+    with pytest.raises(ValueError, match="of a"):
+        kind(DIMENSION * 2).load(next(index.dump()))
+
+
+@pytest.mark.parametrize("kind", [FaissIndex, MemoryIndex])
+def test_a_dump_has_every_row_that_stays(kind: type[FaissIndex] | type[MemoryIndex]) -> None:
+    """Rows that come and go between its pieces move the others about; no other is missed or changed."""
+    random = np.random.default_rng(4)
+    vectors = random.normal(size=(9000, DIMENSION)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    index, again = kind(DIMENSION), kind(DIMENSION)
+    index.add(np.arange(8000, dtype=np.int64), vectors[:8000])
+    gone: set[int] = set()
+    for n, piece in enumerate(index.dump()):
+        again.load(piece)
+        if kind is FaissIndex or n % 2000 == 0:
+            some = random.choice(8000, 700, replace=False).astype(np.int64)
+            index.remove(some)
+            gone |= set(some.tolist())
+            new = np.arange(8000 + 10 * n, 8000 + 10 * n + 10, dtype=np.int64) % 9000
+            index.add(new, vectors[new])
+            index.add(np.array([7999]), vectors[7999:8000])  # the last row again, at another place
+    staying = sorted(frozenset(range(8000)) - gone)
+    assert again.ids() >= frozenset(staying)
+    assert len(staying) > 4000
+    for n in staying[::50]:
+        best = again.search(vectors[n], 1)[0]
+        assert best.score == pytest.approx(1, abs=1e-3)
+
+
+def test_a_dump_holds_others_up_for_a_piece_at_most() -> None:
+    """Between its pieces rows can be added, by a thread that nothing else would let go on."""
+    index = FaissIndex(DIMENSION)
+    index.add(np.arange(8000, dtype=np.int64), np.ones((8000, DIMENSION), np.float32))
+    pieces = index.dump()
+    next(pieces)
+    adding = threading.Thread(
+        target=lambda: index.add(np.array([9000]), np.ones((1, DIMENSION), np.float32)), daemon=True
+    )
+    adding.start()
+    adding.join(10)
+    assert not adding.is_alive()
+    assert len(list(pieces)) == 3
 
 
 # ------------------------------------------------------------ views that start from one
@@ -190,15 +268,17 @@ class Counting(MemoryStore):
         return held
 
 
-def views_of(store: ResponseStore, held: SnapshotStore, events: Events, min_rows: int = 10) -> Views:
+def views_of(
+    store: ResponseStore, held: SnapshotStore, events: Events, min_rows: int = 10, max_bytes: int = 1 << 24
+) -> Views:
     return Views(
         store,
         lambda: FaissIndex(DIMENSION),
         row_bytes=row_bytes(DIMENSION),
-        max_bytes=1 << 24,
+        max_bytes=max_bytes,
         clock=SystemClock(0),
         observer=events,
-        snapshots=Snapshots(held, min_rows, lambda payload: FaissIndex.restore(payload, DIMENSION)),
+        snapshots=Snapshots(held, store, events, min_rows=min_rows),
     )
 
 
@@ -221,7 +301,7 @@ def test_a_restart_reads_the_snapshot_and_what_came_since(events: Events) -> Non
     assert nearest(views, 7) != 8
     assert store.read == read
     assert list(views.disagreements()) == []
-    assert events.results() == ["loaded"]
+    assert events.results() == ["saved", "loaded"]
 
 
 def test_small_and_unchanged_indexes_are_not_saved(events: Events) -> None:
@@ -257,14 +337,103 @@ def test_what_cannot_be_used_is_read_from_the_store(events: Events, ruin: str) -
 
     store, held = Trimmed(), MemorySnapshots()
     store.put([draft(n) for n in range(50)], None)
-    payload = FaissIndex(DIMENSION).dump() if ruin != "garbage" else b"garbage"
+    index = FaissIndex(DIMENSION)
+    index.add(np.array([77]), vector(77)[np.newaxis])
+    pieces = [*index.dump(), *([b"garbage"] if ruin == "garbage" else [])]
     sequence = {"trimmed": 20, "ahead": 99, "garbage": 50}[ruin]
-    held.save(THE_SCOPE, Snapshot(sequence, payload))
+    held.save(THE_SCOPE, snapshot(sequence, *pieces))
     views = views_of(store, held, events)
     assert nearest(views, 7) == 8
     assert store.read == 50
     assert events.results() == ["rejected" if ruin == "garbage" else "stale"]
     assert held.load(THE_SCOPE) is None
+    assert list(views.disagreements()) == [], "nor is a piece that was read before the damage left over"
+
+
+def test_a_snapshot_is_read_as_far_as_the_caller_s_time_goes(events: Events) -> None:
+    """A caller whose time is up leaves after a piece, and the next goes on from there."""
+    store, held = Counting(), MemorySnapshots()
+    store.put([draft(n) for n in range(50)], None)
+    views = views_of(store, held, events)
+    nearest(views, 7)
+    views.save_snapshots()
+    (pieces,) = [list(held.load(THE_SCOPE).pieces)]  # type: ignore[union-attr]  # just saved
+    index = FaissIndex(DIMENSION)
+    index.load(pieces[0])
+    one_by_one = [piece for n in sorted(index.ids()) for piece in [_single(n, vector(n - 1))]]
+    held.save(THE_SCOPE, snapshot(50, *one_by_one))
+    read, views = store.read, views_of(store, held, events)
+    refused = 0
+    while True:
+        try:
+            found = views.search(THE_SCOPE, vector(7), 1, 0.0)
+            break
+        except ScopeLoadingError:
+            refused += 1
+    assert found[0].entry_id == 8
+    assert refused == 50
+    assert store.read == read
+
+
+def _single(entry_id: int, row: Vector) -> bytes:
+    index = FaissIndex(DIMENSION)
+    index.add(np.array([entry_id]), row[np.newaxis])
+    (piece,) = index.dump()
+    return piece
+
+
+def test_a_snapshot_beyond_a_bound_made_smaller_is_not_used(events: Events) -> None:
+    """The scope is too large, as it would be without one; it is not loaded again for each search."""
+    store, held = MemoryStore(), MemorySnapshots()
+    store.put([draft(n) for n in range(100)], None)
+    views = views_of(store, held, events)
+    nearest(views, 7)
+    views.save_snapshots()
+    views = views_of(store, held, events, max_bytes=4096 + 50 * row_bytes(DIMENSION))
+    for _ in range(2):
+        with pytest.raises(ScopeTooLargeError):
+            nearest(views, 7)
+    assert events.results() == ["saved", "stale"]
+    assert views.memory_bytes == 0
+
+
+def test_changes_of_other_scopes_do_not_count(events: Events) -> None:
+    """An index that did not change is not saved again, until the log is about to leave its snapshot behind."""
+
+    class Trimming(MemoryStore):
+        first = 0
+
+        def changes(self, after: int, limit: int) -> Any:
+            return None if after < self.first else super().changes(after, limit)
+
+    store, held = Trimming(), MemorySnapshots()
+    store.put([draft(n) for n in range(50)], None)
+    views = views_of(store, held, events)
+    nearest(views, 7)
+    views.save_snapshots()
+    elsewhere = identify(Request("other", (Message("user", "q"),), "m", {}), "f")
+    for n in range(60):
+        store.put([Draft(elsewhere, Payload(b"r"), "q", vector(n), n, 1 << 50)], None)
+    nearest(views, 7)
+    views.save_snapshots()
+    assert events.results() == ["saved"]
+    store.first = 60
+    views.save_snapshots()
+    assert events.results() == ["saved", "saved"]
+
+
+def test_snapshots_of_scopes_that_are_gone_go_too(events: Events) -> None:
+    """What was removed, or is another embedder's, does not stay on the disk."""
+    store, held = MemoryStore(), MemorySnapshots()
+    store.put([draft(n) for n in range(50)], None)
+    views = views_of(store, held, events)
+    nearest(views, 7)
+    held.save(OTHER, snapshot(1, b"of another embedder"))
+    views.save_snapshots()
+    assert held.scopes() == [THE_SCOPE]
+    store.remove(list(range(1, 51)))
+    views.save_snapshots()
+    assert held.scopes() == []
 
 
 def test_a_store_put_back_to_an_older_state_is_not_given_a_newer_snapshot(

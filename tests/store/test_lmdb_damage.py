@@ -1,16 +1,20 @@
 """One damaged record of a known kind: it is never served, and can be dropped or written over."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import lmdb
+import msgspec
 import numpy as np
 import pytest
 
-from cachesvc.adapters.lmdb_records import source_digest
-from cachesvc.adapters.lmdb_schema import Tables, get, key_of
+from cachesvc.adapters.lmdb_begin import target_of
+from cachesvc.adapters.lmdb_records import Sealer, Usage, source_digest
+from cachesvc.adapters.lmdb_rewrite import rewrite
+from cachesvc.adapters.lmdb_schema import EPOCH, NEXT_ID, SEQUENCE, StoreIdentity, Tables, get, key_of
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.identity import identify
 from cachesvc.core.selection import Near, Selector
@@ -198,6 +202,85 @@ def test_a_gap_in_the_log_is_never_passed_over(store: LmdbStore) -> None:
     changes = store.changes(0, 10)
     assert changes is None or [change.sequence for change in changes] == [1, 2]
     assert store.check() != []
+
+
+def sealed_head(**changes: Any) -> Damage:
+    """Entry a's head with other values, its digest as it should be."""
+
+    def how(txn: lmdb.Transaction, tables: Tables) -> None:
+        sealer = Sealer((tables.identity(txn) or NOBODY).mac_key, 1 << 20)
+        head = tables.head(txn, sealer, A)
+        assert head is not None
+        changed = sealer.seal(msgspec.structs.replace(head, **changes), key_of(A))
+        txn.put(key_of(A), changed, db=tables.heads)
+
+    return how
+
+
+def sealed_usage(namespace: bytes, entries: int, size_bytes: int) -> Damage:
+    """An account of other values, its digest as it should be."""
+
+    def how(txn: lmdb.Transaction, tables: Tables) -> None:
+        sealer = Sealer((tables.identity(txn) or NOBODY).mac_key, 1 << 20)
+        txn.put(namespace, sealer.seal(Usage(entries, size_bytes), namespace), db=tables.usage)
+
+    return how
+
+
+NOBODY = StoreIdentity(0, "", bytes(32))
+NOWHERE = key_of(77)
+SEEDED = [
+    pytest.param(delete("entries", key_of(A)), "has a head but no record", id="no record"),
+    pytest.param(delete("heads", key_of(A)), "has a record but no head", id="no head"),
+    pytest.param(delete("vectors", VECTOR_A), "otherwise than there is of a vector", id="no vector"),
+    pytest.param(delete("exact", ONE.exact_key), "table exact: 1 keys are missing", id="no exact key"),
+    pytest.param(put("exact", ONE.exact_key, key_of(B)), "names another entry", id="another's exact key"),
+    pytest.param(
+        put("exact", b"x" * 32, NOWHERE), "table exact: 1 keys belong to no", id="exact key of none"
+    ),
+    pytest.param(put("members", b"default\0" + NOWHERE, b""), "members: 1 keys belong", id="member of none"),
+    pytest.param(put("tags", b"default\0t\0" + NOWHERE, b""), "tags: 1 keys belong", id="tag of none"),
+    pytest.param(put("tags", b"default\0u\0" + key_of(A), b""), "tags: 1 keys belong", id="tag too many"),
+    pytest.param(
+        put("sources", b"default\0" + source_digest("x") + key_of(A), b""), "sources: 1 keys", id="source"
+    ),
+    pytest.param(put("expiry", key_of(5) + key_of(A), b""), "expiry: 1 keys belong", id="another expiry"),
+    pytest.param(put("order", b"default\0" + bytes(16) + key_of(A), b""), "order: 1 keys", id="another rank"),
+    pytest.param(put("vectors", ONE.scope + NOWHERE, b"x"), "belongs to no entry", id="vector of none"),
+    pytest.param(sealed_head(size_bytes=1), "entry 1: its size is not", id="size"),
+    pytest.param(sealed_head(expires_ms=1), "head and record disagree", id="expiry in the head"),
+    pytest.param(sealed_head(tags=["u"]), "head and record disagree", id="tags in the head"),
+    pytest.param(sealed_head(rank=0.5), "order: 1 keys are missing", id="rank in the head"),
+    pytest.param(sealed_head(semantic=False), "otherwise than there is of a vector", id="tier in the head"),
+    pytest.param(sealed_usage(b"default", 2, 1), "is not what its entries come to", id="bytes of an account"),
+    pytest.param(sealed_usage(b"default", 9, 1), "is not what its entries come to", id="count of an account"),
+    pytest.param(sealed_usage(b"gone", 1, 1), "is not what its entries come to", id="account of nobody"),
+    pytest.param(delete("usage", b"default"), "1 namespaces have no account", id="no account"),
+    pytest.param(put("meta", NEXT_ID, key_of(B)), "entry 2: its id was not yet given out", id="next id"),
+    pytest.param(put("meta", SEQUENCE, key_of(1)), "log: ends at 2", id="sequence"),
+    pytest.param(put("meta", EPOCH, key_of(0)), "bans: end at 1", id="epoch"),
+]
+
+
+@pytest.mark.parametrize(("how", "message"), SEEDED)
+def test_check_says_what_disagrees_and_a_rebuild_mends_it(
+    tmp_path: Path, store: LmdbStore, how: Damage, message: str
+) -> None:
+    """Each disagreement between two tables has its sentence, and none is left by a rebuild."""
+    store.forbid(Selector(tags=("none",)))
+    damage(store, how)
+    assert any(message in problem for problem in store.check()), store.check()
+    store.backup(_made(tmp_path / "copy"))
+    options = dataclasses.replace(store._options, path=tmp_path / "copy")
+    rewrite(options.path, target_of(options, "engine:test"), lambda _: None)
+    with closing(LmdbStore(options, "engine:test")) as mended:
+        assert mended.check() == []
+        assert mended.put([draft("c")], None)[0] is not None
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 @pytest.mark.parametrize(

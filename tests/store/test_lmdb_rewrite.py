@@ -262,6 +262,31 @@ def test_a_rewrite_begun_before_the_store_changed_begins_anew(tmp_path: Path) ->
         assert store.check() == []
 
 
+def test_a_new_store_that_cannot_be_put_in_place_waits(tmp_path: Path) -> None:
+    """The old store goes on, the message says why, and when it is done again nothing is embedded again."""
+    path = tmp_path / "store"
+    filled(path)
+    calls: list[int] = []
+
+    def counting(texts: Sequence[str]) -> list[Vector | Unseen]:
+        calls.append(len(texts))
+        return embed(texts)
+
+    (path / "data.mdb.before").mkdir()
+    with pytest.raises(CacheError, match=r"data\.mdb\.before could not be made") as caught:
+        rewrite(path, target("new:2", embed=counting), lambda _: None)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    with closing(LmdbStore(options(path), PRINT)) as store:
+        assert store.stats().entries == 598
+    (path / "data.mdb.before").rmdir()
+    told = rewrite(path, target("new:2", embed=counting), lambda _: None)
+    assert (told.carried, sum(calls)) == (598, 598)
+    with closing(LmdbStore(options(path), "new:2")) as store:
+        assert store.check() == []
+    again = rewrite(path, target("new:2"), lambda _: None)
+    assert again.carried == 598, "what was noted of a rewrite that ended is not taken for one begun"
+
+
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
