@@ -24,8 +24,8 @@ faiss.omp_set_num_threads(1)
 
 _ID_BYTES = 8 + 64  # FAISS's and, as a Python set's member, ours
 _OVERHEAD_BYTES = 4096  # of an empty index and its Python objects, measured
-_PIECE_COUNT = 2048  # rows of a dump that are read under the lock at once: about a millisecond
-_PIECE_HEAD = struct.Struct("<4sII")  # kind, dimension, rows; then ids, then rows
+_PIECE_COUNT = 2048  # rows of a dump that are copied under the lock at once: some 2 ms
+_PIECE_HEAD = struct.Struct("<4sII")  # kind, dimension, rows; then ids, then float16s
 _PIECE_KIND = b"fp16"
 _COMPACT_MIN_COUNT = 1024  # below, there is less than a megabyte to win
 
@@ -49,8 +49,11 @@ class FaissIndex:
         with self._lock.alone():
             self._drop(ids)
             self._index.add_with_ids(vectors, ids)
-            self._ids.update(ids.tolist())
-            self._held_count = max(self._held_count, len(self._ids))
+            self._note_added(ids)
+
+    def _note_added(self, ids: NDArray[np.int64]) -> None:
+        self._ids.update(ids.tolist())
+        self._held_count = max(self._held_count, len(self._ids))
 
     def remove(self, ids: NDArray[np.int64]) -> None:
         """See ``VectorIndex.remove``."""
@@ -98,13 +101,16 @@ class FaissIndex:
 
     def _piece(self, position: int) -> bytes | None:
         index: Any = self._index
-        count = min(index.ntotal - position, _PIECE_COUNT)
-        if count <= 0:
+        end = min(index.ntotal, position + _PIECE_COUNT)
+        if position >= end:
             return None
-        ids = faiss.rev_swig_ptr(index.id_map.data(), index.ntotal)[position : position + count]
-        rows = faiss.downcast_index(index.index).reconstruct_n(position, count)
-        head = _PIECE_HEAD.pack(_PIECE_KIND, self._dimension, count)
-        return b"".join((head, ids.astype("<i8").tobytes(), rows.astype("<f2").tobytes()))
+        flat: Any = faiss.downcast_index(index.index)
+        ids = faiss.rev_swig_ptr(index.id_map.data(), index.ntotal)[position:end]
+        rows = faiss.rev_swig_ptr(flat.codes.data(), index.ntotal * flat.code_size)
+        head = _PIECE_HEAD.pack(_PIECE_KIND, self._dimension, end - position)
+        return b"".join(
+            (head, ids.tobytes(), rows[position * flat.code_size : end * flat.code_size].tobytes())
+        )
 
     def load(self, piece: bytes) -> None:
         """See ``VectorIndex.load``."""
@@ -116,9 +122,13 @@ class FaissIndex:
             piece
         ) != rows_at + 2 * dimension * count:
             raise ValueError("of another kind of index")
-        ids = np.frombuffer(piece, "<i8", count, _PIECE_HEAD.size).astype(np.int64)
-        rows = np.frombuffer(piece, "<f2", offset=rows_at).astype(np.float32)
-        self.add(ids, rows.reshape(count, dimension))
+        ids = np.frombuffer(piece, np.int64, count, _PIECE_HEAD.size)
+        rows = np.frombuffer(piece, np.uint8, offset=rows_at).reshape(count, 2 * dimension)
+        with self._lock.alone():
+            self._drop(ids)
+            index: Any = self._index
+            index.add_sa_codes(rows, ids)
+            self._note_added(ids)
 
     def ids(self) -> frozenset[int]:
         """See ``VectorIndex.ids``."""
