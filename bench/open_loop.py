@@ -1,4 +1,5 @@
-"""A client process that sends at a given rate whatever the server does, for ``bench.overload``.
+"""A client process that sends at a given rate whatever the server does, for ``bench.overload``; or, if told to, as
+our client libraries do: less of what the server refuses.
 
 ``python -m bench.open_loop`` reads one JSON job from standard input and prints one JSON result: counts by
 what came of the calls, second by second, latencies of those answered, and the CPU time it took itself.
@@ -10,14 +11,17 @@ import threading
 import time
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
 from bench.prompts import MODEL
 from cachesvc.calls import told
+from cachesvc.throttle import Throttle
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Tally:
@@ -64,6 +68,7 @@ def main() -> None:
 def _send(stub: CacheServiceStub, job: dict[str, Any], tally: Tally, began_s: float) -> int:
     texts: list[str] = job["texts"]
     rate, seconds, sent = job["rate"], job["seconds"], 0
+    throttle = Throttle() if job["throttled"] else None
     while (now_s := time.perf_counter() - began_s) < seconds:
         while sent < now_s * rate:
             text = texts[sent % len(texts)] if job["exact"] else f"{texts[sent % len(texts)]} number {sent}"
@@ -71,15 +76,20 @@ def _send(stub: CacheServiceStub, job: dict[str, Any], tally: Tally, began_s: fl
                 namespace=job["namespace"], prompt=text, model=MODEL, exact_only=job["exact"]
             )
             at_s = time.perf_counter()
-            metadata = told(request) if job["told"] else ()
-            future = stub.Lookup.future(request, timeout=job["timeout_s"], metadata=metadata)
-            future.add_done_callback(partial(_note, tally, at_s, began_s))
             sent += 1
+            metadata = told(request) if job["told"] else ()
+            if throttle is not None and not throttle.may_ask(metadata):
+                tally.add(at_s - began_s, "not asked", 0.0)
+                continue
+            future = stub.Lookup.future(request, timeout=job["timeout_s"], metadata=metadata)
+            future.add_done_callback(partial(_note, tally, at_s, began_s, throttle, metadata))
         time.sleep(0.001)
     return sent
 
 
-def _note(tally: Tally, at_s: float, began_s: float, done: Any) -> None:
+def _note(
+    tally: Tally, at_s: float, began_s: float, throttle: Throttle | None, kind: Metadata, done: Any
+) -> None:
     now_s = time.perf_counter()
     error = done.exception()
     if error is None:
@@ -87,6 +97,8 @@ def _note(tally: Tally, at_s: float, began_s: float, done: Any) -> None:
         name = "useful" if not outcome.startswith("BYPASS") else outcome.lower()
     else:
         name = done.code().name
+    if throttle is not None:
+        throttle.note(kind, refused=name == "RESOURCE_EXHAUSTED")
     tally.add(now_s - began_s, name, (now_s - at_s) * 1e3)
 
 

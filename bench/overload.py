@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,64 +80,91 @@ def _fill(server: Server, texts: list[str]) -> None:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """What became of the load, in figures."""
+
+    sent: float
+    goodput: float
+    turned_away: str
+    refused_p50_ms: float
+    server_cores: float
+    generator_cores: float
+    exact_share: float
+    exact_p50_ms: float
+    exact_p99_ms: float
+    memory_before_bytes: int
+    memory_most_bytes: int
+    recovered_s: float
+
+
 def _overload(server: Server, texts: list[str], seconds: int, refusal_cpu_s: float) -> str:
     capacity = _capacity(server, texts)
-    memory_before = server.memory().anonymous_bytes
-    rate = capacity.rate * TIMES
+    floor = 1 - (TIMES - 1) * refusal_cpu_s / capacity.cpu_s
+    bare = _overloaded(server, texts, seconds, capacity.rate * TIMES, throttled=False)
+    ours = _overloaded(server, texts, seconds, capacity.rate * TIMES, throttled=True)
+    lookup_us, refusal_us = capacity.cpu_s * 1e6, refusal_cpu_s * 1e6
+    table = (
+        "| overload | bare stubs | our clients | target |\n|---|---|---|---|\n"
+        f"| capacity: lookups with an inference, {CALLERS} callers that wait | {capacity.rate:.0f} /s | | |\n"
+        f"| CPU time of such a lookup, of a refusal by bare grpcio | {lookup_us:.0f}, {refusal_us:.0f} µs | | |\n"
+        f"| goodput ÷ capacity at the floor: all refused at that cost | {floor:.2f} | | |\n"
+    )
+    rows: list[tuple[str, Callable[[Overload], str], str]] = [
+        ("asked for", lambda one: f"{one.sent:.0f} /s for {seconds} s", f"{TIMES} × capacity"),
+        ("goodput", lambda one: f"{one.goodput:.0f} /s", ""),
+        ("goodput ÷ capacity", lambda one: f"{one.goodput / capacity.rate:.2f}", "≥ 0.80"),
+        ("turned away", lambda one: one.turned_away, ""),
+        ("time until turned away by the server, p50", lambda one: f"{one.refused_p50_ms:.1f} ms", ""),
+        ("exact lookups meanwhile, answered", lambda one: f"{one.exact_share:.1%}", ""),
+        ("the same: p50, p99", lambda one: f"{one.exact_p50_ms:.1f}, {one.exact_p99_ms:.1f} ms", ""),
+        (
+            "CPU of the server, of its callers",
+            lambda one: f"{one.server_cores:.2f}, {one.generator_cores:.2f} cores",
+            "",
+        ),
+        (
+            "memory before, most during (without mapped files)",
+            lambda one: f"{one.memory_before_bytes >> 20} → {one.memory_most_bytes >> 20} MiB",
+            "no growth",
+        ),
+        ("as fast as before again after", lambda one: f"{one.recovered_s:.1f} s", "≤ 5 s"),
+    ]
+    return table + "".join(f"| {name} | {say(bare)} | {say(ours)} | {goal} |\n" for name, say, goal in rows)
+
+
+def _overloaded(server: Server, texts: list[str], seconds: int, rate: float, *, throttled: bool) -> Overload:
+    memory_before = memory_most = server.memory().anonymous_bytes
     with (
-        _generator(server, texts, rate, seconds) as flood,
+        _generator(server, texts, rate, seconds, throttled=throttled) as flood,
         _generator(server, texts[:200], EXACT_RATE, seconds + RECOVERY_S, exact=True) as exact,
     ):
-        began_s, cpu_s, memory_most = time.perf_counter(), server.cpu_s(), 0
+        began_s, cpu_s = time.perf_counter(), server.cpu_s()
         _go(flood)
         _go(exact)
         while time.perf_counter() - began_s < seconds:
             memory_most = max(memory_most, server.memory().anonymous_bytes)
             time.sleep(0.2)
-        busy_cores = (server.cpu_s() - cpu_s) / (time.perf_counter() - began_s)
+        server_cores = (server.cpu_s() - cpu_s) / (time.perf_counter() - began_s)
         recovered_s = _recovery_s(server, texts)
-        flooded = _result(flood)
-        exactly = _result(exact)
+        flooded, exactly = _result(flood), _result(exact)
     counts = _counts(flooded, 2, seconds)  # the first seconds fill the queues
-    goodput = counts["useful"] / (seconds - 2)
-    shed = sum(counts.values()) - counts["useful"]
-    reasons = ", ".join(
-        f"{name} {count / max(shed, 1):.0%}" for name, count in counts.most_common() if name != "useful"
-    )
-    floor = 1 - (TIMES - 1) * refusal_cpu_s / capacity.cpu_s
-    rows = [
-        (f"capacity: lookups with an inference, {CALLERS} callers that wait", f"{capacity.rate:.0f} /s", ""),
-        ("sent", f"{flooded['sent'] / seconds:.0f} /s for {seconds} s", f"{TIMES} × capacity"),
-        ("goodput", f"{goodput:.0f} /s", ""),
-        ("goodput ÷ capacity", f"{goodput / capacity.rate:.2f}", "≥ 0.80"),
-        ("the same at the floor: were refusing as cheap as grpcio's own", f"{floor:.2f}", ""),
-        (
-            "CPU time of a lookup, of a refusal by bare grpcio",
-            f"{capacity.cpu_s * 1e6:.0f}, {refusal_cpu_s * 1e6:.0f} µs",
-            "",
+    shed = max(sum(counts.values()) - counts["useful"], 1)
+    return Overload(
+        sent=flooded["sent"] / seconds,
+        goodput=counts["useful"] / (seconds - 2),
+        turned_away=", ".join(
+            f"{name} {count / shed:.0%}" for name, count in counts.most_common() if name != "useful"
         ),
-        (
-            "CPU of the server, of the generator",
-            f"{busy_cores:.2f}, {flooded['cpu_s'] / seconds:.2f} cores",
-            "",
-        ),
-        ("turned away", reasons, ""),
-        ("time until turned away, p50", f"{flooded['p50_ms'].get('RESOURCE_EXHAUSTED', 0):.1f} ms", ""),
-        ("exact hits meanwhile, answered", f"{_share(exactly, 0, seconds):.1%}", ""),
-        (
-            "exact hits meanwhile, p50 and p99",
-            f"{exactly['p50_ms'].get('useful', 0):.1f} and {exactly['p99_ms'].get('useful', 0):.1f} ms",
-            "",
-        ),
-        (
-            "memory before, most during (without mapped files)",
-            f"{memory_before >> 20} → {memory_most >> 20} MiB",
-            "no growth",
-        ),
-        ("as fast as before again after", f"{recovered_s:.1f} s", "≤ 5 s"),
-    ]
-    return "| overload | measured | target |\n|---|---|---|\n" + "".join(
-        f"| {a} | {b} | {c} |\n" for a, b, c in rows
+        refused_p50_ms=flooded["p50_ms"].get("RESOURCE_EXHAUSTED", 0),
+        server_cores=server_cores,
+        generator_cores=flooded["cpu_s"] / seconds,
+        exact_share=_share(exactly, 0, seconds),
+        exact_p50_ms=exactly["p50_ms"].get("useful", 0),
+        exact_p99_ms=exactly["p99_ms"].get("useful", 0),
+        memory_before_bytes=memory_before,
+        memory_most_bytes=memory_most,
+        recovered_s=recovered_s,
     )
 
 
@@ -248,6 +275,7 @@ def _generator(
     namespace: str = "default",
     exact: bool = False,
     told: bool = True,
+    throttled: bool = False,
 ) -> Iterator["subprocess.Popen[str]"]:
     job = {
         "address": server.address,
@@ -257,6 +285,7 @@ def _generator(
         "namespace": namespace,
         "exact": exact,
         "told": told,
+        "throttled": throttled,
         "timeout_s": TIMEOUT_S,
     }
     command = [sys.executable, "-m", "bench.open_loop"]

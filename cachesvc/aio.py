@@ -14,8 +14,10 @@ import grpc.aio
 from cachesvc.breaker import Breaker
 from cachesvc.calls import (
     CHANNEL_OPTIONS,
+    OVERLOADED,
     PAUSED_LOOKUP,
     PAUSED_STORE,
+    THROTTLED_LOOKUP,
     TIMED_OUT,
     UNSENDABLE,
     CachedEntry,
@@ -51,6 +53,7 @@ from cachesvc.curating import (
     list_request,
 )
 from cachesvc.decorated import CachedCall, CachedOptions, Recalled
+from cachesvc.throttle import Throttle
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
@@ -63,7 +66,8 @@ class Client:
 
     ``timeout_s`` is what a lookup may cost the application at most, ``store_timeout_s`` what a store
     may. After five lookups in a row without an answer in that time, lookups and stores fail at once, and
-    one a second is tried, until one is answered. ``namespace``, ``model`` and ``journey`` are defaults for every call.
+    one a second is tried, until one is answered. A server that is too busy is sent about twice
+    what it takes on. ``namespace``, ``model`` and ``journey`` are defaults for every call.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Client:
         self._store_timeout_s = store_timeout_s
         self._counts = Counts()
         self._breaker = Breaker()
+        self._throttle = Throttle()
 
     async def lookup(self, prompt: Prompt, **options: Unpack[LookupOptions]) -> LookupReply:
         """Ask. Never raises for what the cache or the network does; TypeError for no such option."""
@@ -233,14 +238,21 @@ class Client:
 
     async def _ask(self, prompt: Prompt, options: LookupOptions) -> LookupReply:
         """A lookup that is not counted yet."""
-        if not self._breaker.may_look_up():
-            return PAUSED_LOOKUP
         timeout_s = options.get("timeout_s", self._timeout_s)
         try:
             request = lookup_request(prompt, options, self._defaults)
-            reply = lookup_reply(await self._stub.Lookup(request, timeout=timeout_s, metadata=told(request)))
+        except UNSENDABLE as error:
+            return failed_lookup(error)
+        kind = told(request)
+        if not self._throttle.may_ask(kind):
+            return THROTTLED_LOOKUP
+        if not self._breaker.may_look_up():
+            return PAUSED_LOOKUP
+        try:
+            reply = lookup_reply(await self._stub.Lookup(request, timeout=timeout_s, metadata=kind))
         except (grpc.RpcError, *UNSENDABLE) as error:
             reply = failed_lookup(error)
+        self._throttle.note(kind, refused=reply.outcome == OVERLOADED)
         if reply.outcome != TIMED_OUT or timeout_s >= self._timeout_s:  # less patience proves nothing
             self._breaker.note(in_time=reply.outcome != TIMED_OUT)
         return reply

@@ -36,7 +36,8 @@ UNSENDABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionErr
 
 # Outcomes of a lookup that the cache did not answer.
 TIMED_OUT = "BYPASS_TIMEOUT"
-UNANSWERED = ("BYPASS_UNREACHABLE", TIMED_OUT, "BYPASS_ERROR")
+OVERLOADED = "BYPASS_OVERLOADED"
+UNANSWERED = ("BYPASS_UNREACHABLE", TIMED_OUT, OVERLOADED, "BYPASS_ERROR")
 
 # Begins a turn that is JSON. Text that begins so itself is sent as JSON too, so no text can spell a
 # turn; and it is a control character, which the server takes from the exact tier only.
@@ -385,12 +386,17 @@ def cached_entry(entry: pb.Entry) -> CachedEntry:
 def failed_lookup(error: Exception) -> LookupReply:
     """A lookup that the cache did not answer, as the miss it is to the application."""
     code, reason = _describe(error)
-    outcomes = {"UNAVAILABLE": "BYPASS_UNREACHABLE", "DEADLINE_EXCEEDED": TIMED_OUT}
+    outcomes = {
+        "UNAVAILABLE": "BYPASS_UNREACHABLE",
+        "DEADLINE_EXCEEDED": TIMED_OUT,
+        "RESOURCE_EXHAUSTED": "BYPASS_ERROR" if "larger than max" in reason else OVERLOADED,
+    }
     return LookupReply(outcomes.get(code, "BYPASS_ERROR"), f"the cache did not answer: {reason}")
 
 
 _PAUSED = "the cache was not asked: it did not answer in time again and again, and is asked once a second"
 PAUSED_LOOKUP = LookupReply(TIMED_OUT, _PAUSED)
+THROTTLED_LOOKUP = LookupReply(OVERLOADED, "the cache was not asked: it refuses most calls, being too busy")
 PAUSED_STORE = StoreReply(stored=False, reason=_PAUSED)
 
 

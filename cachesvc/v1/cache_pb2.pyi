@@ -91,6 +91,10 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """Filled in by client libraries, never sent by the server: no answer within the caller's budget."""
     OUTCOME_BYPASS_ERROR: _Outcome.ValueType  # 52
     """Filled in by client libraries, never sent by the server: the server refused or failed the call."""
+    OUTCOME_BYPASS_OVERLOADED: _Outcome.ValueType  # 53
+    """Filled in by client libraries, never sent by the server: it refused the call, being too busy, or was not
+    asked, since it refuses most.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """Outcome says what a lookup came to and why. Every lookup has exactly one."""
@@ -153,6 +157,10 @@ OUTCOME_BYPASS_TIMEOUT: Outcome.ValueType  # 51
 """Filled in by client libraries, never sent by the server: no answer within the caller's budget."""
 OUTCOME_BYPASS_ERROR: Outcome.ValueType  # 52
 """Filled in by client libraries, never sent by the server: the server refused or failed the call."""
+OUTCOME_BYPASS_OVERLOADED: Outcome.ValueType  # 53
+"""Filled in by client libraries, never sent by the server: it refused the call, being too busy, or was not
+asked, since it refuses most.
+"""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
@@ -405,7 +413,12 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class LookupRequest(_message.Message):
-    """LookupRequest is a question to the cache."""
+    """LookupRequest is a question to the cache.
+
+    What a client tells in the call's metadata as well is known before the request is read: "cachesvc-namespace", its
+    namespace, and "cachesvc-exact-only", if exact_only is set. A server that is too busy lets in namespaces that ask
+    little, and what needs no inference. Metadata decides nothing else.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -6,14 +6,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
+import grpc
 import pytest
 
 import cachesvc
 from cachesvc.breaker import PAUSE_S, TRIES, Breaker
 from cachesvc.calls import BYTES, JSON, TEXT, CallError, Prompt, Usage
+from cachesvc.throttle import Throttle
 from tests.conftest import Running
 
 PROMPT = "How do I reset my password?"
@@ -306,6 +309,82 @@ def test_a_server_that_hangs_costs_a_few_budgets_and_no_more(hung_address: str) 
     assert {reply.outcome for reply in replies} == {"BYPASS_TIMEOUT"}
     assert all("not asked" in reason for reason in (*(reply.reason for reply in replies), stored.reason))
     assert not stored.stored
+
+
+class Crowded:
+    """A server that is too busy for all but one lookup in ten, and counts what it is sent."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock = clock
+        self.throttle = Throttle(lambda: clock[0])
+        self.sent = 0
+        self.taken_on = 0
+
+    def ask(self, count: int, *, per_s: float, every: int) -> None:
+        """So many lookups at a rate; the server takes on each ``every``-th moment's one."""
+        for _ in range(count):
+            self.clock[0] += 1 / per_s
+            if self.throttle.may_ask("kind"):
+                self.sent += 1
+                room = int(self.clock[0] * per_s / every) > self.taken_on
+                self.taken_on += room
+                self.throttle.note("kind", refused=not room)
+
+
+def test_a_server_that_is_too_busy_is_sent_twice_what_it_takes_on() -> None:
+    """Of ten times as many lookups as it takes on it is sent two or three times as many."""
+    crowded = Crowded([0.0])
+    crowded.ask(2000, per_s=100, every=10)
+    before = crowded.sent
+    crowded.ask(2000, per_s=100, every=10)
+    assert 1.5 * 200 <= crowded.sent - before <= 3 * 200
+
+
+def test_a_server_that_has_room_again_is_sent_everything_soon() -> None:
+    """Five seconds after an overload nothing is held back; and one call in ten never was."""
+    crowded = Crowded([0.0])
+    crowded.throttle.note("kind", refused=True)
+    sent = 0
+    for _ in range(1000):
+        crowded.clock[0] += 0.01
+        if crowded.throttle.may_ask("kind"):
+            sent += 1
+            crowded.throttle.note("kind", refused=True)
+    assert 90 <= sent <= 130, "all were refused"
+    for _ in range(500):
+        crowded.clock[0] += 0.01
+        if crowded.throttle.may_ask("kind"):
+            crowded.throttle.note("kind", refused=False)
+    for _ in range(100):
+        assert crowded.throttle.may_ask("kind")
+        crowded.throttle.note("kind", refused=False)
+    assert crowded.throttle.may_ask("another kind")
+
+
+def test_refused_lookups_throttle_their_namespace_alone(refusing: str) -> None:
+    """A client of a server that refuses all soon asks one in ten, of the namespaces that were refused."""
+    with cachesvc.Client(refusing, namespace="flood") as client:
+        replies = [client.lookup(f"prompt {n}") for n in range(200)]
+        assert {reply.outcome for reply in replies} == {"BYPASS_OVERLOADED"}
+        asked = sum("not asked" not in reply.reason for reply in replies)
+        assert 15 <= asked <= 40
+        assert "not asked" not in client.lookup("prompt", namespace="other").reason
+        assert "not asked" not in client.lookup("prompt", exact_only=True).reason
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of a server that refuses every call as too many."""
+    server = grpc.server(ThreadPoolExecutor(1), maximum_concurrent_rpcs=0)
+    name = "cachesvc.v1.CacheService"
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        lambda data, context: data
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Lookup": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
 
 
 def test_a_paused_client_asks_once_a_second_until_it_is_answered() -> None:

@@ -16,7 +16,7 @@ from cachesvc.serve.errors import CODES, status
 from cachesvc.v1 import cache_pb2 as pb
 from tests.conftest import Running
 
-CLIENT_OUTCOMES = {"BYPASS_UNREACHABLE", "BYPASS_TIMEOUT", "BYPASS_ERROR"}
+CLIENT_OUTCOMES = {"BYPASS_UNREACHABLE", "BYPASS_TIMEOUT", "BYPASS_OVERLOADED", "BYPASS_ERROR"}
 ROOT = Path(__file__).parents[2]
 
 
