@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,8 @@ def _overload(server: Server, texts: list[str], seconds: int, refusal_cpu_s: flo
 def _overloaded(server: Server, texts: list[str], seconds: int, rate: float, *, throttled: bool) -> Overload:
     memory_before = memory_most = server.memory().anonymous_bytes
     with (
-        _generator(server, texts, rate, seconds, throttled=throttled) as flood,
-        _generator(server, texts[:200], EXACT_RATE, seconds + RECOVERY_S, exact=True) as exact,
+        _generator(server, Load(texts, rate, seconds, throttled=throttled)) as flood,
+        _generator(server, Load(texts[:200], EXACT_RATE, seconds + RECOVERY_S, exact=True)) as exact,
     ):
         began_s, cpu_s = time.perf_counter(), server.cpu_s()
         _go(flood)
@@ -173,7 +173,7 @@ def _fairness(server: Server, texts: list[str], seconds: int) -> str:
     alone = _modest(server, texts, seconds)
     beside = {}
     for told in (True, False):
-        with _generator(server, texts, capacity.rate * 3, seconds + 2, namespace="flood") as flood:
+        with _generator(server, Load(texts, capacity.rate * 3, seconds + 2, "flood")) as flood:
             _go(flood)
             time.sleep(1)
             beside[told] = _modest(server, texts, seconds, told=told)
@@ -208,7 +208,7 @@ def _fairness(server: Server, texts: list[str], seconds: int) -> str:
 
 
 def _modest(server: Server, texts: list[str], seconds: int, *, told: bool = True) -> dict[str, Any]:
-    with _generator(server, texts, MODEST_RATE, seconds, namespace="modest", told=told) as modest:
+    with _generator(server, Load(texts, MODEST_RATE, seconds, "modest", told=told)) as modest:
         _go(modest)
         return _result(modest)
 
@@ -238,7 +238,7 @@ def _refusal_cpu_s(servers: set[int], callers: set[int], texts: list[str], rate:
         with on_cores(servers):
             server = stack.enter_context(refuser())
         stack.enter_context(on_cores(callers))
-        generator = stack.enter_context(_generator(server, texts, rate, 5))
+        generator = stack.enter_context(_generator(server, Load(texts, rate, 5)))
         before_s = server.cpu_s()
         _go(generator)
         refused = _result(generator)["sent"]
@@ -265,29 +265,22 @@ def _recovery_s(server: Server, texts: list[str]) -> float:
     return time.perf_counter() - began_s
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked. ``told``: in metadata too; ``throttled``: as our clients ask, less of what is refused."""
+
+    texts: list[str]
+    rate: float
+    seconds: float
+    namespace: str = "default"
+    exact: bool = False
+    told: bool = True
+    throttled: bool = False
+
+
 @contextlib.contextmanager
-def _generator(
-    server: Server,
-    texts: list[str],
-    rate: float,
-    seconds: float,
-    *,
-    namespace: str = "default",
-    exact: bool = False,
-    told: bool = True,
-    throttled: bool = False,
-) -> Iterator["subprocess.Popen[str]"]:
-    job = {
-        "address": server.address,
-        "texts": texts,
-        "rate": rate,
-        "seconds": seconds,
-        "namespace": namespace,
-        "exact": exact,
-        "told": told,
-        "throttled": throttled,
-        "timeout_s": TIMEOUT_S,
-    }
+def _generator(server: Server, load: Load) -> Iterator["subprocess.Popen[str]"]:
+    job = asdict(load) | {"address": server.address, "timeout_s": TIMEOUT_S}
     command = [sys.executable, "-m", "bench.open_loop"]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

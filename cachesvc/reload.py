@@ -38,7 +38,10 @@ class Reloader:
         self._observer = observer
         self._in_force = InForce(settings, 1)
         self._lock = threading.Lock()  # one reload at a time
+        self._can_watch = path is not None and not path.is_fifo()  # a pipe can be read once only
         self._seen = self._digest()
+        if not self._is_in(settings):  # the file changed while the process was starting: look again at once
+            self._seen = b""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="cachesvc-config", daemon=True)
         self._thread.start()
@@ -97,7 +100,7 @@ class Reloader:
 
     def _watch(self) -> None:
         interval_s = self._in_force.settings.reload.watch_s
-        if self.path is None or not interval_s:
+        if not self._can_watch or not interval_s:
             return
         while not self._stop.wait(interval_s):
             if self._digest() != self._seen:
@@ -106,9 +109,15 @@ class Reloader:
                 except CacheError:
                     continue  # told by its event; tried again when the file changes again
 
+    def _is_in(self, settings: Settings) -> bool:
+        try:
+            return not self._can_watch or load(self.path) == settings
+        except CacheError:
+            return False
+
     def _digest(self) -> bytes | None:
         """Of the file's content; None when it cannot be read."""
         try:
-            return None if self.path is None else blake2b(self.path.read_bytes()).digest()
+            return blake2b(self.path.read_bytes()).digest() if self.path and self._can_watch else None
         except OSError:
             return None

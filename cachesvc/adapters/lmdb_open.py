@@ -23,11 +23,23 @@ def make_private(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.stat().st_mode & 0o077:
+            _refuse_others_directory(path)
             path.chmod(0o700)
     except OSError as error:
         raise CacheError(
             Kind.UNAVAILABLE, f"store.path {path}: cannot be made a private directory: {error.strerror}"
         ) from None
+
+
+def _refuse_others_directory(path: Path) -> None:
+    """A mistyped path must not make somebody else's directory private: /var, say, by a server run as root."""
+    names = {entry.name for entry in path.iterdir()} - {"lost+found"}  # in a volume that is new
+    if names and not names & {"data.mdb", "lock.mdb", "server.lock"}:
+        raise CacheError(
+            Kind.UNAVAILABLE,
+            f"store.path {path} is open to others, holds no store and is not empty: name a directory of its own, "
+            "or make it private (0700) first",
+        )
 
 
 def refuse_remote(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:

@@ -318,3 +318,16 @@ def test_log_that_cannot_be_written(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
     process.terminate()
     assert process.wait(30) == 0
+
+
+def test_a_store_moved_aside_is_told(
+    start: Callable[..., Running], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With store.on_corruption = quarantine the server serves; its log and a metric say what it began with."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "data.mdb").write_bytes(b"garbage " * 2048)
+    server = start(store={"on_corruption": "quarantine"})
+    with urlopen(f"http://{server.app.admin_address}/metrics") as page:
+        assert "cachesvc_store_moved_aside 1.0" in page.read().decode()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "store_moved_aside" in line]
+    assert [json.loads(line)["path"] for line in lines] == [str(tmp_path / "store" / "data.mdb.corrupt")]

@@ -107,6 +107,37 @@ def test_a_changed_file_is_taken(
     assert published.settings[-1] is reloader.now.settings
 
 
+@pytest.mark.parametrize(
+    ("text", "result"), [(good(min_score=0.99), "applied"), ("[server\n", "refused"), (good(), None)]
+)
+def test_a_file_that_changed_while_the_process_started_is_taken(
+    tmp_path: Path, published: Published, text: str, result: str | None
+) -> None:
+    """Between the reading of the file and the first look at it no change is lost, and none is made up."""
+    path = tmp_path / "config.toml"
+    path.write_text(good())
+    settings = load(path)
+    path.write_text(text)
+    reloader = Reloader(path, settings, published.settings.append, published)
+    try:
+        if result is not None:
+            published.wait(result)
+        else:
+            path.write_text(good(ttl_s=7.0))
+            published.wait("applied")
+            assert len(published.events) == 1
+    finally:
+        reloader.stop()
+
+
+def test_a_pipe_is_read_once(tmp_path: Path, published: Published) -> None:
+    """Of a configuration that comes through a pipe, as from a shell's <(…), nothing more is expected."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    Reloader(path, Settings(), published.settings.append, published).stop()
+    assert published.events == []
+
+
 def test_a_configmap_that_swaps_its_link_is_taken(
     tmp_path: Path, watch: Callable[[Path], Reloader], published: Published
 ) -> None:

@@ -94,6 +94,22 @@ def test_a_directory_that_was_open_to_others_is_made_private(path: Path) -> None
         assert mode(path) == "0o700"
 
 
+def test_somebody_else_s_directory_is_left_alone(path: Path) -> None:
+    """One that others can enter and that holds other things is refused as it is; a new volume is not."""
+    path.mkdir(parents=True)
+    path.chmod(0o755)
+    (path / "lost+found").mkdir()
+    (path / "homework").write_text("x")
+    with pytest.raises(CacheError, match=r"store\.path .*holds no store") as caught:
+        LmdbStore(options(path), PRINT)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    assert mode(path) == "0o755"
+    assert {file.name for file in path.iterdir()} == {"lost+found", "homework"}
+    (path / "homework").unlink()
+    with closing(LmdbStore(options(path), PRINT)):
+        assert mode(path) == "0o700"
+
+
 def test_a_path_that_is_a_file_is_refused(path: Path) -> None:
     """The message names the setting and the path."""
     path.parent.mkdir()
