@@ -76,13 +76,22 @@ def lookup(
     vary: Vary = None,
     min_score: Annotated[float | None, typer.Option(help="Lowest score to accept; only tightens.")] = None,
     exact_only: Annotated[bool, typer.Option("--exact-only", help="Ask the exact tier only.")] = False,
+    current_source: Annotated[
+        list[str] | None,
+        typer.Option(help="SOURCE=VERSION: serve nothing that was built from another version. Repeatable."),
+    ] = None,
     as_json: Json = False,
     server: Server = "",
     config: Config = None,
     timeout: Timeout = 5.0,
 ) -> None:
     """Ask the cache. Prints the stored response; exit 0 for a hit, 1 for a miss."""
-    options: dict[str, Any] = {"model": model, "vary": pairs("--vary", vary), "exact_only": exact_only}
+    options: dict[str, Any] = {
+        "model": model,
+        "vary": pairs("--vary", vary),
+        "exact_only": exact_only,
+        "current_sources": pairs("--current-source", current_source),
+    }
     if min_score is not None:
         options["min_score"] = min_score
     with client_of(server, config, namespace) as client:
@@ -118,6 +127,10 @@ def store(
         str, typer.Option(help="Media type of the response.")
     ] = "text/plain; charset=utf-8",
     tag: Annotated[list[str] | None, typer.Option(help="A tag. Repeatable.")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="SOURCE=VERSION that the response was built from. Repeatable."),
+    ] = None,
     metadata: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE kept with the entry. Repeatable.")
     ] = None,
@@ -134,6 +147,7 @@ def store(
         "metadata": pairs("--metadata", metadata),
         "content_type": content_type,
         "tags": tag or [],
+        "sources": list(pairs("--source", source).items()),
     }
     if ttl is not None:
         options["ttl_s"] = ttl

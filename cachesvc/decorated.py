@@ -130,7 +130,7 @@ class Storing:
 
 
 _STORE_ONLY = ("ttl_s", "tags", "sources", "metadata")
-_LOOKUP_ONLY = ("min_score", "max_age_s", "exact_only", "bypass")
+_LOOKUP_ONLY = ("min_score", "max_age_s", "exact_only", "bypass", "current_sources")
 _FUNCTION = "cachesvc.function"  # no argument can be called so
 
 

@@ -250,3 +250,17 @@ def test_an_entry_larger_than_its_namespace_s_quota_is_refused(world: World) -> 
         world.keep("another", response=b"r" * 5000)
     assert [violation.field for violation in caught.value.violations] == ["response"]
     assert world.ask(TEXT).outcome is Outcome.HIT_EXACT
+
+
+def test_use_lets_an_entry_live_on_where_the_policy_says_so(world: World) -> None:
+    """For its own lifetime again, once housekeeping has noted it, and never past the maximum."""
+    world.policy(sliding_ttl=True, max_ttl_ms=2500)
+    world.keep(TEXT, ttl_ms=1000)
+    for elapsed_ms in (900, 1800, 2400):
+        world.clock.advance(900 if elapsed_ms < 2400 else 600)
+        assert world.ask(TEXT).outcome is Outcome.HIT_EXACT, elapsed_ms
+        world.janitor.tidy()
+    world.clock.advance(100)
+    assert world.ask(TEXT).outcome is Outcome.MISS_EXPIRED
+    world.janitor.tidy()
+    assert world.store.stats().entries == 0

@@ -155,6 +155,34 @@ def test_a_lookup_with_current_versions_is_not_served_old_ones(client: cachesvc.
         assert client.lookup(prompt).hit
 
 
+def test_a_decorated_call_may_state_current_versions(client: cachesvc.Client) -> None:
+    """The answer is made anew once the source has changed, and stored with its version."""
+    calls: list[str] = []
+
+    def answered(version: str) -> str:
+        @client.cached(current_sources={"doc": version}, sources=[("doc", version)], name="ask")
+        def ask(prompt: str) -> str:
+            calls.append(version)
+            return f"{prompt} by {version}"
+
+        return ask(PROMPT)
+
+    for version in ("1", "1", "2", "2"):
+        assert answered(version) == f"{PROMPT} by {version}"
+    assert calls == ["1", "2"]
+
+
+def test_the_command_line_states_sources(server: Running) -> None:
+    """``store --source`` says what an answer is made of, ``lookup --current-source`` what is current."""
+    run, at = CliRunner().invoke, ["--server", server.app.address]
+    assert run(app, ["store", PROMPT, "a", "--source", "doc=1", *at]).exit_code == 0
+    assert run(app, ["lookup", PROMPT, "--current-source", "doc=1", *at]).exit_code == 0
+    changed = run(app, ["lookup", PROMPT, "--current-source", "doc=2", *at])
+    assert changed.exit_code == 1
+    assert "MISS_SOURCE_CHANGED" in changed.stderr
+    assert run(app, ["lookup", PROMPT, "--current-source", "doc", *at]).exit_code == 2
+
+
 def test_a_source_has_one_current_version(server: Running) -> None:
     """Two versions of one source in a lookup are refused; the same twice is not."""
     one, two = pb.Source(id="doc", version="1"), pb.Source(id="doc", version="2")
