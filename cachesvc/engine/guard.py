@@ -25,7 +25,8 @@ from cachesvc.core.ports import Clock, Embedder, Observer
 from cachesvc.core.types import Unseen, Vector
 
 _REMEMBERED = 16  # inferences that count for what one takes
-_MOST_LET_IN = 8
+_LET_IN = 0.5  # calls for each inference that are begun though it is crowded, for what the exact tier has
+_MOST_LET_IN = 8.0
 _SLOW_S = 0.1  # when none ended for so long, they are slow or stuck rather than many
 
 
@@ -91,7 +92,7 @@ class Guard:
         self._stuck = 0
         self._took_s = 0.0  # what an inference takes, on average of late
         self._ended_s = 0.0  # when the last inference ended
-        self._let_in = 0  # calls that may be begun though there are too many
+        self._let_in = 0.0  # calls that may be begun though there are too many
         self._remaking = False
         self._remade_s = -math.inf  # when making the embedder anew was begun last
         self._failed = False  # the last inference that ended raised
@@ -139,12 +140,12 @@ class Guard:
 
     def lets_in(self, wait_s: float, share: str | None) -> bool:
         """Whether a call had better be begun though it is crowded: that of a namespace which asks little, and
-        one for each inference made, for what the exact tier has. ``share`` is None where it is not known.
+        one for every other inference made, for what the exact tier has. ``share`` is None where it is not known.
         """
         with self._state:
             if share is not None and self._needs_s(share) <= wait_s:
                 return True
-            if not self._let_in:
+            if self._let_in < 1:
                 return False
             self._let_in -= 1
             return True
@@ -245,7 +246,7 @@ class Guard:
             if worker.since_s is not None and not worker.given_up:
                 took_s = self._ended_s - worker.since_s
                 self._took_s += (took_s - self._took_s) / (_REMEMBERED if self._took_s else 1)
-            self._let_in = min(self._let_in + 1, _MOST_LET_IN)
+            self._let_in = min(self._let_in + _LET_IN, _MOST_LET_IN)
             worker.since_s = None
             changed = failed is not self._failed
             self._failed = failed
