@@ -8,11 +8,11 @@ import time
 
 from bench.prompts import load
 from cachesvc.adapters.clock import SystemClock
-from cachesvc.app import make_embedder
 from cachesvc.core.events import Event
 from cachesvc.core.ports import Embedder
 from cachesvc.engine.guard import Guard, GuardOptions
-from cachesvc.settings import EmbedderSettings
+from cachesvc.making import make_embedder
+from cachesvc.settings_sections import EmbedderSettings
 
 ROUNDS, CALLS, WAIT_S = 9, 60, 10.0
 

@@ -19,10 +19,10 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from bench.prompts import ROOT, SHARED
-from cachesvc.app import make_embedder
 from cachesvc.core.ports import Embedder
 from cachesvc.core.types import Unseen
-from cachesvc.settings import EmbedderSettings
+from cachesvc.making import make_embedder
+from cachesvc.settings_sections import EmbedderSettings
 
 MAX_LOSS = 0.005
 _SEED = 20

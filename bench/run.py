@@ -20,8 +20,8 @@ from bench import load, peers, servers
 from bench.prompts import MODEL, RESPONSE_BYTES, ROOT, answer, variant
 from bench.prompts import load as load_prompts
 from bench.report import Figure, report
-from cachesvc.app import make_embedder
-from cachesvc.settings import EmbedderSettings
+from cachesvc.making import make_embedder
+from cachesvc.settings_sections import EmbedderSettings
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 

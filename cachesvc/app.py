@@ -19,19 +19,16 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
-from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
 from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
 from cachesvc.adapters.lmdb_rewrite import Told
-from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
-from cachesvc.adapters.model_files import fetched_directory, model_digest
-from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
+from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Embedder, Failpoint, Observer, no_failpoint
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
-from cachesvc.engine.guard import Guard, GuardOptions
+from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
@@ -39,6 +36,14 @@ from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
+from cachesvc.making import (
+    admin_grpc_options,
+    grpc_options,
+    guard_options,
+    janitor_options,
+    make_embedder,
+    store_options,
+)
 from cachesvc.observe.fanout import Fanout
 from cachesvc.observe.later import Later
 from cachesvc.observe.log import Logger, LogObserver
@@ -50,7 +55,8 @@ from cachesvc.serve.door import Doorkeeper, TurnsAway
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import Limits, RequestReader
-from cachesvc.settings import EmbedderSettings, Settings, TelemetrySettings
+from cachesvc.settings import Settings
+from cachesvc.settings_sections import TelemetrySettings
 
 if TYPE_CHECKING:
     from cachesvc.observe.otel import OtelObserver
@@ -109,7 +115,7 @@ class App:
         clock = SystemClock(floor_ms=store.last_clock_ms())
         if clock.ahead_s > _CLOCK_ODD_S:
             self._logger.error("wall_clock_behind_store", seconds=round(clock.ahead_s))
-        self._guard = Guard(embedder, make_embedder, _guard_options(settings), clock=clock, observer=observer)
+        self._guard = Guard(embedder, make_embedder, guard_options(settings), clock=clock, observer=observer)
         self._closing.callback(self._guard.stop)
         self._views = Views(
             store,
@@ -182,13 +188,13 @@ class App:
         admin = AdminService(insight, self.reloader, upkeep, reader)
         self._grpc = _grpc_server(
             cache,
-            _grpc_options(settings),
+            grpc_options(settings),
             parts,
             works=self._is_ready,
             turns_away=Doorkeeper(self._guard, parts.tuning).turns_away,
         )
         self._admin_grpc = _grpc_server(
-            admin, _admin_grpc_options(settings), parts, works=lambda: True, turns_away=lambda metadata: False
+            admin, admin_grpc_options(settings), parts, works=lambda: True, turns_away=lambda metadata: False
         )
         metrics.watch(
             Gauges(
@@ -284,7 +290,7 @@ class _Live:
         budget = EmbedBudget(settings.embedder.max_wait_s, settings.embedder.min_left_s)
         return cls(
             Tuning(settings.policy_book(), budget),
-            _janitor_options(settings),
+            janitor_options(settings),
             Limits(**settings.limits.model_dump()),
         )
 
@@ -312,71 +318,6 @@ def serve(settings: Settings, path: Path | None) -> None:
     app.stop()
 
 
-def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -> Embedder:
-    """The configured engine, compiled first if it must be. Raises UNAVAILABLE, CORRUPT or INCOMPATIBLE."""
-    concurrency = settings.concurrency or len(os.sched_getaffinity(0))
-    if settings.engine == "sentence-transformers":
-        return _sbert_embedder(settings, concurrency)
-    engine = find_engine(settings.model, settings.precision, settings.cache_dir.expanduser())
-    if engine is None:
-        if not settings.compile_on_start:
-            raise CacheError(
-                Kind.UNAVAILABLE,
-                f"embedder.model {settings.model!r} is not compiled: run cachesvc compile-model",
-            )
-        engine = compile_model(settings, progress)
-    manifest = engine.manifest
-    return OnnxEmbedder(
-        OnnxOptions(
-            path=engine.path,
-            fingerprint=manifest.fingerprint,
-            dimension=manifest.dimension,
-            window_tokens=manifest.window_tokens,
-            prefix=manifest.prefix,
-            concurrency=concurrency,
-            max_text_length=settings.max_text_length,
-        )
-    )
-
-
-def compile_model(settings: EmbedderSettings, progress: Callable[[str], None]) -> Engine:
-    """Compile the configured model, whether or not it was. Raises UNAVAILABLE."""
-    return compile_engine(settings.model, settings.precision, settings.cache_dir.expanduser(), progress)
-
-
-def _sbert_embedder(settings: EmbedderSettings, concurrency: int) -> Embedder:
-    try:
-        from cachesvc.adapters.sbert_embedder import SbertEmbedder  # noqa: PLC0415 - brings torch in
-    except ImportError:
-        raise CacheError(
-            Kind.UNAVAILABLE,
-            "embedder.engine = 'sentence-transformers' needs more packages: pip install 'cachesvc[compile]'",
-        ) from None
-    directory = fetched_directory(settings.model)
-    return SbertEmbedder(
-        directory,
-        digest=model_digest(directory),
-        concurrency=concurrency,
-        max_text_length=settings.max_text_length,
-    )
-
-
-def store_options(settings: Settings) -> StoreOptions:
-    """How the configured store is opened."""
-    store = settings.store
-    return StoreOptions(
-        path=store.path,
-        map_size_bytes=store.map_size_bytes,
-        max_bytes=store.max_bytes,
-        durability=store.durability,
-        write_queue_length=store.write_queue_length,
-        compress_min_bytes=store.compress_min_bytes,
-        log_max_records=store.log_max_records,
-        eviction=store.eviction,
-        on_corruption=store.on_corruption,
-    )
-
-
 def _otel(
     settings: TelemetrySettings, registry: CollectorRegistry, flush: Callable[[], None]
 ) -> "OtelObserver":
@@ -390,12 +331,6 @@ def _otel(
     return OtelObserver(OtelOptions(**settings.model_dump()), __version__, registry, flush, SystemClock(0))
 
 
-def _guard_options(settings: Settings) -> GuardOptions:
-    embedder = settings.embedder
-    threads = embedder.concurrency or len(os.sched_getaffinity(0))
-    return GuardOptions(threads, embedder.max_waiting, embedder.hang_s, max_stuck=2 * threads)
-
-
 def _grpc_server(
     service: Service, options: GrpcOptions, parts: Parts, *, works: Callable[[], bool], turns_away: TurnsAway
 ) -> GrpcServer:
@@ -407,42 +342,6 @@ def _grpc_server(
         new_id=_new_id,
         works=works,
         turns_away=turns_away,
-    )
-
-
-def _grpc_options(settings: Settings) -> GrpcOptions:
-    server = settings.server
-    return GrpcOptions(
-        setting="server.listen",
-        **server.model_dump(exclude={"insecure_bind"}),
-        traced=bool(settings.telemetry.otlp_endpoint),
-    )
-
-
-def _admin_grpc_options(settings: Settings) -> GrpcOptions:
-    """Few callers, who may stay long: an export, an import, a backup, and room for questions beside."""
-    return GrpcOptions(
-        setting="admin.rpc_listen",
-        listen=settings.admin.rpc_listen,
-        reflection=settings.server.reflection,
-        threads=8,
-        max_streams=16,
-        max_concurrent_calls=64,
-        max_queued_calls=8,
-        max_queue_s=10.0,
-        max_message_bytes=settings.server.max_message_bytes + (8 << 20),  # an entry, its prompt and vector
-        drain_s=settings.server.drain_s,
-    )
-
-
-def _janitor_options(settings: Settings) -> JanitorOptions:
-    store = settings.store
-    return JanitorOptions(
-        interval_s=store.tidy_interval_s,
-        high_watermark=store.high_watermark,
-        low_watermark=store.low_watermark,
-        max_notes=store.max_use_notes,
-        max_entries=store.max_entries or None,
     )
 
 

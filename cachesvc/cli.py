@@ -214,7 +214,7 @@ def compile_model(config: Config = None) -> None:
     from rich.console import Console  # noqa: PLC0415 - loads what only this command needs
 
     from cachesvc.adapters.engine_cache import find_engine  # noqa: PLC0415 - as above
-    from cachesvc.app import compile_model as run  # noqa: PLC0415 - as above
+    from cachesvc.making import compile_model as run  # noqa: PLC0415 - as above
 
     embedder = settings_of(config).embedder
     console = Console(stderr=True)

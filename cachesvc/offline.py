@@ -15,9 +15,9 @@ from cachesvc.adapters.lmdb_preflight import is_readable
 from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity
 from cachesvc.adapters.lmdb_store import LmdbStore
-from cachesvc.app import make_embedder, store_options
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import CheckStep, Unseen, Vector
+from cachesvc.making import make_embedder, store_options
 from cachesvc.settings import Settings
 
 _EMBED_WAIT_S = 60.0

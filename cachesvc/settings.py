@@ -1,8 +1,7 @@
 """The only reader of files and environment: one TOML file, then ``CACHESVC_`` variables over it.
 
 Everything is validated before anything starts, and frozen afterwards. A wrong value, and a key that
-does not exist, is an error that names its path and what would be right. The descriptions here are
-the manual: ``cachesvc init-config`` and the README's table are made from them.
+does not exist, is an error that names its path and what would be right.
 """
 
 import difflib
@@ -11,30 +10,37 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from cachesvc.core.errors import CacheError, Kind, Violation
-from cachesvc.core.policy import Policy, PolicyBook
-from cachesvc.core.types import Quota
+from cachesvc.core.policy import PolicyBook
+from cachesvc.settings_sections import (
+    AdminSettings,
+    EmbedderSettings,
+    IndexSettings,
+    LimitSettings,
+    LogSettings,
+    MetricsSettings,
+    PolicySettings,
+    ReloadSettings,
+    ServerSettings,
+    StoreSettings,
+    TelemetrySettings,
+    TicketSettings,
+)
 
 ENV_PREFIX = "CACHESVC_"
 _NESTED = "__"
 _PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]{0,62}\Z")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d{1,5}\Z")
-_TCP = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})\Z")
 
 # What Kubernetes sets in every container for every Service of the namespace: for one named cachesvc or
 # cachesvc-eu these begin as our variables do. None of our names ends so.
@@ -44,347 +50,6 @@ _SERVICE_LINK = re.compile(
 _SERVICE_LINK_PORT = re.compile(r"(tcp|udp|sctp)://")
 
 _ROOM_BYTES = 1 << 20
-
-MIB = 1 << 20
-GIB = 1 << 30
-
-
-def _tcp_address(value: str) -> str:
-    match = _TCP.match(value)
-    if match is None or int(match[2]) > 65_535:
-        raise ValueError("must be host:port, for example 127.0.0.1:50051")
-    return value
-
-
-def _address(value: str) -> str:
-    if value.startswith("unix:"):
-        if len(value) == len("unix:"):
-            raise ValueError("must name a socket, for example unix:/run/cachesvc/cachesvc.sock")
-        return value
-    return _tcp_address(value)
-
-
-def _path(value: Any) -> Any:
-    if isinstance(value, str) and (not value or "\0" in value):
-        raise ValueError("must name a directory")  # an empty path would be the working directory
-    return value
-
-
-Address = Annotated[str, AfterValidator(_address)]
-Directory = Annotated[Path, BeforeValidator(_path)]
-TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic would take true for 1."""
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
-            raise ValueError(f"must not be true or false, got {value}")
-        return value
-
-
-class ServerSettings(_Section):
-    """The gRPC server."""
-
-    listen: Address = Field(
-        "127.0.0.1:50051", description="Where it listens: host:port, or unix:/path of a socket"
-    )
-    insecure_bind: bool = Field(
-        False,
-        description="Allow addresses that are not loopback or a unix socket; there is no authentication, "
-        "so whoever reaches the port reads and writes every namespace",
-    )
-    reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like")
-    threads: int = Field(64, ge=1, le=1024, description="Calls handled at once; further ones wait")
-    max_streams: int = Field(
-        128,
-        ge=1,
-        le=65_536,
-        description="Calls under way on one connection; its further ones wait in the client",
-    )
-    max_queued_calls: int = Field(
-        64,
-        ge=1,
-        le=65_536,
-        description="Calls waiting for a thread; further ones get RESOURCE_EXHAUSTED at once, with RetryInfo",
-    )
-    max_queue_s: float = Field(
-        1.0, gt=0, le=600, description="A call that waited longer for a thread gets RESOURCE_EXHAUSTED"
-    )
-    max_concurrent_calls: int = Field(
-        256,
-        ge=1,
-        le=65_536,
-        description="The last resort: calls that gRPC itself accepts at once; refused without RetryInfo",
-    )
-    max_message_bytes: int = Field(
-        8 * MIB, ge=64 << 10, le=256 * MIB, description="Largest request; larger ones get RESOURCE_EXHAUSTED"
-    )
-    drain_s: float = Field(
-        10.0, ge=0, le=600, description="On SIGTERM, how long calls under way may take to finish"
-    )
-
-
-class AdminSettings(_Section):
-    """The ports for operators: HTTP with /metrics /healthz /readyz /config, and the AdminService over gRPC."""
-
-    listen: TcpAddress = Field("127.0.0.1:50052", description="Where it listens: host:port")
-    rpc_listen: Address = Field(
-        "127.0.0.1:50053",
-        description="Where AdminService listens (stats, reload, check, export, import, backup): host:port, "
-        "or unix:/path of a socket; loopback or a socket only",
-    )
-    insecure_bind: bool = Field(
-        False, description="Allow listen to be an address that is not loopback, for example for Prometheus"
-    )
-    backup_dir: Directory = Field(
-        Path("cachesvc-backups"), description="Directory below which Backup writes its copies"
-    )
-
-
-class StoreSettings(_Section):
-    """The store on disk."""
-
-    path: Directory = Field(
-        Path("cachesvc-data"),
-        description="Directory of the store, made private (0700); on a local disk, one server each",
-    )
-    max_bytes: int = Field(
-        4 * GIB,
-        ge=MIB,
-        le=1 << 44,
-        description="Bound on what is stored; what store.eviction ranks least goes first",
-    )
-    max_entries: int = Field(
-        0, ge=0, le=1 << 40, description="Bound on the number of entries, kept as max_bytes is; 0: none"
-    )
-    eviction: Literal["gdsf", "lru", "lfu"] = Field(
-        "gdsf",
-        description="Which entries go first. gdsf: those that save least money for their size and use. "
-        "lru: least recently used. lfu: least often used",
-    )
-    map_size_bytes: int = Field(
-        16 * GIB,
-        ge=2 * MIB,
-        le=1 << 45,
-        description="Address space reserved for the store, not disk; at least twice max_bytes",
-    )
-    durability: Literal["sync", "async"] = Field(
-        "sync",
-        description="sync: acknowledged means on disk. async: a power cut may take the last commits; never corrupts",
-    )
-    on_corruption: Literal["refuse", "quarantine"] = Field(
-        "refuse",
-        description="A store too damaged to open. refuse: do not start (exit 6). quarantine: move data.mdb to "
-        "data.mdb.corrupt and start empty",
-    )
-    write_queue_length: int = Field(
-        1024, ge=1, le=65_536, description="Writes waiting for a commit; further ones get RESOURCE_EXHAUSTED"
-    )
-    compress_min_bytes: int = Field(
-        2048,
-        ge=0,
-        le=GIB,
-        description="Records at least this large are compressed (zstandard); smaller ones share a page anyway",
-    )
-    log_max_records: int = Field(
-        100_000, ge=1024, le=100_000_000, description="Changes kept for indexes to follow"
-    )
-    high_watermark: float = Field(0.95, gt=0, le=1, description="Share of max_bytes at which eviction begins")
-    low_watermark: float = Field(0.90, gt=0, le=1, description="Share of max_bytes at which eviction ends")
-    tidy_interval_s: float = Field(
-        1.0, gt=0, le=3600, description="How often expired entries are removed and use is noted"
-    )
-    max_use_notes: int = Field(
-        65_536, ge=1, le=10_000_000, description="Hits remembered until use is noted, for eviction"
-    )
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "StoreSettings":
-        if self.map_size_bytes < 2 * self.max_bytes:
-            raise ValueError(
-                f"map_size_bytes must be at least twice max_bytes ({2 * self.max_bytes}): "
-                "pages in use by readers are not free yet"
-            )
-        if self.low_watermark > self.high_watermark:
-            raise ValueError(f"low_watermark must not be above high_watermark ({self.high_watermark})")
-        return self
-
-
-class EmbedderSettings(_Section):
-    """The model that turns text into vectors."""
-
-    model: str = Field(
-        "all-MiniLM-L6-v2",
-        min_length=1,
-        description="A SentenceTransformer's name or directory, or the directory of a compiled engine",
-    )
-    engine: Literal["onnx", "sentence-transformers"] = Field(
-        "onnx", description="onnx: the compiled engine. sentence-transformers: torch, for GPUs"
-    )
-    precision: Literal["int8", "fp32"] = Field("int8", description="Of the compiled engine")
-    cache_dir: Directory = Field(
-        Path("~/.cache/cachesvc/engines"), description="Where compiled engines are kept"
-    )
-    compile_on_start: bool = Field(
-        True, description="Compile a model that is not compiled yet; otherwise refuse to start"
-    )
-    concurrency: int = Field(
-        0, ge=0, le=256, description="Inferences at once, one thread each; 0: as many as there are cores"
-    )
-    max_text_length: int = Field(
-        8192, ge=1, le=1_000_000, description="Longer texts (characters) are not tokenised: exact tier only"
-    )
-    max_wait_s: float = Field(
-        0.25, ge=0, le=60, description="How long a lookup waits for its embedding, the inference included"
-    )
-    max_waiting: int = Field(
-        56,
-        ge=0,
-        le=4096,
-        description="Calls that wait for an inference; namespaces share these places, and the call that has "
-        "none gets the exact tier only. Fewer than server.threads, so that others are answered meanwhile",
-    )
-    hang_s: float = Field(
-        5.0, gt=0, le=600, description="An inference that takes longer is given up and its thread replaced"
-    )
-    min_left_s: float = Field(
-        0.01, ge=0, le=60, description="With less time left than this to its deadline a lookup embeds nothing"
-    )
-
-
-class IndexSettings(_Section):
-    """The vector indexes in memory."""
-
-    max_bytes: int = Field(
-        GIB, ge=MIB, le=1 << 44, description="Memory for all scopes; least recently used scopes are unloaded"
-    )
-    snapshot_min_vectors: int = Field(
-        20_000,
-        ge=0,
-        le=1 << 40,
-        description="Indexes of scopes at least this large are kept on disk, so that a restart reads no "
-        "vectors; 0: none",
-    )
-
-
-class TicketSettings(_Section):
-    """The memory of misses, by lookup_id."""
-
-    max_count: int = Field(8192, ge=1, le=10_000_000, description="Misses remembered; about 3 KB each")
-    max_bytes: int = Field(
-        64 * MIB, ge=MIB, le=1 << 40, description="Memory for them; long prompts push out more than one"
-    )
-    ttl_s: float = Field(600.0, gt=0, le=86_400, description="How long a lookup_id may be passed to Store")
-
-
-class LimitSettings(_Section):
-    """Bounds on requests; what is over gets INVALID_ARGUMENT naming the field."""
-
-    prompt_bytes: int = Field(256 << 10, ge=1, le=64 * MIB, description="All text of one request, UTF-8")
-    messages: int = Field(1024, ge=1, le=100_000, description="Turns of a chat")
-    response_bytes: int = Field(
-        3 * MIB,
-        ge=1,
-        le=64 * MIB,
-        description="A response; gRPC clients by default read replies of at most 4 MiB, "
-        "and the prompt and metadata come along",
-    )
-    vary_entries: int = Field(64, ge=0, le=4096, description="Entries of vary, and of metadata")
-    value_bytes: int = Field(
-        16 << 10, ge=1, le=MIB, description="A value of vary or metadata, and every other short string"
-    )
-    tags: int = Field(
-        32, ge=0, le=1024, description="Tags, and sources, of an entry; a tag has at most 128 bytes"
-    )
-    batch_items: int = Field(256, ge=1, le=4096, description="Items of a batch")
-    batch_reply_bytes: int = Field(
-        32 * MIB,
-        ge=MIB,
-        le=GIB,
-        description="Answers of one BatchLookup; items beyond get RESOURCE_EXHAUSTED in their place",
-    )
-
-
-class ReloadSettings(_Section):
-    """How changes of the configuration file are noticed."""
-
-    watch_s: float = Field(
-        2.0,
-        ge=0,
-        le=3600,
-        description="How often the file is looked at for changes; 0: on SIGHUP and ReloadConfig only",
-    )
-
-
-class LogSettings(_Section):
-    """The structured log, on standard error. It never holds a prompt or a response."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="debug logs every call; info what an operator needs"
-    )
-    format: Literal["json", "console"] = Field(
-        "json", description="json: a line per event. console: for people"
-    )
-
-
-class MetricsSettings(_Section):
-    """The Prometheus metrics."""
-
-    max_journeys: int = Field(
-        100, ge=0, le=10_000, description="Journeys counted by name; further ones are counted as other"
-    )
-
-
-class TelemetrySettings(_Section):
-    """Traces and metrics to an OpenTelemetry collector. Needs the extra: pip install 'cachesvc[otel]'."""
-
-    otlp_endpoint: str = Field(
-        "",
-        description="The collector's OTLP/gRPC address, for example http://127.0.0.1:4317; empty: none",
-    )
-    service_name: str = Field("cachesvc", min_length=1, description="service.name of what is sent")
-    sample_ratio: float = Field(
-        0.1, ge=0, le=1, description="Share of calls traced; a caller's traceparent decides for its own calls"
-    )
-    metrics_interval_s: float = Field(15.0, ge=0.1, le=3600, description="How often metrics are sent")
-    timeout_s: float = Field(5.0, gt=0, le=60, description="How long one sending may take")
-
-
-class PolicySettings(_Section):
-    """How a namespace is served. In [policy.default]; other policies inherit what they leave out."""
-
-    enabled: bool = Field(True, description="false: every lookup is a bypass, every store is refused")
-    semantic: bool = Field(True, description="false: the exact tier only")
-    store_prompts: bool = Field(
-        True,
-        description="false: prompts are not kept; matching by meaning needs them, so the exact tier only",
-    )
-    min_score: float = Field(
-        0.95,
-        ge=-1,
-        le=1,
-        description="Lowest cosine similarity of a semantic hit; requests may only tighten it",
-    )
-    candidate_count: int = Field(5, ge=1, le=100, description="Nearest entries considered")
-    ttl_s: float = Field(86_400.0, gt=0, le=315_360_000, description="Lifetime of entries that state none")
-    max_ttl_s: float = Field(2_592_000.0, gt=0, le=315_360_000, description="Longest lifetime of any entry")
-    sliding_ttl: bool = Field(
-        False, description="true: each use lets an entry live for its ttl again, never past max_ttl_s"
-    )
-    max_entries: int = Field(
-        0, ge=0, le=1 << 40, description="Bound on the entries of each namespace by itself; 0: none"
-    )
-    max_bytes: int = Field(
-        0,
-        ge=0,
-        le=1 << 44,
-        description="Bound on prompts, responses and vectors of each namespace by itself; 0: none",
-    )
 
 
 class Settings(BaseSettings):
@@ -467,8 +132,8 @@ class Settings(BaseSettings):
 
     def policy_book(self) -> PolicyBook:
         """The policies as the engine takes them."""
-        by_name = {name: _policy(policy) for name, policy in self.policy.items()}
-        default = by_name.pop("default", _policy(PolicySettings()))
+        by_name = {name: policy.policy() for name, policy in self.policy.items()}
+        default = by_name.pop("default", PolicySettings().policy())
         return PolicyBook(default, by_name)
 
     def redacted(self) -> dict[str, Any]:
@@ -550,20 +215,6 @@ def keys() -> Iterator[str]:
     for section, model in sections():
         for name in model.model_fields:
             yield f"{section}.{name}"
-
-
-def _policy(settings: PolicySettings) -> Policy:
-    return Policy(
-        enabled=settings.enabled,
-        semantic=settings.semantic,
-        store_prompts=settings.store_prompts,
-        min_score=settings.min_score,
-        candidate_count=settings.candidate_count,
-        ttl_ms=int(settings.ttl_s * 1000),
-        max_ttl_ms=int(settings.max_ttl_s * 1000),
-        sliding_ttl=settings.sliding_ttl,
-        quota=Quota(settings.max_entries or None, settings.max_bytes or None),
-    )
 
 
 def _file(path: Path | None) -> dict[str, Any]:

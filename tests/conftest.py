@@ -12,10 +12,12 @@ import grpc
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from cachesvc.app import App, make_embedder
+from cachesvc.app import App
 from cachesvc.core.ports import Embedder
+from cachesvc.making import make_embedder
 from cachesvc.observe.log import Logger
-from cachesvc.settings import EmbedderSettings, Settings
+from cachesvc.settings import Settings
+from cachesvc.settings_sections import EmbedderSettings
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
 # Hypothesis keeps its caches here, so that no run leaves one in the checkout. At import and not in a

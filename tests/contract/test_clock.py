@@ -11,8 +11,8 @@ import pytest
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.adapters.memory import ManualClock
-from cachesvc.app import store_options
 from cachesvc.core.ports import Clock, Embedder
+from cachesvc.making import store_options
 from cachesvc.settings import Settings
 from tests.conftest import Running
 

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from cachesvc.adapters.slots import Slots
-from cachesvc.app import make_embedder
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.core.types import Unseen, Vector
-from cachesvc.settings import EmbedderSettings
+from cachesvc.making import make_embedder
+from cachesvc.settings_sections import EmbedderSettings
 
 WAIT_S = 60.0
 

@@ -7,7 +7,8 @@ import threading
 from itertools import count
 from pathlib import Path
 
-from cachesvc.app import App, make_embedder
+from cachesvc.app import App
+from cachesvc.making import make_embedder
 from cachesvc.observe.log import Logger
 from cachesvc.settings import load
 

@@ -20,7 +20,7 @@ from cachesvc.adapters.engine_cache import find_engine
 from cachesvc.cli_common import EXIT_CODES
 from cachesvc.core.errors import Kind
 from cachesvc.core.types import Outcome, Removal
-from cachesvc.settings import EmbedderSettings
+from cachesvc.settings_sections import EmbedderSettings
 from tests.conftest import Running
 
 CLI = [sys.executable, "-m", "cachesvc.cli"]
@@ -192,7 +192,7 @@ def test_imports_stay_light() -> None:
     )
     assert result.stdout.strip() == "[]"
     code = code.replace("cachesvc;", "cachesvc.app; from cachesvc.settings import Settings as S;") + (
-        "\nfrom cachesvc.app import make_embedder; e = make_embedder(S().embedder, print); e.embed('hi', 1)"
+        "\nfrom cachesvc.making import make_embedder; e = make_embedder(S().embedder, print); e.embed('hi', 1)"
         "\nprint(sorted(m for m in sys.modules if m.partition('.')[0] in %r))"
     )
     torch = {"torch", "transformers", "sentence_transformers"}
@@ -208,7 +208,7 @@ def test_the_engine_reports_to_nobody(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in suppressed}
     engine = engine_directory()
     code = (
-        "from cachesvc.app import make_embedder; from cachesvc.settings import EmbedderSettings as S;"
+        "from cachesvc.making import make_embedder; from cachesvc.settings_sections import EmbedderSettings as S;"
         f"make_embedder(S(model={str(engine)!r}), print).embed('hello', 5.0)"
     )
     subprocess.run(

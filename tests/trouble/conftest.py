@@ -22,7 +22,8 @@ from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.app import App
 from cachesvc.core.ports import Embedder
 from cachesvc.observe.log import Logger
-from cachesvc.settings import Settings, StoreSettings
+from cachesvc.settings import Settings
+from cachesvc.settings_sections import StoreSettings
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
 Sections: TypeAlias = Mapping[str, Mapping[str, Any]]

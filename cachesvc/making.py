@@ -1,0 +1,129 @@
+"""What the settings mean to the parts: the configured embedder, and how each part is to be opened.
+
+Called by ``app`` and by the commands that work on a store without a server.
+"""
+
+import os
+from collections.abc import Callable
+
+from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
+from cachesvc.adapters.lmdb_begin import StoreOptions
+from cachesvc.adapters.model_files import fetched_directory, model_digest
+from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.ports import Embedder
+from cachesvc.engine.guard import GuardOptions
+from cachesvc.engine.janitor import JanitorOptions
+from cachesvc.serve.grpc_server import GrpcOptions
+from cachesvc.settings import Settings
+from cachesvc.settings_sections import EmbedderSettings
+
+
+def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -> Embedder:
+    """The configured engine, compiled first if it must be. Raises UNAVAILABLE, CORRUPT or INCOMPATIBLE."""
+    concurrency = settings.concurrency or len(os.sched_getaffinity(0))
+    if settings.engine == "sentence-transformers":
+        return _sbert_embedder(settings, concurrency)
+    engine = find_engine(settings.model, settings.precision, settings.cache_dir.expanduser())
+    if engine is None:
+        if not settings.compile_on_start:
+            raise CacheError(
+                Kind.UNAVAILABLE,
+                f"embedder.model {settings.model!r} is not compiled: run cachesvc compile-model",
+            )
+        engine = compile_model(settings, progress)
+    manifest = engine.manifest
+    return OnnxEmbedder(
+        OnnxOptions(
+            path=engine.path,
+            fingerprint=manifest.fingerprint,
+            dimension=manifest.dimension,
+            window_tokens=manifest.window_tokens,
+            prefix=manifest.prefix,
+            concurrency=concurrency,
+            max_text_length=settings.max_text_length,
+        )
+    )
+
+
+def compile_model(settings: EmbedderSettings, progress: Callable[[str], None]) -> Engine:
+    """Compile the configured model, whether or not it was. Raises UNAVAILABLE."""
+    return compile_engine(settings.model, settings.precision, settings.cache_dir.expanduser(), progress)
+
+
+def _sbert_embedder(settings: EmbedderSettings, concurrency: int) -> Embedder:
+    try:
+        from cachesvc.adapters.sbert_embedder import SbertEmbedder  # noqa: PLC0415 - brings torch in
+    except ImportError:
+        raise CacheError(
+            Kind.UNAVAILABLE,
+            "embedder.engine = 'sentence-transformers' needs more packages: pip install 'cachesvc[compile]'",
+        ) from None
+    directory = fetched_directory(settings.model)
+    return SbertEmbedder(
+        directory,
+        digest=model_digest(directory),
+        concurrency=concurrency,
+        max_text_length=settings.max_text_length,
+    )
+
+
+def store_options(settings: Settings) -> StoreOptions:
+    """How the configured store is opened."""
+    store = settings.store
+    return StoreOptions(
+        path=store.path,
+        map_size_bytes=store.map_size_bytes,
+        max_bytes=store.max_bytes,
+        durability=store.durability,
+        write_queue_length=store.write_queue_length,
+        compress_min_bytes=store.compress_min_bytes,
+        log_max_records=store.log_max_records,
+        eviction=store.eviction,
+        on_corruption=store.on_corruption,
+    )
+
+
+def guard_options(settings: Settings) -> GuardOptions:
+    """How inferences are run and waited for."""
+    embedder = settings.embedder
+    threads = embedder.concurrency or len(os.sched_getaffinity(0))
+    return GuardOptions(threads, embedder.max_waiting, embedder.hang_s, max_stuck=2 * threads)
+
+
+def grpc_options(settings: Settings) -> GrpcOptions:
+    """How the applications' port is served."""
+    server = settings.server
+    return GrpcOptions(
+        setting="server.listen",
+        **server.model_dump(exclude={"insecure_bind"}),
+        traced=bool(settings.telemetry.otlp_endpoint),
+    )
+
+
+def admin_grpc_options(settings: Settings) -> GrpcOptions:
+    """Few callers, who may stay long: an export, an import, a backup, and room for questions beside."""
+    return GrpcOptions(
+        setting="admin.rpc_listen",
+        listen=settings.admin.rpc_listen,
+        reflection=settings.server.reflection,
+        threads=8,
+        max_streams=16,
+        max_concurrent_calls=64,
+        max_queued_calls=8,
+        max_queue_s=10.0,
+        max_message_bytes=settings.server.max_message_bytes + (8 << 20),  # an entry, its prompt and vector
+        drain_s=settings.server.drain_s,
+    )
+
+
+def janitor_options(settings: Settings) -> JanitorOptions:
+    """How housekeeping is done."""
+    store = settings.store
+    return JanitorOptions(
+        interval_s=store.tidy_interval_s,
+        high_watermark=store.high_watermark,
+        low_watermark=store.low_watermark,
+        max_notes=store.max_use_notes,
+        max_entries=store.max_entries or None,
+    )
