@@ -35,7 +35,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "settings": markdown_table,
         "metrics": metrics_table,
     },
-    "reliability.md": {name: partial(_result, name) for name in ("soak", "overload", "scopes")},
+    "reliability.md": {name: partial(_result, name) for name in ("soak", "overload", "scopes", "stalls")},
 }
 
 

@@ -251,4 +251,25 @@ MUTANTS = (
         "        if abs(float(vector @ vector) - 1) > 1e9:\n",
         ("tests/service/test_transfer.py",),
     ),
+    Mutant(
+        "begins inferences that end too late",
+        "cachesvc/engine/guard.py",
+        "                if job.until_s < now_s + self._took_s:",
+        "                if job.until_s < 0:",
+        ("tests/engine/test_guard.py",),
+    ),
+    Mutant(
+        "refuses calls that keep to their streams",
+        "cachesvc/serve/grpc_server.py",
+        '("grpc.http.overload_protection", 0)',
+        '("grpc.http.overload_protection", 1)',
+        ("tests/trouble/test_admission.py",),
+    ),
+    Mutant(
+        "turns stores away",
+        "cachesvc/serve/door.py",
+        '_LOOKUPS = ("Lookup", "BatchLookup")',
+        '_LOOKUPS = ("Lookup", "BatchLookup", "Store")',
+        ("tests/service/test_door.py",),
+    ),
 )
