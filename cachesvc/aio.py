@@ -264,12 +264,20 @@ class Client:
         timeout_s = options.get("timeout_s", self._timeout_s)
         try:
             items = [lookup_request(prompt, options, self._defaults) for prompt in prompts]
+        except UNSENDABLE as error:
+            return [failed_lookup(error)] * len(prompts)
+        kind = told(*items[:1])
+        if not self._throttle.may_ask(kind):
+            return [THROTTLED_LOOKUP] * len(prompts)
+        try:
             batch = pb.BatchLookupRequest(items=items)
-            return batch_lookup_replies(
-                await self._stub.BatchLookup(batch, timeout=timeout_s, metadata=told(*batch.items[:1]))
+            replies = batch_lookup_replies(
+                await self._stub.BatchLookup(batch, timeout=timeout_s, metadata=kind)
             )
         except (grpc.RpcError, *UNSENDABLE) as error:
-            return [failed_lookup(error)] * len(prompts)
+            replies = [failed_lookup(error)] * len(prompts)
+        self._throttle.note(kind, refused=any(reply.outcome == OVERLOADED for reply in replies))
+        return replies
 
     async def _keep(self, response: bytes | str, prompt: Prompt | None, options: StoreOptions) -> StoreReply:
         """A store that is not counted yet."""

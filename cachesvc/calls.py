@@ -191,7 +191,7 @@ def told(*requests: pb.LookupRequest) -> tuple[tuple[str, str], ...]:
     """
     names = {request.namespace or "default" for request in requests}
     metadata = [("cachesvc-namespace", name) for name in names if name.isascii() and name.isprintable()]
-    if all(request.exact_only for request in requests):
+    if requests and all(request.exact_only for request in requests):
         metadata.append(("cachesvc-exact-only", "true"))
     return tuple(metadata)
 

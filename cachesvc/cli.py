@@ -32,6 +32,7 @@ from cachesvc.cli_common import (
     bytes_of,
     called,
     client_of,
+    exit_code,
     fail,
     pairs,
     path_of,
@@ -106,7 +107,7 @@ def lookup(
     )
     detail = detail if reply.score is None else f" (score {reply.score:.4f})"
     say(f"\n{reply.outcome}: {reply.reason}{detail}")
-    if reply.outcome in ("BYPASS_UNREACHABLE", "BYPASS_TIMEOUT"):
+    if reply.outcome in ("BYPASS_UNREACHABLE", "BYPASS_TIMEOUT", "BYPASS_OVERLOADED"):
         raise typer.Exit(UNREACHABLE)
     if reply.outcome == "BYPASS_ERROR":
         raise typer.Exit(WRONG_INPUT)
@@ -155,10 +156,7 @@ def store(
     with client_of(server, config, namespace) as client:
         reply = client.store(body, text_of(prompt), timeout_s=timeout, **options)
     if not reply.stored:
-        fail(
-            UNREACHABLE if "UNAVAILABLE" in reply.reason or "DEADLINE" in reply.reason else WRONG_INPUT,
-            reply.reason,
-        )
+        fail(exit_code(reply.reason.partition(":")[0], reply.reason), reply.reason)
     if as_json:
         print_json(reply)
     else:

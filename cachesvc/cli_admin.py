@@ -20,6 +20,7 @@ from cachesvc.cli_common import (
     Json,
     Server,
     called,
+    exit_code,
     fail,
     say,
     settings_of,
@@ -166,8 +167,7 @@ def admin_calls(address: str, config: Path | None) -> Iterator[Any]:
         with admin_client(address, config, 10.0) as client:
             yield client
     except CallError as error:
-        unreachable = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        fail(UNREACHABLE if unreachable else WRONG_INPUT, str(error))
+        fail(exit_code(error.code, error.message), str(error))
 
 
 def _mib(size_bytes: int) -> str:

@@ -37,6 +37,16 @@ RUN, USE, LOOK, MEND = (
 MISS = 1
 WRONG_INPUT = 2
 UNREACHABLE = 4
+# What a server says by gRPC's codes; all others are WRONG_INPUT.
+_EXIT_CODES_OF_CALLS: Mapping[str, int] = {
+    "NOT_FOUND": MISS,
+    "UNAVAILABLE": UNREACHABLE,
+    "DEADLINE_EXCEEDED": UNREACHABLE,
+    "RESOURCE_EXHAUSTED": UNREACHABLE,
+    "DATA_LOSS": EXIT_CODES[Kind.CORRUPT],
+    "INTERNAL": EXIT_CODES[Kind.INTERNAL],
+    "UNKNOWN": EXIT_CODES[Kind.INTERNAL],
+}
 
 Config = Annotated[
     Path | None,
@@ -79,6 +89,13 @@ def client_of(server: str, config: Path | None, namespace: str) -> Any:
     return Client(server or settings_of(config).server.listen, namespace=namespace)
 
 
+def exit_code(code: str, message: str) -> int:
+    """Of a call that failed with a gRPC code."""
+    if "larger than max" in message:  # RESOURCE_EXHAUSTED as well, and no room will help
+        return WRONG_INPUT
+    return _EXIT_CODES_OF_CALLS.get(code, WRONG_INPUT)
+
+
 def called(call: Callable[[], Any]) -> Any:
     """What a call gives; its failure ends the command with a message."""
     from cachesvc.calls import CallError  # noqa: PLC0415 - keeps --help fast
@@ -86,8 +103,7 @@ def called(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except CallError as error:
-        unreachable = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        fail(UNREACHABLE if unreachable else WRONG_INPUT, str(error))
+        fail(exit_code(error.code, error.message), str(error))
     except ValueError as error:  # what cannot be sent
         fail(WRONG_INPUT, str(error))
 

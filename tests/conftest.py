@@ -4,6 +4,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,19 @@ def start(embedder: Embedder, tmp_path: Path) -> Iterator[Callable[..., Running]
 def server(start: Callable[..., Running]) -> Running:
     """A server with default settings."""
     return start()
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of a server that refuses every call as too many."""
+    server = grpc.server(ThreadPoolExecutor(1), maximum_concurrent_rpcs=0)
+    name = "cachesvc.v1.CacheService"
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        lambda data, context: data
+    )
+    handlers = dict.fromkeys(("Lookup", "BatchLookup", "Store", "Get"), handler)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)

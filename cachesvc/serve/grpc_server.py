@@ -5,6 +5,7 @@ The thread pool and not asyncio: measured here it answers more than twice as man
 
 import os
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -130,7 +131,9 @@ class GrpcServer:
 
 
 class _Health(health.HealthServicer):  # type: ignore[misc]  # the library ships no types
-    """The health service: looks at what it speaks of with every Check, and tells watchers of a change then."""
+    """The health service. It looks at what it speaks of with every Check; watchers are told of a change then, so
+    that who only watches hears of one when somebody else checks, as probes do.
+    """
 
     def __init__(self, names: tuple[str, ...], works: Callable[[], bool]) -> None:
         super().__init__()
@@ -138,6 +141,7 @@ class _Health(health.HealthServicer):  # type: ignore[misc]  # the library ships
         self._works = works
         self._begun = False
         self._said: bool | None = None
+        self._looking = threading.Lock()  # so that what was seen last is what is said
         self._look()
 
     def begin(self) -> None:
@@ -151,8 +155,10 @@ class _Health(health.HealthServicer):  # type: ignore[misc]  # the library ships
         return super().Check(request, context)
 
     def _look(self) -> None:
-        serving = self._begun and self._works()
-        if serving != self._said:
+        with self._looking:
+            serving = self._begun and self._works()
+            if serving == self._said:
+                return
             self._said = serving
             status = health_pb2.HealthCheckResponse
             for name in self._names:

@@ -127,6 +127,12 @@ def test_wrong_input(config: Path, arguments: list[str], code: int, message: str
     assert "Traceback" not in result.stderr
 
 
+def test_a_server_that_refuses(refusing: str) -> None:
+    """A server that is too busy, or whose disk is full, is not the caller's mistake: exit 4."""
+    for arguments in (["lookup", "x"], ["store", "x", "y"], ["get", "0" * 16]):
+        assert run(*arguments, "--server", refusing).returncode == 4
+
+
 def test_unreachable_server(tmp_path: Path) -> None:
     """Without a server every command that needs one exits 4."""
     socket = f"unix:{tmp_path}/none.sock"
