@@ -51,7 +51,7 @@ from cachesvc.observe.metrics import Gauges, MetricsObserver
 from cachesvc.reload import Reloader
 from cachesvc.serve.admin import AdminPages, AdminServer
 from cachesvc.serve.admin_service import AdminService, Insight, Upkeep
-from cachesvc.serve.door import Doorkeeper, TurnsAway
+from cachesvc.serve.door import Admission, Doorkeeper
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import Limits, RequestReader
@@ -186,15 +186,20 @@ class App:
             failpoint=self._failpoint,
         )
         admin = AdminService(insight, self.reloader, upkeep, reader)
+        doorkeeper = Doorkeeper(self._guard, parts.tuning)
         self._grpc = _grpc_server(
             cache,
             grpc_options(settings),
             parts,
             works=self._is_ready,
-            turns_away=Doorkeeper(self._guard, parts.tuning).turns_away,
+            admission=Admission(doorkeeper.turns_away, later),
         )
         self._admin_grpc = _grpc_server(
-            admin, admin_grpc_options(settings), parts, works=lambda: True, turns_away=lambda metadata: False
+            admin,
+            admin_grpc_options(settings),
+            parts,
+            works=lambda: True,
+            admission=Admission(lambda metadata: False, later),
         )
         metrics.watch(
             Gauges(
@@ -332,7 +337,7 @@ def _otel(
 
 
 def _grpc_server(
-    service: Service, options: GrpcOptions, parts: Parts, *, works: Callable[[], bool], turns_away: TurnsAway
+    service: Service, options: GrpcOptions, parts: Parts, *, works: Callable[[], bool], admission: Admission
 ) -> GrpcServer:
     return GrpcServer(
         service,
@@ -341,7 +346,7 @@ def _grpc_server(
         observer=parts.observer,
         new_id=_new_id,
         works=works,
-        turns_away=turns_away,
+        admission=admission,
     )
 
 

@@ -34,6 +34,8 @@ CHANNEL_OPTIONS = (
 # out of range, JSON that is too deep.
 UNSENDABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
+_NAMESPACE_LENGTH = 63
+
 # Outcomes of a lookup that the cache did not answer.
 TIMED_OUT = "BYPASS_TIMEOUT"
 OVERLOADED = "BYPASS_OVERLOADED"
@@ -190,7 +192,11 @@ def told(*requests: pb.LookupRequest) -> tuple[tuple[str, str], ...]:
     namespaces that ask little, and what needs no inference.
     """
     names = {request.namespace or "default" for request in requests}
-    metadata = [("cachesvc-namespace", name) for name in names if name.isascii() and name.isprintable()]
+    metadata = [
+        ("cachesvc-namespace", name)
+        for name in names
+        if len(name) <= _NAMESPACE_LENGTH and name.isascii() and name.isprintable()  # else refused by name
+    ]
     if requests and all(request.exact_only for request in requests):
         metadata.append(("cachesvc-exact-only", "true"))
     return tuple(metadata)

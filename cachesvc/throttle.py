@@ -30,7 +30,10 @@ class Throttle:
         """Whether to make a call of a kind. If so, ``note`` what came of it."""
         with self._lock:
             tally = self._tallies.get(kind)
-            return tally is None or tally.may_ask(self._clock())
+            if tally is None:
+                return True
+            self._tallies.move_to_end(kind)
+            return tally.may_ask(self._clock())
 
     def note(self, kind: Hashable, *, refused: bool) -> None:
         """What came of a call."""
@@ -57,10 +60,11 @@ class _Tally:
     def may_ask(self, now_s: float) -> bool:
         fading = 0.5 ** ((now_s - self._at_s) / _HALF_LIFE_S)
         self._at_s = now_s
-        self.asked = self.asked * fading + 1
+        before = self.asked * fading
+        self.asked = before + 1
         self.taken_on *= fading
-        self._due += max(_LEAST, min(1.0, (_TIMES * self.taken_on + 1) / self.asked))
+        self._due += max(_LEAST, min(1.0, (_TIMES * self.taken_on + 1) / max(before, 1.0)))
         if self._due < 1:
             return False
-        self._due -= 1
+        self._due = min(self._due - 1, 1.0)
         return True

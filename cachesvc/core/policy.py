@@ -22,6 +22,11 @@ class Policy:
     sliding_ttl: bool = False
     quota: Quota = UNBOUNDED
 
+    @property
+    def embeds(self) -> bool:
+        """Whether a request may want an inference: matching by meaning, for which prompts must be kept."""
+        return self.enabled and self.semantic and self.store_prompts
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyBook:

@@ -131,7 +131,7 @@ class Admit:
                 Kind.REFUSED, f"the policy of namespace {identity.namespace!r} turns the cache off"
             )
         vector, unseen, reason = None, None, _EXACT_ONLY
-        semantic = policy.semantic and policy.store_prompts
+        semantic = policy.embeds
         if semantic:
             embedded = None if ticket is None else ticket.embedded
             vector, unseen, reason = self._vector(keep, identity, embedded, tuning.budget)

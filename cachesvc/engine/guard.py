@@ -27,6 +27,8 @@ from cachesvc.core.types import Unseen, Vector
 _REMEMBERED = 16  # inferences that count for what one takes
 _LET_IN = 0.5  # calls for each inference that are begun though it is crowded, for what the exact tier has
 _MOST_LET_IN = 8.0
+_LET_IN_NAMED = 4.0  # the same for namespaces that ask little: names cost nothing to make up
+_MOST_LET_IN_NAMED = 64.0
 _SLOW_S = 0.1  # when none ended for so long, they are slow or stuck rather than many
 
 
@@ -93,6 +95,7 @@ class Guard:
         self._took_s = 0.0  # what an inference takes, on average of late
         self._ended_s = 0.0  # when the last inference ended
         self._let_in = 0.0  # calls that may be begun though there are too many
+        self._let_in_named = _MOST_LET_IN_NAMED
         self._remaking = False
         self._remade_s = -math.inf  # when making the embedder anew was begun last
         self._failed = False  # the last inference that ended raised
@@ -143,7 +146,8 @@ class Guard:
         one for every other inference made, for what the exact tier has. ``share`` is None where it is not known.
         """
         with self._state:
-            if share is not None and self._needs_s(share) <= wait_s:
+            if share is not None and self._needs_s(share) <= wait_s and self._let_in_named >= 1:
+                self._let_in_named -= 1
                 return True
             if self._let_in < 1:
                 return False
@@ -217,8 +221,10 @@ class Guard:
             while queue:
                 self._waiting -= 1
                 job = queue.popleft()
-                if job.until_s < now_s + self._took_s:  # its caller would have left: an inference for nobody
-                    self._took_s -= self._took_s / _REMEMBERED  # an estimate that keeps all out mends itself
+                # Nobody else wants it, and the estimate leaves no time at all: trying is how it mends.
+                tried = job.wait_s < self._took_s and not self._waiting
+                if job.until_s < now_s + self._took_s and not tried:
+                    _settle(job, error=_crowded())  # its caller would have left: an inference for nobody
                     continue
                 if queue:
                     self._queues[share] = queue  # to the end
@@ -239,6 +245,7 @@ class Guard:
             else:
                 self._settled(worker, failed=False)
                 _settle(job, embedding=embedding)
+            self._look_for_stuck()  # callers who are sent away at once do not
 
     def _settled(self, worker: _Worker, *, failed: bool) -> None:
         with self._state:
@@ -247,6 +254,7 @@ class Guard:
                 took_s = self._ended_s - worker.since_s
                 self._took_s += (took_s - self._took_s) / (_REMEMBERED if self._took_s else 1)
             self._let_in = min(self._let_in + _LET_IN, _MOST_LET_IN)
+            self._let_in_named = min(self._let_in_named + _LET_IN_NAMED, _MOST_LET_IN_NAMED)
             worker.since_s = None
             changed = failed is not self._failed
             self._failed = failed

@@ -87,7 +87,7 @@ class Lookup:
         if row is not None:
             self._repair(identity, row, refusal)
 
-        if ask.exact_only or not (policy.semantic and policy.store_prompts):
+        if ask.exact_only or not policy.embeds:
             return _Found(Decision(refusal or Outcome.MISS_EXACT_ONLY))
         embedded = self._embed(ask, identity, tuning.budget)
         watch.lap("embed_us")

@@ -6,6 +6,7 @@ read: measured, a refusal costs less than a bare echo does. What that thread mus
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -38,6 +39,16 @@ _LOOKUPS = ("Lookup", "BatchLookup")
 _EARLIER = 0.8  # than the guard would send it away: what is let in has yet to be read
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the door of a server goes by, and who is told whom it turns away. ``refusals`` must not wait for anything,
+    as writing a log may: gRPC's thread has gRPC's lock meanwhile, without which nothing is taken in, nor stopped.
+    """
+
+    turns_away: TurnsAway
+    refusals: Observer
+
+
 class Door(grpc.GenericRpcHandler):
     """Finds the method of a call, or its refusal. gRPC asks for each call, on the thread that takes calls in."""
 
@@ -46,20 +57,19 @@ class Door(grpc.GenericRpcHandler):
         service: str,
         handlers: Mapping[str, Handler],
         pool: CallPool,
-        observer: Observer,
-        turns_away: TurnsAway,
+        admission: "Admission",
     ) -> None:
         self._handlers = {f"/{service}/{name}": handler for name, handler in handlers.items()}
         self._lookups = {f"/{service}/{name}" for name in _LOOKUPS}
         self._refusals: dict[tuple[str, CacheError], Handler] = {
             (f"/{service}/{name}", error): grpc.stream_unary_rpc_method_handler(
-                _Refusal(name, error, observer)
+                _Refusal(name, error, admission.refusals)
             )
             for name in handlers
             for error in (LATE, CROWDED, _SATURATED)
         }
         self._refusal = pool.refusal
-        self._turns_away = turns_away
+        self._turns_away = admission.turns_away
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         """See ``grpc.GenericRpcHandler``."""
@@ -102,11 +112,11 @@ class Doorkeeper:
             return False
         told = dict(metadata)
         namespace = told.get(NAMESPACE)
-        if EXACT_ONLY in told:
+        if told.get(EXACT_ONLY) == "true":
             return False
         if not isinstance(namespace, str):
             return not self._crowd.lets_in(wait_s, None)
-        return tuning.policies.of(namespace).semantic and not self._crowd.lets_in(wait_s, namespace)
+        return tuning.policies.of(namespace).embeds and not self._crowd.lets_in(wait_s, namespace)
 
 
 class _AtOnce(ThreadPoolExecutor):

@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed
 from cachesvc.core.ports import Clock, Observer
-from cachesvc.serve.door import Door, Handler, TurnsAway
+from cachesvc.serve.door import Admission, Door, Handler
 from cachesvc.serve.errors import CODES, status
 from cachesvc.serve.pool import CallPool
 
@@ -43,19 +43,19 @@ class Edge:
         clock: Clock,
         observer: Observer,
         new_id: Callable[[], str],
-        turns_away: TurnsAway,
+        admission: Admission,
         traced: bool = False,
     ) -> None:
         self._pool = pool
         self._observer = observer
-        self._turns_away = turns_away
+        self._admission = admission
         self._traced = traced
         self._clock = clock
         self._new_id = new_id
 
     def service(self, name: str, handlers: Mapping[str, Handler]) -> grpc.GenericRpcHandler:
         """The methods of a service, as made by the methods below, behind the door."""
-        return Door(name, handlers, self._pool, self._observer, self._turns_away)
+        return Door(name, handlers, self._pool, self._admission)
 
     def unary(self, name: str, method: Callable[[bytes, Call], _M]) -> Handler:
         """One request, one reply."""

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Clock, Observer
-from cachesvc.serve.door import TurnsAway
+from cachesvc.serve.door import Admission
 from cachesvc.serve.edge import Edge
 from cachesvc.serve.pool import CallPool
 
@@ -64,7 +64,7 @@ class GrpcServer:
         observer: Observer,
         new_id: Callable[[], str],
         works: Callable[[], bool],
-        turns_away: TurnsAway,
+        admission: Admission,
     ) -> None:
         self._options = options
         self._pool = CallPool(options.threads, options.max_queued_calls, options.max_queue_s)
@@ -73,7 +73,7 @@ class GrpcServer:
             clock=clock,
             observer=observer,
             new_id=new_id,
-            turns_away=turns_away,
+            admission=admission,
             traced=options.traced,
         )
         self._health = _Health(("", service.name), works)

@@ -416,7 +416,7 @@ class LookupRequest(_message.Message):
     """LookupRequest is a question to the cache.
 
     What a client tells in the call's metadata as well is known before the request is read: "cachesvc-namespace", its
-    namespace, and "cachesvc-exact-only", if exact_only is set. A server that is too busy lets in namespaces that ask
+    namespace, and "cachesvc-exact-only", "true" if exact_only is set. A server that is too busy lets in namespaces that ask
     little, and what needs no inference. Metadata decides nothing else.
     """
 

@@ -293,13 +293,53 @@ def test_no_inference_is_begun_that_would_end_too_late(make: Callable[..., Bench
 
 
 def test_an_estimate_that_keeps_all_out_mends_itself(make: Callable[..., Bench]) -> None:
-    """After one inference of a minute callers with a second are answered again before long."""
+    """After one inference of a minute a lone caller with a second is answered all the same."""
     bench = make()
     with ThreadPoolExecutor(1) as pool:
         _one_takes(bench, pool, 60_000)
-    kinds = [bench.kind("x", 0.02) for _ in range(150)]
-    assert kinds[0] is Kind.OVERLOADED
-    bench.eventually(lambda: bench.kind("x", 1.0) is None)
+    assert [bench.kind("x", 1.0) for _ in range(20)] == [None] * 20
+
+
+def test_what_waited_in_vain_says_nothing_of_inferences(make: Callable[..., Bench]) -> None:
+    """Jobs that are passed over are told so at once, and leave the estimate as it is: else, with more asked than can
+    be done, it sinks until half of all inferences are begun too late.
+    """
+    bench = make()
+    with ThreadPoolExecutor(8) as pool:
+        _one_takes(bench, pool, 100)
+        calls = _hold(bench, pool)
+        late = [pool.submit(bench.kind, f"late {n}", 60.0) for n in range(5)]
+        bench.eventually(lambda: bench.guard._waiting == 5)
+        calls.append(pool.submit(bench.guard.embed, "in time", 1000.0))
+        bench.eventually(lambda: bench.guard._waiting == 6)
+        bench.clock.advance(59_950)
+        bench.guard._workers[0].since_s = (
+            bench.clock.monotonic_s() - 0.1
+        )  # the one at the gate took no longer
+        bench.first.gate.set()
+        assert [one.result(SOON_S) for one in late] == [Kind.OVERLOADED] * 5
+        assert all(call.result() is VECTOR for call in calls)
+    assert bench.guard._took_s == pytest.approx(0.1, rel=0.1)
+
+
+def test_working_threads_find_the_stuck_one(make: Callable[..., Bench]) -> None:
+    """Though no caller waits in vain, a thread that hangs is given up when another ends an inference."""
+    bench = make(threads=2)
+    assert bench.kind("wait", 0.02) is Kind.OVERLOADED
+    bench.clock.advance(5001)
+    assert bench.guard.embed("x", SOON_S) is VECTOR
+    bench.eventually(lambda: bench.guard.stuck_count == 1)
+
+
+def test_made_up_names_are_let_in_within_bounds(make: Callable[..., Bench]) -> None:
+    """Whoever names another namespace with every call is let in a bounded number of times."""
+    bench = make()
+    with ThreadPoolExecutor(8) as pool:
+        _one_takes(bench, pool, 100)
+        calls = _hold(bench, pool, "flood", "flood", "flood")
+        assert 0 < sum(bench.guard.lets_in(0.25, f"name {n}") for n in range(1000)) < 100
+        bench.first.gate.set()
+        assert all(call.result() is VECTOR for call in calls)
 
 
 def test_when_it_is_crowded_it_lets_in_who_asks_little_and_one_for_two_inferences(

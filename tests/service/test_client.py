@@ -359,6 +359,37 @@ def test_a_server_that_has_room_again_is_sent_everything_soon() -> None:
     assert crowded.throttle.may_ask("another kind")
 
 
+@pytest.mark.parametrize("gap_s", [1.0, 2.0, 10.0, 50.0, 100.0])
+def test_who_asks_seldom_is_never_held_back(gap_s: float) -> None:
+    """A client that asks once a second or less, as RetryInfo says, asks whatever was refused."""
+    now = [0.0]
+    throttle = Throttle(lambda: now[0])
+    throttle.note("kind", refused=True)
+    for _ in range(20):
+        now[0] += gap_s
+        assert throttle.may_ask("kind")
+        throttle.note("kind", refused=True)
+
+
+def test_the_asyncio_client_is_throttled_too(refusing: str) -> None:
+    """As the other: it soon asks one in ten."""
+
+    async def asked() -> int:
+        async with cachesvc.aio.Client(refusing) as client:
+            replies = [await client.lookup(f"prompt {n}") for n in range(100)]
+        assert {reply.outcome for reply in replies} == {"BYPASS_OVERLOADED"}
+        return sum("not asked" not in reply.reason for reply in replies)
+
+    assert 5 <= asyncio.run(asked()) <= 30
+
+
+def test_a_name_that_is_too_long_is_refused_by_name(client: cachesvc.Client) -> None:
+    """It does not go into metadata, whose size gRPC refuses as if the server were too busy."""
+    reply = client.lookup("prompt", namespace="a" * 20_000)
+    assert reply.outcome == "BYPASS_ERROR"
+    assert "namespace" in reply.reason
+
+
 def test_refused_lookups_throttle_their_namespace_alone(refusing: str) -> None:
     """A client of a server that refuses all soon asks one in ten, of the namespaces that were refused."""
     with cachesvc.Client(refusing, namespace="flood") as client:

@@ -1,6 +1,8 @@
 """The door: what is turned away before it is read, and how that is told."""
 
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -14,12 +16,24 @@ from cachesvc.core.errors import Kind
 from cachesvc.core.events import CallFailed, Event
 from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.engine.parts import EmbedBudget, Tuning
-from cachesvc.serve.door import Doorkeeper, Metadata
+from cachesvc.serve.door import Admission, Doorkeeper, Metadata
 from cachesvc.serve.edge import Call, Edge
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer
 from cachesvc.v1 import cache_pb2 as pb
 
 NAME = "test.Service"
+OPTIONS = GrpcOptions(
+    setting="test.listen",
+    listen="127.0.0.1:0",
+    reflection=False,
+    threads=4,
+    max_streams=100,
+    max_concurrent_calls=64,
+    max_queued_calls=8,
+    max_queue_s=5.0,
+    max_message_bytes=1 << 20,
+    drain_s=1.0,
+)
 
 
 class Events:
@@ -68,26 +82,14 @@ def events() -> Events:
 
 @pytest.fixture
 def channel(turns: Turns, events: Events) -> Iterator[grpc.Channel]:
-    options = GrpcOptions(
-        setting="test.listen",
-        listen="127.0.0.1:0",
-        reflection=False,
-        threads=4,
-        max_streams=100,
-        max_concurrent_calls=64,
-        max_queued_calls=8,
-        max_queue_s=5.0,
-        max_message_bytes=1 << 20,
-        drain_s=1.0,
-    )
     server = GrpcServer(
         Working(),
-        options,
+        OPTIONS,
         clock=SystemClock(0),
         observer=events,
         new_id=lambda: "id-1",
         works=lambda: True,
-        turns_away=turns,
+        admission=Admission(turns, events),
     )
     with grpc.insecure_channel(server.start()) as channel:
         yield channel
@@ -132,6 +134,40 @@ def test_what_a_client_tells_is_heard(channel: grpc.Channel, turns: Turns) -> No
     assert turns.seen[0]["cachesvc-namespace"] == "support"
 
 
+class Blocking:
+    """An observer that waits, as one that writes to a full pipe does."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def on(self, event: Event) -> None:
+        self.gate.wait(60.0)
+
+
+def test_a_refusal_waits_for_no_log(turns: Turns, events: Events) -> None:
+    """Though nothing can be logged, calls are turned away at once, and the server stops."""
+    turns.away, log = True, Blocking()
+    server = GrpcServer(
+        Working(),
+        replace(OPTIONS, drain_s=0.1),
+        clock=SystemClock(0),
+        observer=log,
+        new_id=lambda: "id-1",
+        works=lambda: True,
+        admission=Admission(turns, events),
+    )
+    with grpc.insecure_channel(server.start()) as channel:
+        for _ in range(3):
+            error = _call(channel, "Lookup")
+            assert error is not None
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        stopping.join(30.0)
+        assert not stopping.is_alive()
+    log.gate.set()
+
+
 class Crowd:
     """A guard that is crowded, and lets in one namespace."""
 
@@ -152,15 +188,35 @@ class Crowd:
         ((("cachesvc-namespace", "flood"),), True),
         ((("cachesvc-namespace", "modest"),), False),
         ((("cachesvc-namespace", "exact-1"),), False),
+        ((("cachesvc-namespace", "private"),), False),
+        ((("cachesvc-namespace", "off"),), False),
         ((("cachesvc-namespace", "flood"), ("cachesvc-exact-only", "true")), False),
+        ((("cachesvc-namespace", "flood"), ("cachesvc-exact-only", "false")), True),
         ((("user-agent", "x"), ("trace-bin", b"x")), True),
     ],
-    ids=["untold", "flood", "modest", "no semantic tier", "exact tier only", "other metadata"],
+    ids=[
+        "untold",
+        "flood",
+        "modest",
+        "no semantic tier",
+        "no prompts",
+        "off",
+        "exact tier only",
+        "not exact tier only",
+        "other metadata",
+    ],
 )
 def test_who_is_turned_away_in_a_crowd(metadata: Metadata, *, away: bool) -> None:
     """Only what wants an inference, of a namespace that the guard does not let in; else nobody."""
     crowd = Crowd()
-    book = PolicyBook(Policy(), {"exact-*": Policy(semantic=False)})
+    book = PolicyBook(
+        Policy(),
+        {
+            "exact-*": Policy(semantic=False),
+            "private": Policy(store_prompts=False),
+            "off": Policy(enabled=False),
+        },
+    )
     keeper = Doorkeeper(crowd, lambda: Tuning(book, EmbedBudget(0.25, 0.01)))
     assert keeper.turns_away(metadata) is away
     crowd.crowded = False

@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed, Event
+from cachesvc.serve.door import Admission
 from cachesvc.serve.edge import Call, Edge
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer
 from cachesvc.v1 import cache_pb2 as pb
@@ -90,7 +91,7 @@ def call(failing: Failing, events: Events) -> Iterator[Callable[[str], grpc.RpcE
         observer=events,
         new_id=lambda: "id-1",
         works=lambda: True,
-        turns_away=lambda metadata: False,
+        admission=Admission(lambda metadata: False, events),
     )
     channel = grpc.insecure_channel(server.start())
 

@@ -2,13 +2,23 @@
 
 import socket
 import struct
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import cachesvc
+from cachesvc.app import App
+from cachesvc.core.types import Unseen, Vector
+from cachesvc.observe.log import Logger
+from cachesvc.settings import Settings
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 from tests.trouble.http2 import END_HEADERS, HEADERS, PREFACE, RST_STREAM, SETTINGS, call_headers, frame
@@ -54,6 +64,76 @@ def test_calls_reset_as_soon_as_they_are_sent_cost_little(launch: Launch, dial: 
             pass  # the server may hang up on such a peer
     assert stub.Lookup(request, timeout=CALL_S).outcome == pb.OUTCOME_MISS_EXACT_ONLY
     assert _anonymous_bytes(process.pid) - before_bytes < 32 << 20
+
+
+class Slow:
+    """An Embedder that takes a twentieth of a second for each text."""
+
+    fingerprint = "slow:1"
+    dimension = 4
+
+    def embed(self, text: str, wait_s: float) -> Vector | Unseen:
+        threading.Event().wait(0.05)
+        return np.full(4, 0.5, np.float32)
+
+
+@pytest.fixture
+def slow_address(tmp_path: Path) -> Iterator[str]:
+    """Where a server with a slow engine listens."""
+    settings = Settings.model_validate(
+        {
+            "server": {"listen": "127.0.0.1:0"},
+            "admin": {"listen": "127.0.0.1:0", "rpc_listen": "127.0.0.1:0"},
+            "store": {"path": tmp_path / "store"},
+            "embedder": {"concurrency": 1},
+        }
+    )
+    app = App(settings, Slow, Logger("critical", "json"))
+    yield app.address
+    app.stop()
+
+
+def test_a_flood_is_turned_away_and_others_are_not(slow_address: str, dial: Dial) -> None:
+    """Sixteen callers of one namespace on an engine of twenty texts a second: most are refused; a namespace that
+    says its name is answered, and so are exact lookups, stores, and health.
+    """
+    seen: Counter[str] = Counter()
+    over = threading.Event()
+
+    def flood(n: int) -> None:
+        stub = CacheServiceStub(dial(slow_address))
+        calls = 0
+        while not over.is_set():
+            calls += 1
+            try:
+                stub.Lookup(
+                    pb.LookupRequest(namespace="flood", prompt=f"{n} {calls}"),
+                    timeout=CALL_S,
+                    metadata=(("cachesvc-namespace", "flood"),),
+                )
+                seen["OK"] += 1
+            except grpc.RpcError as error:
+                seen[error.code().name] += 1
+
+    with ThreadPoolExecutor(16) as pool:
+        callers = [pool.submit(flood, n) for n in range(16)]
+        try:
+            with cachesvc.Client(slow_address, namespace="modest", timeout_s=CALL_S) as client:
+                outcomes = [client.lookup(f"question {n}").outcome for n in range(30)]
+                exact = [client.lookup("question", exact_only=True).outcome for _ in range(30)]
+                assert client.store("answer", "question").stored
+            health_pb2_grpc.HealthStub(dial(slow_address)).Check(
+                health_pb2.HealthCheckRequest(), timeout=CALL_S
+            )
+        finally:
+            over.set()
+        for caller in callers:
+            caller.result(CALL_S)
+    assert seen["RESOURCE_EXHAUSTED"] > seen["OK"] > 0
+    assert set(seen) == {"OK", "RESOURCE_EXHAUSTED"}
+    assert Counter(outcomes)["BYPASS_OVERLOADED"] == 0
+    assert Counter(outcomes)["MISS_EMPTY"] >= 25, outcomes
+    assert exact == ["MISS_EXACT_ONLY"] * 30
 
 
 def _opened_and_reset(stream: int) -> bytes:
