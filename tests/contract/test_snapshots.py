@@ -327,6 +327,45 @@ def test_small_and_unchanged_indexes_are_not_saved(events: Events) -> None:
     assert saved == [40, 60]
 
 
+def test_a_full_disk_is_written_to_once(events: Events) -> None:
+    """An index that could not be saved is not dumped again until it changed as much anew: it would fill the disk.
+
+    What is of no use goes first, and the failure of one scope, which is told, keeps no other from being saved.
+    """
+    asked: list[bytes] = []
+
+    class Full(MemorySnapshots):
+        full = True
+
+        def save(self, scope: bytes, snapshot: Snapshot) -> None:
+            asked.append(scope)
+            if self.full and scope == THE_SCOPE:
+                assert OTHER not in self.scopes()
+                raise CacheError(Kind.FULL, "as told")
+            super().save(scope, snapshot)
+
+    store, held = MemoryStore(), Full()
+    elsewhere = identify(Request("other", (Message("user", "q"),), "m", {}), "f")
+    there = [identify(Request("other", (Message("user", f"q{n}"),), "m", {}), "f") for n in range(20)]
+    store.put([draft(n) for n in range(50)], None)
+    store.put([Draft(of, Payload(b"r"), "q", vector(n), n, 1 << 50) for n, of in enumerate(there)], None)
+    MemorySnapshots.save(held, OTHER, snapshot(1, b"of no use"))
+    views = views_of(store, held, events)
+    nearest(views, 7)
+    views.search(elsewhere.scope, vector(1), 1, None)
+    with pytest.raises(CacheError) as caught:
+        views.save_snapshots()
+    assert caught.value.kind is Kind.FULL
+    views.save_snapshots()
+    assert asked == [THE_SCOPE, elsewhere.scope]
+    held.full = False
+    store.put([draft(n) for n in range(50, 60)], None)
+    nearest(views, 7)
+    views.save_snapshots()
+    assert asked == [THE_SCOPE, elsewhere.scope, THE_SCOPE]
+    assert sorted(held.scopes()) == sorted([THE_SCOPE, elsewhere.scope])
+
+
 @pytest.mark.parametrize("ruin", ["trimmed", "ahead", "garbage"])
 def test_what_cannot_be_used_is_read_from_the_store(events: Events, ruin: str) -> None:
     """A snapshot that the log does not reach, that is ahead of the store, or is no index: read anew, counted."""
