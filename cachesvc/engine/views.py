@@ -51,7 +51,7 @@ class _Part:
         self.sequence = sequence
         self.started_s = started_s
         self.restoring: Restoring | None = None
-        self.saved_at = -1  # the log position of the snapshot that it is restored from
+        self.saved_at = -1  # of the snapshot that it is restored from
         self.last_id = 0
         self.changes = 0  # of its rows, since its sequence
 
@@ -224,7 +224,7 @@ class Views:
         found = None if self._snapshots is None else self._snapshots.begin(scope)
         if found is not None:
             part.sequence, part.restoring = found
-            part.saved_at = part.sequence
+            part.saved_at = part.restoring.saved_at
         return part
 
     def _read_some(self, scope: bytes, view: _View, part: _Part) -> bool:
