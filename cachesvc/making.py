@@ -21,9 +21,8 @@ from cachesvc.settings_sections import EmbedderSettings
 
 def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -> Embedder:
     """The configured engine, compiled first if it must be. Raises UNAVAILABLE, CORRUPT or INCOMPATIBLE."""
-    concurrency = settings.concurrency or len(os.sched_getaffinity(0))
     if settings.engine == "sentence-transformers":
-        return _sbert_embedder(settings, concurrency)
+        return _sbert_embedder(settings)
     engine = find_engine(settings.model, settings.precision, settings.cache_dir.expanduser())
     if engine is None:
         if not settings.compile_on_start:
@@ -40,7 +39,7 @@ def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -
             dimension=manifest.dimension,
             window_tokens=manifest.window_tokens,
             prefix=manifest.prefix,
-            concurrency=concurrency,
+            concurrency=concurrency(settings),
             max_text_length=settings.max_text_length,
         )
     )
@@ -51,7 +50,7 @@ def compile_model(settings: EmbedderSettings, progress: Callable[[str], None]) -
     return compile_engine(settings.model, settings.precision, settings.cache_dir.expanduser(), progress)
 
 
-def _sbert_embedder(settings: EmbedderSettings, concurrency: int) -> Embedder:
+def _sbert_embedder(settings: EmbedderSettings) -> Embedder:
     try:
         from cachesvc.adapters.sbert_embedder import SbertEmbedder  # noqa: PLC0415 - brings torch in
     except ImportError:
@@ -63,9 +62,14 @@ def _sbert_embedder(settings: EmbedderSettings, concurrency: int) -> Embedder:
     return SbertEmbedder(
         directory,
         digest=model_digest(directory),
-        concurrency=concurrency,
+        concurrency=concurrency(settings),
         max_text_length=settings.max_text_length,
     )
+
+
+def concurrency(settings: EmbedderSettings) -> int:
+    """How many inferences run at a time: as many as this process has cores, unless told."""
+    return settings.concurrency or len(os.sched_getaffinity(0))
 
 
 def store_options(settings: Settings) -> StoreOptions:
@@ -87,7 +91,7 @@ def store_options(settings: Settings) -> StoreOptions:
 def guard_options(settings: Settings) -> GuardOptions:
     """How inferences are run and waited for."""
     embedder = settings.embedder
-    threads = embedder.concurrency or len(os.sched_getaffinity(0))
+    threads = concurrency(embedder)
     return GuardOptions(threads, embedder.max_waiting, embedder.hang_s, max_stuck=2 * threads)
 
 

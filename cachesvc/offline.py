@@ -3,7 +3,6 @@
 Each takes the lock that servers take. Called by the command line.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity
 from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import CheckStep, Unseen, Vector
-from cachesvc.making import make_embedder, store_options
+from cachesvc.making import concurrency, make_embedder, store_options
 from cachesvc.settings import Settings
 
 _EMBED_WAIT_S = 60.0
@@ -52,7 +51,7 @@ def reembed_store(
     """Bring the store to the configured embedder. None when it is that one's already."""
     options = store_options(settings)
     embedder = make_embedder(settings.embedder, say)
-    with _locked(options), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with _locked(options), ThreadPoolExecutor(concurrency(settings.embedder)) as pool:
         if _found(options).fingerprint == embedder.fingerprint:
             return None
 

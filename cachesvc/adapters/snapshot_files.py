@@ -1,7 +1,8 @@
 """Snapshots of indexes as files: pieces in frames, each sealed with a keyed digest of it and all before it.
 
-Whoever takes a piece may trust it: none is given out before its digest fitted. Its end is sealed too. A file says of which embedder, scope and session of the store it is: one that was left behind when
-the store was put back to an older state, or taken from another, is not used.
+Whoever takes a piece may trust it: none is given out before its digest fitted. Its end is sealed too. A file says of which embedder, scope and
+session of the store it is. One that was left behind when the store was put back to an older state, or written anew,
+is stale; what does not fit this store's key was damaged or is another store's, which cannot be told apart.
 """
 
 import os
@@ -10,7 +11,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -22,6 +23,7 @@ from cachesvc.core.types import Session, Snapshot
 _MAGIC = b"cachesvc-snapshot-2\n"
 _MAC_BYTES = 32
 _LENGTH_BYTES = 4
+_AGEING_SESSIONS = 32  # the store knows its last 64
 
 
 class _Header(msgspec.Struct, array_like=True, frozen=True):
@@ -60,7 +62,7 @@ class SnapshotFiles:
         except FileNotFoundError:
             return None
         except OSError:
-            self._reject(scope)
+            self._give_up(scope, "rejected")
             return None
         pieces = self._pieces(file)
         try:
@@ -68,11 +70,12 @@ class SnapshotFiles:
         except (ValueError, StopIteration):
             header = None
         is_ours = header is not None and (header.fingerprint, header.scope) == (self._fingerprint, scope)
-        if header is None or not is_ours or not self._is_of_this_past(header):
+        sessions_ago = None if header is None else self._sessions_ago(header)
+        if header is None or not is_ours or sessions_ago is None:
             pieces.close()
-            self._reject(scope)
+            self._give_up(scope, "stale" if is_ours else "rejected")
             return None
-        return Snapshot(header.sequence, pieces)
+        return Snapshot(header.sequence, pieces, is_ageing=sessions_ago >= _AGEING_SESSIONS)
 
     def _pieces(self, file: BinaryIO) -> Generator[bytes, None, None]:
         """The header, then what it heads. Raises ValueError for damage, a missing end and anything after it."""
@@ -137,17 +140,18 @@ class SnapshotFiles:
         with suppress(OSError):  # it is checked each time it is read
             self._path(scope).unlink(missing_ok=True)
 
-    def _is_of_this_past(self, header: _Header) -> bool:
-        """Whether the store was at this sequence in this session, and has only gone on since."""
+    def _sessions_ago(self, header: _Header) -> int | None:
+        """How many sessions ago it was saved; None when that is not known, or the store has not just gone on since."""
         sessions = self._sessions()
         for n, session in enumerate(sessions):
             if session.name == header.session:
                 ended = sessions[n + 1].began if n + 1 < len(sessions) else None
-                return session.began <= header.sequence and (ended is None or header.sequence <= ended)
-        return False
+                is_within = session.began <= header.sequence and (ended is None or header.sequence <= ended)
+                return len(sessions) - 1 - n if is_within else None
+        return None
 
-    def _reject(self, scope: bytes) -> None:
-        self._observer.on(SnapshotDone("rejected", 0))
+    def _give_up(self, scope: bytes, why: Literal["stale", "rejected"]) -> None:
+        self._observer.on(SnapshotDone(why, 0))
         self.forget(scope)
 
     def _path(self, scope: bytes) -> Path:

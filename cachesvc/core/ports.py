@@ -108,7 +108,8 @@ class SnapshotStore(Protocol):
     """Indexes of scopes, kept beside the store so that they need not be read from it again. May lose any."""
 
     def load(self, scope: bytes) -> Snapshot | None:
-        """What was saved last, or None; what is damaged, foreign or of another past of the store is None too.
+        """What was saved last, or None; what is damaged or foreign is None too and counted as rejected, what is of
+        another past of the store as stale.
 
         Its pieces raise ValueError where damage is met later.
         """

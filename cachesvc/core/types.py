@@ -395,10 +395,14 @@ class ScopeVectors:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The pieces of an index, with the log sequence up to which it has everything, and perhaps a little more."""
+    """The pieces of an index, with the log sequence up to which it has everything, and perhaps a little more.
+
+    One that is ageing cannot be used for ever, changed or not: it is to be saved anew.
+    """
 
     sequence: int
     pieces: Iterator[bytes]
+    is_ageing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

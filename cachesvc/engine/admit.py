@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
-from cachesvc.core.eviction import size_bytes
 from cachesvc.core.identity import canonical_text, canonical_vary, identify
 from cachesvc.core.policy import lifetime_ms
 from cachesvc.core.types import (
@@ -19,7 +18,6 @@ from cachesvc.core.types import (
     Identity,
     Keep,
     Lost,
-    Quota,
     Receipt,
     Removal,
     Request,
@@ -27,7 +25,7 @@ from cachesvc.core.types import (
     Unseen,
     Vector,
 )
-from cachesvc.engine.parts import EmbedBudget, Parts
+from cachesvc.engine.parts import EmbedBudget, Parts, check_size, put_with_room, tell_removed
 from cachesvc.engine.tickets import Ticket
 
 _EXACT_ONLY = "the policy of this namespace has the exact tier only"
@@ -86,11 +84,9 @@ class Admit:
         if not good:
             return [item for item in admitted if isinstance(item, CacheError)]
         try:
-            self._janitor.make_room()
-            receipts = iter(self._store.put([item.draft for item in good], self._wait_s(good)))
+            drafts = [item.draft for item in good]
+            receipts = iter(put_with_room(self._store, self._janitor, drafts, self._wait_s(good)))
         except CacheError as error:
-            if error.kind is Kind.FULL:
-                self._janitor.relieve()
             return [error if isinstance(item, _Admitted) else item for item in admitted]
         took_us = int((self._clock.monotonic_s() - started_s) * 1e6)
         return [
@@ -135,13 +131,11 @@ class Admit:
         if semantic:
             embedded = None if ticket is None else ticket.embedded
             vector, unseen, reason = self._vector(keep, identity, embedded, tuning.budget)
-        prompt = identity.text if policy.store_prompts else ""
-        _check_size(size_bytes(prompt, keep.payload, vector), policy.quota)
         lives_ms = lifetime_ms(policy, keep.ttl_ms)
         draft = Draft(
             identity=identity,
             payload=keep.payload,
-            prompt=prompt,
+            prompt=identity.text if policy.store_prompts else "",
             vector=vector,
             created_ms=begun.at_ms,
             expires_ms=begun.at_ms + lives_ms,
@@ -151,6 +145,7 @@ class Admit:
             quota=policy.quota,
             unembedded=semantic and vector is None and unseen is None,
         )
+        check_size(draft)
         return _Admitted(keep, draft, unseen, reason)
 
     def _identity(self, keep: Keep) -> tuple[Identity, Ticket | None]:
@@ -201,10 +196,7 @@ class Admit:
                 "an invalidation that came after this response was begun covers it: make it anew",
             )
         semantic = item.draft.vector is not None
-        if receipt.replaced_id is not None:
-            self._observer.on(EntriesRemoved(Removal.REPLACED, 1))
-        if receipt.evicted_count:
-            self._observer.on(EntriesRemoved(Removal.EVICTED, receipt.evicted_count))
+        tell_removed(self._observer, receipt)
         self._observer.on(
             StoreDone(
                 namespace=item.draft.identity.namespace,
@@ -221,15 +213,6 @@ class Admit:
         )
         return StoreResult(
             receipt.entry_id, receipt.replaced_id, item.draft.expires_ms, semantic, item.reason
-        )
-
-
-def _check_size(entry_bytes: int, quota: Quota) -> None:
-    """An entry larger than all its namespace may hold would push out the others and go itself next."""
-    if quota.max_bytes is not None and entry_bytes > quota.max_bytes:
-        raise CacheError.invalid(
-            "response",
-            f"makes an entry of {entry_bytes} bytes; the namespace may hold {quota.max_bytes} (policy.*.max_bytes)",
         )
 
 

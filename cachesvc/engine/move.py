@@ -1,7 +1,7 @@
 """Entries out of a store and into one: exported as they are, imported where they are not yet, or not as new.
 
-An import is idempotent: what is there already, as new or newer, is left alone, so one that was cut off is
-done again. Entries keep when they were stored and when they end; their ids are the new store's.
+An import is idempotent: what is there already, as new or newer, is left alone, and so is the same response up
+to a minute older, for one from a clock that is ahead is stored as of now. So one that was cut off is done again. Entries keep when they were stored and when they end; their ids are the new store's.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import EntriesRemoved
 from cachesvc.core.identity import carried
-from cachesvc.core.types import Draft, Entry, Identity, Lost, Payload, Receipt, Removal, Unseen, Vector
-from cachesvc.engine.parts import Parts
+from cachesvc.core.types import Draft, Entry, Identity, Lost, Payload, Unseen, Vector
+from cachesvc.engine.parts import Parts, check_size, put_with_room, tell_removed
 
 _BATCH_COUNT = 64
 _MAX_ERRORS = 20
@@ -132,7 +131,8 @@ class Mover:
         ):  # the store's time, which never goes back, would follow
             raise CacheError.invalid("entry.create_time", "lies in the future")
         policy = self._tuning().policies.of(incoming.namespace)
-        last_ms = incoming.created_ms + policy.max_ttl_ms
+        created_ms = min(incoming.created_ms, now_ms)  # time goes on from the latest that a store has seen
+        last_ms = created_ms + policy.max_ttl_ms
         if min(incoming.expires_ms, last_ms) <= now_ms:
             tally.expired += 1
             return None
@@ -142,22 +142,24 @@ class Mover:
             )
         identity = self._identity(incoming)
         row = self._store.find(identity.scope, identity.exact_key)
-        if isinstance(row, Entry) and row.created_ms >= incoming.created_ms:
+        if isinstance(row, Entry) and _is_as_new(row, incoming):
             tally.unchanged += 1
             return None
         semantic = policy.semantic and policy.store_prompts and incoming.semantic
-        return Draft(
+        draft = Draft(
             identity=identity,
             payload=incoming.payload,
             prompt=incoming.prompt if policy.store_prompts else "",
             vector=self._vector(incoming) if semantic else None,
-            created_ms=min(incoming.created_ms, now_ms),  # time goes on from the latest that a store has seen
+            created_ms=created_ms,
             expires_ms=min(incoming.expires_ms, last_ms),
             sliding_ms=incoming.sliding_ms,
             latest_ms=min(incoming.latest_ms, last_ms),
             epoch=epoch,
             quota=policy.quota,
         )
+        check_size(draft)
+        return draft
 
     def _identity(self, incoming: Incoming) -> Identity:
         identity = carried(
@@ -190,11 +192,8 @@ class Mover:
 
     def _put(self, batch: list[Draft], tally: Tally) -> None:
         try:
-            self._janitor.make_room()
-            receipts = self._store.put(batch, None)
+            receipts = put_with_room(self._store, self._janitor, batch, None)
         except CacheError as error:
-            if error.kind is Kind.FULL:
-                self._janitor.relieve()
             for _ in batch:
                 tally.fail(error.message)
             return
@@ -203,10 +202,10 @@ class Mover:
                 tally.fail("an invalidation since the import began covers it")
             else:
                 tally.stored += 1
-                self._tell_removed(receipt)
+                tell_removed(self._observer, receipt)
 
-    def _tell_removed(self, receipt: Receipt) -> None:
-        if receipt.replaced_id is not None:
-            self._observer.on(EntriesRemoved(Removal.REPLACED, 1))
-        if receipt.evicted_count:
-            self._observer.on(EntriesRemoved(Removal.EVICTED, receipt.evicted_count))
+
+def _is_as_new(row: Entry, incoming: Incoming) -> bool:
+    """Whether what is there need not be replaced: it may be the same entry, stored before its time had come."""
+    same_ms = _MAX_AHEAD_MS if row.payload == incoming.payload else 0
+    return row.created_ms >= incoming.created_ms - same_ms

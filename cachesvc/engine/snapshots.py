@@ -20,6 +20,7 @@ class Restoring:
     """A snapshot on its way into an index, piece by piece."""
 
     pieces: Iterator[bytes]
+    saved_at: int  # -1 when it is to be saved anew
     size_bytes: int = 0
 
 
@@ -40,7 +41,7 @@ class Snapshots:
         if held is None:
             return None
         if held.sequence <= self._store.sequence() and self._is_in_reach(held.sequence):
-            return held.sequence, Restoring(held.pieces)
+            return held.sequence, Restoring(held.pieces, -1 if held.is_ageing else held.sequence)
         self._give_up(scope, "stale", 0)
         return None
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from cachesvc.core.errors import CacheError
 from cachesvc.core.events import ScopesChanged
 from cachesvc.core.ports import Clock, Observer, ResponseStore, VectorIndex
 from cachesvc.core.types import Candidate, Change, Vector
@@ -50,7 +51,7 @@ class _Part:
         self.sequence = sequence
         self.started_s = started_s
         self.restoring: Restoring | None = None
-        self.saved_at = -1  # the log position of the snapshot that it is restored from
+        self.saved_at = -1  # of the snapshot that it is restored from
         self.last_id = 0
         self.changes = 0  # of its rows, since its sequence
 
@@ -68,7 +69,7 @@ class _View:
         self.counted_bytes = 0  # its share of the account
         self.removed_at = 0  # the last removal the log told of
         self.too_large_at = -1  # the log position when it was last found too large
-        self.saved_at = -1  # the log position of its last snapshot
+        self.saved_at = -1  # the log position when it was last saved, or could not be
         self.changes = 0  # of its rows, since then
 
     @property
@@ -223,7 +224,7 @@ class Views:
         found = None if self._snapshots is None else self._snapshots.begin(scope)
         if found is not None:
             part.sequence, part.restoring = found
-            part.saved_at = part.sequence
+            part.saved_at = part.restoring.saved_at
         return part
 
     def _read_some(self, scope: bytes, view: _View, part: _Part) -> bool:
@@ -243,19 +244,35 @@ class Views:
         return len(held.ids) == _PART_COUNT
 
     def save_snapshots(self) -> None:
-        """Save large indexes that changed since they were saved, and drop snapshots of no use. Raises FULL."""
+        """Drop snapshots of no use, and save large indexes that changed since they were saved.
+
+        One that could not be saved is tried again once it has changed as much anew: each attempt writes until
+        the disk is full, and takes from the store what room is left. Raises FULL when all others were tried.
+        """
         if self._snapshots is None:
             return
+        self._snapshots.sweep()  # first, for it makes room
         with self._lock:
             loaded = [(scope, view) for scope, view in self._views.items() if view.index is not None]
+        failure: CacheError | None = None
         for scope, view in loaded:
+            try:
+                self._save_snapshot(scope, view, self._snapshots)
+            except CacheError as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+    def _save_snapshot(self, scope: bytes, view: _View, snapshots: Snapshots) -> None:
+        with self._lock:
+            index, sequence, changes = view.index, self._sequence, view.changes
+        if index is None or not snapshots.is_due(index, view.saved_at, changes):
+            return
+        try:
+            snapshots.save(scope, index, sequence)
+        finally:
             with self._lock:
-                index, sequence, changes = view.index, self._sequence, view.changes
-            if index is not None and self._snapshots.is_due(index, view.saved_at, changes):
-                self._snapshots.save(scope, index, sequence)
-                with self._lock:
-                    view.saved_at, view.changes = sequence, view.changes - changes
-        self._snapshots.sweep()
+                view.saved_at, view.changes = sequence, view.changes - changes
 
     def _publish(self, scope: bytes, view: _View, part: _Part) -> bool:
         """Let an index be searched. False when the log cannot bring it to where the others are."""

@@ -556,7 +556,7 @@ class ImportResponse(_message.Message):
     stored: _builtins.int
     """Entries stored."""
     unchanged: _builtins.int
-    """Entries that were there already, as new or newer."""
+    """Entries that were there already: as new or newer, or with the same response and at most a minute older."""
     expired: _builtins.int
     """Entries that have expired."""
     failed: _builtins.int

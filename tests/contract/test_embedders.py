@@ -1,5 +1,6 @@
 """The contract of the Embedder port, over every implementation, on the real default model."""
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from cachesvc.adapters.slots import Slots
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.core.types import Unseen, Vector
-from cachesvc.making import make_embedder
+from cachesvc.making import concurrency, guard_options, make_embedder
+from cachesvc.settings import Settings
 from cachesvc.settings_sections import EmbedderSettings
 
 WAIT_S = 60.0
@@ -249,3 +251,10 @@ def test_paraphrases_score_above_what_is_unrelated(
     np.fill_diagonal(scores, -1.0)
     nearest = scores.argmax(axis=1)
     assert [SENTENCES[n] for n in nearest] == [SENTENCES[n ^ 1] for n in range(len(SENTENCES))]
+
+
+def test_as_many_inferences_run_as_the_settings_say() -> None:
+    """As many as this process has cores where they say 0; the guard has as many threads."""
+    told = Settings(embedder=EmbedderSettings(concurrency=7))
+    assert concurrency(told.embedder) == guard_options(told).threads == 7
+    assert concurrency(EmbedderSettings(concurrency=0)) == len(os.sched_getaffinity(0))

@@ -10,6 +10,7 @@ import pytest
 
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
+from cachesvc.adapters.lmdb_rewrite import Target, rewrite
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.memory import MemoryIndex, MemorySnapshots, MemoryStore
 from cachesvc.adapters.snapshot_files import SnapshotFiles
@@ -125,27 +126,29 @@ def test_pieces_cannot_change_places(tmp_path: Path, events: Events) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "sequence"),
+    ("changes", "why"),
     [
-        pytest.param({"fingerprint": "g"}, 60, id="another embedder"),
-        pytest.param({"key": b"x" * 32}, 60, id="another store"),
-        pytest.param({"sessions": lambda: [Session(b"three", 0)]}, 60, id="a session that is not known"),
-        pytest.param({"sessions": lambda: [Session(b"two", 61)]}, 60, id="before its session"),
+        pytest.param({"fingerprint": "g"}, "rejected", id="another embedder"),
+        pytest.param({"key": b"x" * 32}, "rejected", id="another store"),
+        pytest.param({"sessions": lambda: [Session(b"three", 0)]}, "stale", id="a session that is not known"),
+        pytest.param({"sessions": lambda: [Session(b"two", 61)]}, "stale", id="before its session"),
         pytest.param(
             {"sessions": lambda: [Session(b"two", 50), Session(b"three", 55)]},
-            60,
+            "stale",
             id="after its session's end",
         ),
-        pytest.param({"sessions": list}, 60, id="no sessions"),
+        pytest.param({"sessions": list}, "stale", id="no sessions"),
     ],
 )
-def test_a_foreign_snapshot_is_rejected(
-    tmp_path: Path, events: Events, changes: dict[str, Any], sequence: int
+def test_a_foreign_snapshot_is_not_used(
+    tmp_path: Path, events: Events, changes: dict[str, Any], why: str
 ) -> None:
-    """Of another embedder or store, or of a past that the store has left, none is used."""
-    files(tmp_path, events).save(SCOPE, snapshot(sequence, b"x"))
-    assert files(tmp_path, events, **changes).load(SCOPE) is None
-    assert events.results() == ["rejected"]
+    """Of another embedder or store it is rejected, of a past that the store has left stale; none is kept."""
+    files(tmp_path, events).save(SCOPE, snapshot(60, b"x"))
+    held = files(tmp_path, events, **changes)
+    assert held.load(SCOPE) is None
+    assert events.results() == [why]
+    assert held.scopes() == []
 
 
 def test_a_snapshot_under_another_scope_s_name_is_rejected(tmp_path: Path, events: Events) -> None:
@@ -327,6 +330,45 @@ def test_small_and_unchanged_indexes_are_not_saved(events: Events) -> None:
     assert saved == [40, 60]
 
 
+def test_a_full_disk_is_written_to_once(events: Events) -> None:
+    """An index that could not be saved is not dumped again until it changed as much anew: it would fill the disk.
+
+    What is of no use goes first, and the failure of one scope, which is told, keeps no other from being saved.
+    """
+    asked: list[bytes] = []
+
+    class Full(MemorySnapshots):
+        full = True
+
+        def save(self, scope: bytes, snapshot: Snapshot) -> None:
+            asked.append(scope)
+            if self.full and scope == THE_SCOPE:
+                assert OTHER not in self.scopes()
+                raise CacheError(Kind.FULL, "as told")
+            super().save(scope, snapshot)
+
+    store, held = MemoryStore(), Full()
+    elsewhere = identify(Request("other", (Message("user", "q"),), "m", {}), "f")
+    there = [identify(Request("other", (Message("user", f"q{n}"),), "m", {}), "f") for n in range(20)]
+    store.put([draft(n) for n in range(50)], None)
+    store.put([Draft(of, Payload(b"r"), "q", vector(n), n, 1 << 50) for n, of in enumerate(there)], None)
+    MemorySnapshots.save(held, OTHER, snapshot(1, b"of no use"))
+    views = views_of(store, held, events)
+    nearest(views, 7)
+    views.search(elsewhere.scope, vector(1), 1, None)
+    with pytest.raises(CacheError) as caught:
+        views.save_snapshots()
+    assert caught.value.kind is Kind.FULL
+    views.save_snapshots()
+    assert asked == [THE_SCOPE, elsewhere.scope]
+    held.full = False
+    store.put([draft(n) for n in range(50, 60)], None)
+    nearest(views, 7)
+    views.save_snapshots()
+    assert asked == [THE_SCOPE, elsewhere.scope, THE_SCOPE]
+    assert sorted(held.scopes()) == sorted([THE_SCOPE, elsewhere.scope])
+
+
 @pytest.mark.parametrize("ruin", ["trimmed", "ahead", "garbage"])
 def test_what_cannot_be_used_is_read_from_the_store(events: Events, ruin: str) -> None:
     """A snapshot that the log does not reach, that is ahead of the store, or is no index: read anew, counted."""
@@ -436,37 +478,70 @@ def test_snapshots_of_scopes_that_are_gone_go_too(events: Events) -> None:
     assert held.scopes() == []
 
 
+def held_of(store: LmdbStore, path: Path, events: Events) -> SnapshotFiles:
+    return SnapshotFiles(
+        path / "snapshots",
+        key=store.key_for(b"snapshot"),
+        fingerprint="f",
+        sessions=store.sessions,
+        observer=events,
+    )
+
+
+def opened(path: Path) -> LmdbStore:
+    return LmdbStore(StoreOptions(path, 1 << 24, 1 << 22, "async", 64, 2048, 1000), "f")
+
+
 def test_a_store_put_back_to_an_older_state_is_not_given_a_newer_snapshot(
     tmp_path: Path, events: Events
 ) -> None:
     """Ids and sequences are given again after a restore; an index of the other past is never searched."""
     path, copy = tmp_path / "store", tmp_path / "copy"
-    options = StoreOptions(path, 1 << 24, 1 << 22, "async", 64, 2048, 1000)
     copy.mkdir()
-
-    def held_of(store: LmdbStore) -> SnapshotFiles:
-        return SnapshotFiles(
-            path / "snapshots",
-            key=store.key_for(b"snapshot"),
-            fingerprint="f",
-            sessions=store.sessions,
-            observer=events,
-        )
-
-    with closing(LmdbStore(options, "f")) as store:
+    with closing(opened(path)) as store:
         store.put([draft(n) for n in range(30)], None)
         store.backup(copy)
         store.put([draft(n) for n in range(100, 130)], None)
-        views = views_of(store, held_of(store), events)
+        views = views_of(store, held_of(store, path, events), events)
         nearest(views, 7)
         views.save_snapshots()
-    with closing(LmdbStore(options, "f")) as store:
-        assert nearest(views_of(store, held_of(store), events), 110) == 41
+    with closing(opened(path)) as store:
+        assert nearest(views_of(store, held_of(store, path, events), events), 110) == 41
     assert events.results() == ["saved", "loaded"]
     (copy / "data.mdb").replace(path / "data.mdb")
-    with closing(LmdbStore(options, "f")) as store:
+    with closing(opened(path)) as store:
         store.put([draft(n) for n in range(200, 240)], None)
-        views = views_of(store, held_of(store), events)
+        views = views_of(store, held_of(store, path, events), events)
         assert nearest(views, 210) == 41
         assert list(views.disagreements()) == []
-    assert events.results() == ["saved", "loaded", "rejected"]
+    assert events.results() == ["saved", "loaded", "stale"]
+
+
+def test_a_store_written_anew_leaves_stale_snapshots(tmp_path: Path, events: Events) -> None:
+    """A rebuild or an upgrade is no damage: nobody is called for it."""
+    with closing(opened(tmp_path)) as store:
+        store.put([draft(n) for n in range(30)], None)
+        views = views_of(store, held_of(store, tmp_path, events), events)
+        nearest(views, 7)
+        views.save_snapshots()
+    rewrite(tmp_path, Target("f", 1 << 24, 2048, "gdsf"), lambda _: None)
+    with closing(opened(tmp_path)) as store:
+        views = views_of(store, held_of(store, tmp_path, events), events)
+        assert nearest(views, 7) == 8
+        views.save_snapshots()
+    assert events.results() == ["saved", "stale", "saved"]
+
+
+def test_a_snapshot_of_a_quiet_scope_lasts(tmp_path: Path, events: Events) -> None:
+    """A store knows its last sessions only: what has not changed for many is saved anew before they are forgotten."""
+    with closing(opened(tmp_path)) as store:
+        store.put([draft(n) for n in range(30)], None)
+    for _ in range(80):
+        with closing(opened(tmp_path)) as store:
+            views = views_of(store, held_of(store, tmp_path, events), events)
+            nearest(views, 7)
+            views.save_snapshots()
+            views.save_snapshots()
+    results = events.results()
+    assert (results.count("saved"), results.count("loaded")) == (3, 79)
+    assert len(results) == 82

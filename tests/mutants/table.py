@@ -141,8 +141,8 @@ MUTANTS = (
     Mutant(
         "snapshots of a past that was left",
         "cachesvc/adapters/snapshot_files.py",
-        " or not self._is_of_this_past(header)",
-        "",
+        "None if header is None else self._sessions_ago(header)",
+        "0",
         ("tests/contract/test_snapshots.py",),
     ),
     Mutant(

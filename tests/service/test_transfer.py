@@ -313,6 +313,7 @@ def test_a_wrong_vector_or_key_of_the_same_embedder_fails(server: Running, admin
         spoilt = [pb.ExportRecord.FromString(record.SerializeToString()) for record in records]
         one = spoilt[1].entry
         one.entry.create_time.seconds += 10
+        one.entry.response = b"newer"
         vector = np.frombuffer(one.vector, "<f4").copy()
         if spoil == "norm":
             one.vector = (vector * 2).tobytes()
