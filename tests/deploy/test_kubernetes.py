@@ -163,8 +163,11 @@ def test_the_chart_puts_its_sidecar_into_another_chart_s_pod(tmp_path: Path) -> 
     shutil.copytree(CHART, tmp_path / "charts" / "cachesvc")
     resources = {"requests": {"cpu": "250m", "memory": "384Mi"}, "limits": {"memory": "1Gi"}}
     values = {"cachesvc": {"mode": "sidecar", "resources": resources, "persistence": {"size": "5Gi"}}}
+    delayed = {"cachesvc": {**values["cachesvc"], "sidecar": {"initialDelaySeconds": 120}}}
     with helm_python.Chart.load(tmp_path) as chart:
         rendered = chart.render(values=values, name="demo")
+        patient = chart.render(values=delayed, name="demo")
+    assert "initialDelaySeconds: 120" in "".join(patient.values())
     documents = [one for path, text in rendered.items() if path.endswith(".yaml") for one in manifests(text)]
     for document in documents:
         validate(document)
@@ -240,6 +243,7 @@ def test_a_typo_in_a_manifest_is_caught() -> None:
         {"config": {"server": {"thread": 8}}},
         {"config": {"server": {"threads": 0}}},
         {"config": {"store": {"eviction": "random"}}},
+        {"sidecar": {"initialDelaySeconds": "2m"}},
         {"config": {"policy": {"support-*": {"min_score": 2}}}},
     ],
     ids=str,

@@ -90,7 +90,7 @@ seccompProfile: {type: RuntimeDefault}
     - {name: cache-metrics, containerPort: 50052}
   livenessProbe:
     exec: {command: ["cachesvc", "health", "--server", "127.0.0.1:50051"]}  # reads no configuration, which may be wrong by then
-    initialDelaySeconds: 10
+    initialDelaySeconds: {{ .Values.sidecar.initialDelaySeconds }}
     periodSeconds: 30
     timeoutSeconds: 10
     failureThreshold: 3
