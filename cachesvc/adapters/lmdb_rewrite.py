@@ -21,7 +21,7 @@ import lmdb
 import msgspec
 
 from cachesvc.adapters import lmdb_open
-from cachesvc.adapters.lmdb_preflight import DAMAGE, is_readable, is_whole
+from cachesvc.adapters.lmdb_preflight import is_readable, is_whole
 from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, Sealer, entry_of, source_digest
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity, Tables, get, integer, key_of, scan
 from cachesvc.adapters.lmdb_verify import check_steps
@@ -216,8 +216,6 @@ def _is_begun(new: Path, target: Target, rewrite_of: bytes) -> bool:
         tables = Tables(env, target.map_size_bytes)
         with env.begin() as txn:
             return get(txn, tables.meta, _REWRITE_OF) == rewrite_of
-    except DAMAGE:
-        return False
     finally:
         env.close()
 
@@ -331,8 +329,12 @@ class _Copy:
             steps = check_steps(txn, self._tables, self._sealer)
             problems = [problem for step in steps for problem in step.problems]
         if problems:
-            raise CacheError(
-                Kind.CORRUPT, f"the rewritten store is not clean, and was not taken: {problems[0]}"
+            with self._env.begin(write=True) as txn:
+                txn.delete(_REWRITE_OF, db=self._tables.meta)  # the next one begins anew
+            raise CacheError(  # not CORRUPT: for that the old store, which is as good as it was, may be moved aside
+                Kind.UNAVAILABLE,
+                f"the rewritten store is not clean and was not taken, the old one was not touched: {problems[0]}; "
+                "do it again, which begins anew; if that fails, too, look at the disk and the memory",
             )
 
 

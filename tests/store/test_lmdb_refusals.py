@@ -285,11 +285,12 @@ def test_a_rewrite_says_what_failed(path: Path, error: type[lmdb.Error], kind: K
     assert caught.value.kind is kind
 
 
-def test_a_damaged_rewrite_begins_anew(path: Path) -> None:
-    """What was left of one is not gone on with, and is in nobody's way."""
+class CutError(Exception):
+    """A rewrite was cut off."""
 
-    class CutError(Exception):
-        """The rewrite was cut off."""
+
+def cut_off(path: Path) -> Path:
+    """The file of a rewrite that has all entries and was not checked."""
 
     def cut(told: Told) -> None:
         if told.read:
@@ -297,7 +298,24 @@ def test_a_damaged_rewrite_begins_anew(path: Path) -> None:
 
     with pytest.raises(CutError):
         rewritten(path, cut)
-    begun = path / "rewrite" / "data.mdb"
+    return path / "rewrite" / "data.mdb"
+
+
+def test_a_rewrite_that_is_not_clean_is_not_taken_nor_gone_on_with(path: Path) -> None:
+    """That is no damage of the old store; the next rewrite begins anew."""
+    begun = cut_off(path)
+    before = (path / "data.mdb").read_bytes()
+    begun.write_bytes(begun.read_bytes().replace(b"answer 77" * 2, b"answer 78" * 2))
+    with pytest.raises(CacheError, match="not clean and was not taken") as caught:
+        rewritten(path)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    assert (path / "data.mdb").read_bytes() == before
+    assert rewritten(path).carried == 200
+
+
+def test_a_damaged_rewrite_begins_anew(path: Path) -> None:
+    """What was left of one is not gone on with, and is in nobody's way."""
+    begun = cut_off(path)
     whole = begun.read_bytes()
     begun.write_bytes(whole[: 2 * PAGE] + bytes(len(whole) - 2 * PAGE))
     told = rewritten(path)
