@@ -6,6 +6,7 @@ Each takes the lock that servers take. Called by the command line.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 from cachesvc.adapters import lmdb_rewrite
 from cachesvc.adapters.lmdb_begin import StoreOptions, target_of
@@ -23,9 +24,15 @@ _EMBED_WAIT_S = 60.0
 
 
 def check_store(settings: Settings) -> Iterator[CheckStep]:
-    """Read everything. Raises LOCKED, CORRUPT or INCOMPATIBLE."""
-    options = store_options(settings)
+    """Read everything, and move nothing aside. Raises LOCKED, CORRUPT, INCOMPATIBLE or UNAVAILABLE."""
+    options = replace(store_options(settings), on_corruption="refuse")
     with _locked(options):
+        if not is_readable(options.path / "data.mdb"):
+            raise CacheError(
+                Kind.CORRUPT,
+                f"the store at {options.path} is too damaged to be checked: run cachesvc rebuild, which brings over "
+                "what can be read, or restore a backup",
+            )
         found = _found(options)
     if found.schema_version < SCHEMA_VERSION:  # opening it would write it anew
         raise CacheError(
@@ -38,7 +45,7 @@ def check_store(settings: Settings) -> Iterator[CheckStep]:
 
 
 def rebuild_store(settings: Settings, progress: Callable[[Told], None]) -> Told:
-    """Write the store anew from its intact records. Raises LOCKED, CORRUPT, FULL or INCOMPATIBLE."""
+    """Write the store anew from its intact records. Raises LOCKED, CORRUPT, FULL, UNAVAILABLE or INCOMPATIBLE."""
     options = store_options(settings)
     with _locked(options):
         _refuse_unreadable(options)
@@ -52,6 +59,7 @@ def reembed_store(
     options = store_options(settings)
     embedder = make_embedder(settings.embedder, say)
     with _locked(options), ThreadPoolExecutor(concurrency(settings.embedder)) as pool:
+        _refuse_unreadable(options)
         if _found(options).fingerprint == embedder.fingerprint:
             return None
 
@@ -83,5 +91,9 @@ def _locked(options: StoreOptions) -> Iterator[None]:
 
 def _found(options: StoreOptions) -> StoreIdentity:
     found = lmdb_rewrite.identity_of(options.path)
-    assert found is not None, "the file is there"
+    if found is None:
+        raise CacheError(
+            Kind.INVALID,
+            f"store.path {options.path}: there is no store yet, only what was left of creating one",
+        )
     return found

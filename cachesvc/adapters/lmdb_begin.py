@@ -50,7 +50,7 @@ class Opened:
 
 
 def begin(options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rewrite.Told], None]) -> Opened:
-    """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then.
+    """Open or create. Raises LOCKED, INCOMPATIBLE, CORRUPT, FULL or UNAVAILABLE; nothing is left open then.
 
     ``migrating`` is told how far it is with writing a store of an older schema anew.
     """
@@ -87,8 +87,10 @@ def _look_for_what_kills(path: Path, lock: DirectoryLock) -> None:
     """
     if lock.crashes < _MANY_CRASHES:
         return
-    lock.note(0)  # should it be killed while it looks, the next start does not look
+    crashes, lock.crashes = lock.crashes, 0
+    lock.note(0)  # should it be killed while it looks, or find nothing out, the next start does not look
     if not is_readable(path / "data.mdb"):
+        lock.crashes = crashes
         raise lmdb_open.unopenable(path, "its server died again and again, and so does who reads all of it")
     lock.note(1)
 
@@ -105,7 +107,7 @@ def _open(options: StoreOptions, fingerprint: str, lock: DirectoryLock, moved_as
     except BaseException as error:
         env.close()
         if isinstance(error, lmdb.Error):
-            raise lmdb_open.unopenable(path, type(error).__name__) from None
+            raise lmdb_open.refusal(path, "opened", error) from None
         raise
     return Opened(env, tables, sealer, lock, moved_aside)
 

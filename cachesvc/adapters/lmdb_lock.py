@@ -6,6 +6,7 @@ before the store is opened once more, whether it is what the process dies of.
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from cachesvc.core.errors import CacheError, Kind
@@ -14,15 +15,17 @@ _FILE = "server.lock"
 
 
 class DirectoryLock:
-    """Held from its making to ``release``. ``crashes`` is how many starts before this one ended without it."""
+    """Held from its making to ``release``. ``crashes`` is how many starts before this one ended without it, and what
+    the next one is told where the store was not opened.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Take the directory for this process. Raises LOCKED naming who has it, or UNAVAILABLE."""
-        file = path / _FILE
+        """Take the directory for this process. Raises LOCKED naming who has it, UNAVAILABLE or FULL."""
+        self._file = path / _FILE
         try:
-            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise CacheError(Kind.UNAVAILABLE, f"{file} cannot be opened: {error.strerror}") from None
+            raise CacheError(Kind.UNAVAILABLE, f"{self._file} cannot be opened: {error.strerror}") from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -35,17 +38,27 @@ class DirectoryLock:
             ) from None
         said = self._said()
         self.crashes = int(said[1]) if len(said) > 1 and said[1].isdecimal() else 0
-        self.note(self.crashes + 1)
+        try:
+            self.note(self.crashes + 1)
+        except CacheError:
+            os.close(self._descriptor)
+            raise
 
     def note(self, crashes: int) -> None:
-        """What the next start will see, should this be the last that this process says."""
+        """What the next start will see, should this be the last that this process says. Raises FULL."""
         text = f"{os.getpid()} {crashes}\n".encode()
-        os.ftruncate(self._descriptor, len(text))
-        os.pwrite(self._descriptor, text, 0)
+        try:
+            os.ftruncate(self._descriptor, len(text))
+            os.pwrite(self._descriptor, text, 0)
+        except OSError as error:
+            raise CacheError(
+                Kind.FULL, f"{self._file} cannot be written: {error.strerror}; is there room on the disk?"
+            ) from None
 
     def release(self, *, stopped: bool) -> None:
         """Let go. ``stopped``: the store was opened and closed as it should be; else nothing is known of it."""
-        self.note(0 if stopped else self.crashes)
+        with suppress(CacheError):  # the lock must go, whatever the disk says
+            self.note(0 if stopped else self.crashes)
         os.close(self._descriptor)
 
     def leave(self) -> None:

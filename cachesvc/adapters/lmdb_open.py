@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lmdb
 
-from cachesvc.adapters.lmdb_preflight import is_whole
+from cachesvc.adapters.lmdb_preflight import DAMAGE, is_whole
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity, Tables
 from cachesvc.core.errors import CacheError, Kind
 
@@ -16,6 +16,7 @@ _REMOTE = frozenset(
     ("9p", "afs", "beegfs", "ceph", "cifs", "fuse", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs")
 )
 _LOCAL_FUSE = frozenset(("fuse.fuse-overlayfs",))  # containers without root
+_MAX_ASIDE_COUNT = 4
 
 
 def make_private(path: Path) -> None:
@@ -78,7 +79,7 @@ def sync(path: Path) -> None:
 
 
 def open_env(path: Path, map_size_bytes: int, *, metasync: bool) -> lmdb.Environment:
-    """Open or create the environment. Raises CORRUPT."""
+    """Open or create the environment. Raises CORRUPT, FULL or UNAVAILABLE."""
     if not is_whole(path / "data.mdb"):
         raise unopenable(path, "part of data.mdb is missing")
     try:
@@ -93,7 +94,7 @@ def open_env(path: Path, map_size_bytes: int, *, metasync: bool) -> lmdb.Environ
             lib_version=0,
         )
     except lmdb.Error as error:
-        raise unopenable(path, type(error).__name__) from None
+        raise refusal(path, "opened", error) from None
 
 
 def refuse_foreign(path: Path, found: StoreIdentity, fingerprint: str) -> None:
@@ -115,18 +116,45 @@ def refuse_foreign(path: Path, found: StoreIdentity, fingerprint: str) -> None:
 
 
 def move_aside(path: Path) -> Path:
-    """Make room for an empty store. Where the data file went; one that went before it is gone."""
-    aside = path / "data.mdb.corrupt"
+    """Make room for an empty store. Where the data file went: never over one that went before it. Raises CORRUPT."""
+    names = ("data.mdb.corrupt", *(f"data.mdb.corrupt.{n}" for n in range(1, _MAX_ASIDE_COUNT)))
+    aside = next((path / name for name in names if not (path / name).exists()), None)
+    if aside is None:
+        raise CacheError(
+            Kind.CORRUPT,
+            f"the store at {path} cannot be opened, and {_MAX_ASIDE_COUNT} that could not be were moved aside before: "
+            "look for the cause (disk, memory) and remove the files data.mdb.corrupt* that are not wanted",
+        )
     (path / "data.mdb").replace(aside)
     (path / "lock.mdb").unlink(missing_ok=True)
     sync(path)
     return aside
 
 
-def unopenable(path: Path, why: str) -> CacheError:
-    """The refusal of a store that LMDB cannot open."""
+def refusal(path: Path, done: str, error: lmdb.Error) -> CacheError:
+    """What LMDB's failure to have a store ``done`` (opened, rewritten) means. CORRUPT, for which a store may be moved
+    aside, is damage alone.
+    """
+    why = type(error).__name__
+    if isinstance(error, DAMAGE):
+        return unopenable(path, why, done)
+    if isinstance(error, lmdb.DiskError | lmdb.MapFullError):
+        return CacheError(
+            Kind.FULL,
+            f"the store at {path} could not be {done} ({why}), and was not touched: is there room on the disk, "
+            "and below store.map_size_bytes?",
+        )
+    return CacheError(
+        Kind.UNAVAILABLE,
+        f"the store at {path} could not be {done} ({why}), and was not touched: is there room on the disk, memory for "
+        "store.map_size_bytes, and is it this user's?",
+    )
+
+
+def unopenable(path: Path, why: str, done: str = "opened") -> CacheError:
+    """The refusal of a store that is damaged."""
     return CacheError(
         Kind.CORRUPT,
-        f"the store at {path} cannot be opened ({why}): "
+        f"the store at {path} cannot be {done} ({why}): "
         "restore it, or move the directory aside to start empty",
     )

@@ -21,7 +21,7 @@ import lmdb
 import msgspec
 
 from cachesvc.adapters import lmdb_open
-from cachesvc.adapters.lmdb_preflight import is_whole
+from cachesvc.adapters.lmdb_preflight import is_readable, is_whole
 from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, Sealer, entry_of, source_digest
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity, Tables, get, integer, key_of, scan
 from cachesvc.adapters.lmdb_verify import check_steps
@@ -65,7 +65,7 @@ class Told:
 
 
 def identity_of(path: Path) -> StoreIdentity | None:
-    """What a store says it is, any schema; None for a new one. Raises CORRUPT."""
+    """What a store says it is, any schema; None for a new one. Raises CORRUPT or UNAVAILABLE."""
     data = path / "data.mdb"
     if not data.exists() or not data.stat().st_size:  # empty: killed while it was created
         return None
@@ -73,11 +73,14 @@ def identity_of(path: Path) -> StoreIdentity | None:
         with _opened_old(path) as env, env.begin() as txn:
             return Tables(env, 0, txn).identity(txn)
     except lmdb.Error as error:
-        raise lmdb_open.unopenable(path, type(error).__name__) from None
+        raise lmdb_open.refusal(path, "opened", error) from None
 
 
 def rewrite(path: Path, target: Target, progress: Callable[[Told], None]) -> Told:
-    """Rewrite the store at ``path``, which the caller has locked. Raises CORRUPT, FULL or INCOMPATIBLE."""
+    """Rewrite the store at ``path``, which the caller has locked.
+
+    Raises CORRUPT, FULL, UNAVAILABLE or INCOMPATIBLE.
+    """
     new = path / _NEW
     try:
         with _opened_old(path) as old_env, old_env.begin() as old:
@@ -90,9 +93,7 @@ def rewrite(path: Path, target: Target, progress: Callable[[Told], None]) -> Tol
             finally:
                 env.close()
     except lmdb.Error as error:
-        raise CacheError(
-            Kind.FULL, f"the store could not be rewritten: {type(error).__name__}; is there room on the disk?"
-        ) from None
+        raise lmdb_open.refusal(path, "rewritten", error) from None
     _put_in_place(path, new)
     return told
 
@@ -106,7 +107,7 @@ def _opened_old(path: Path) -> lmdb.Environment:
             str(path), readonly=True, lock=False, max_dbs=32, map_size=max(data.stat().st_size, 1 << 20)
         )
     except lmdb.Error as error:
-        raise lmdb_open.unopenable(path, type(error).__name__) from None
+        raise lmdb_open.refusal(path, "opened", error) from None
 
 
 class _Source:
@@ -202,9 +203,14 @@ def _make_new(new: Path, source: _Source, target: Target) -> None:
 
 
 def _is_begun(new: Path, target: Target, rewrite_of: bytes) -> bool:
+    """Whether it can be gone on with: of this store as it is, and not damaged itself."""
+    if not is_readable(new / "data.mdb"):
+        return False
     try:
         env = lmdb_open.open_env(new, target.map_size_bytes, metasync=True)
-    except CacheError:
+    except CacheError as error:
+        if error.kind is not Kind.CORRUPT:
+            raise
         return False
     try:
         tables = Tables(env, target.map_size_bytes)
@@ -323,8 +329,12 @@ class _Copy:
             steps = check_steps(txn, self._tables, self._sealer)
             problems = [problem for step in steps for problem in step.problems]
         if problems:
-            raise CacheError(
-                Kind.CORRUPT, f"the rewritten store is not clean, and was not taken: {problems[0]}"
+            with self._env.begin(write=True) as txn:
+                txn.delete(_REWRITE_OF, db=self._tables.meta)  # the next one begins anew
+            raise CacheError(  # not CORRUPT: for that the old store, which is as good as it was, may be moved aside
+                Kind.UNAVAILABLE,
+                f"the rewritten store is not clean and was not taken, the old one was not touched: {problems[0]}; "
+                "do it again, which begins anew; if that fails, too, look at the disk and the memory",
             )
 
 

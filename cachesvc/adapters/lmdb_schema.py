@@ -254,7 +254,7 @@ def _open_table(env: lmdb.Environment, name: str, old: lmdb.Transaction | None) 
         return env.open_db(name.encode())
     try:
         return env.open_db(name.encode(), txn=old, create=False)
-    except lmdb.Error:  # not found, or read-only
+    except (lmdb.NotFoundError, lmdb.ReadonlyError):
         return None
 
 

@@ -561,6 +561,30 @@ def test_a_check_of_an_older_store_leaves_it_as_it_is(tmp_path: Path) -> None:
     assert run("check", "--offline", "--config", str(config)).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (["check", "--offline"], "run cachesvc rebuild"),
+        (["rebuild"], "cannot be read: restore a backup"),
+        (["reembed"], "cannot be read: restore a backup"),
+    ],
+    ids=["check", "rebuild", "reembed"],
+)
+def test_offline_commands_look_before_they_read(tmp_path: Path, command: list[str], advice: str) -> None:
+    """A store whose pages make no sense is damaged: not a full disk, nor one that cannot be had."""
+    data = tmp_path / "data.mdb"
+    whole = (Path(__file__).parents[1] / "golden" / "schema-2" / "data.mdb").read_bytes()
+    data.write_bytes(whole[: 3 * 4096] + bytes(len(whole) - 3 * 4096))
+    damaged = data.read_bytes()
+    config = tmp_path / "config.toml"
+    config.write_text(f"[store]\npath = '{tmp_path}'\non_corruption = 'quarantine'\n")
+    result = run(*command, "--config", str(config))
+    assert isinstance(result.exception, CacheError)
+    assert result.exception.kind is Kind.CORRUPT
+    assert advice in result.exception.message
+    assert data.read_bytes() == damaged
+
+
 class GoldenEmbedder:
     """Of the golden stores."""
 

@@ -24,7 +24,7 @@ from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import identify
 from cachesvc.core.types import Draft, Entry, Message, Payload, Request
-from cachesvc.offline import rebuild_store
+from cachesvc.offline import check_store, rebuild_store
 from cachesvc.settings import Settings
 
 PRINT = "engine:test"
@@ -159,6 +159,30 @@ def test_a_rebuild_says_what_it_cannot_read(path: Path) -> None:
         rebuild_store(settings, lambda _: None)
     assert caught.value.kind is Kind.CORRUPT
     assert (path / "data.mdb").read_bytes() == before
+
+
+def test_a_check_names_a_page_that_kills(path: Path) -> None:
+    """It looks before it reads, and says what to do."""
+    damage_a_page_that_kills(path)
+    settings = Settings.model_validate(
+        {"store": {"path": path, "max_bytes": 4 << 20, "map_size_bytes": 8 << 20}}
+    )
+    with pytest.raises(CacheError, match="run cachesvc rebuild") as caught:
+        list(check_store(settings))
+    assert caught.value.kind is Kind.CORRUPT
+
+
+def test_a_look_that_finds_nothing_out_is_not_repeated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start that cannot look is refused; the next one opens the store, which is whole."""
+    die(path)
+    die(path)
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")  # so that no Python starts
+    with pytest.raises(CacheError, match="not touched") as caught:
+        LmdbStore(quarantining(path), PRINT)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    with closing(LmdbStore(quarantining(path), PRINT)) as store:
+        assert store.moved_aside is None
+        assert is_there(store, 199)
 
 
 def test_kills_alone_are_no_damage(path: Path) -> None:

@@ -101,3 +101,45 @@ def test_every_write_and_sync_may_fail(tmp_path: Path, shim: Path, *, sticky: bo
                 assert isinstance(store.find(of.scope, of.exact_key), Entry), f"lost at {at}: {line}"
             store.put([draft(100)], None)
     assert failures >= calls // 2
+
+
+_START = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_lmdb_eio as here
+from cachesvc.core.errors import CacheError
+try:
+    here.LmdbStore(replace(here.options(Path(sys.argv[1])), on_corruption="quarantine"), "eio:1")
+    print("opened")
+except CacheError as error:
+    print(error.kind.name)
+"""
+
+
+def test_a_start_on_a_failing_disk_moves_nothing_aside(tmp_path: Path, shim: Path) -> None:
+    """For each write and sync of a start: refused as a disk that fails, and the store is there afterwards."""
+    path = tmp_path / "store"
+    with closing(LmdbStore(options(path), "eio:1")) as store:
+        store.put([draft(n) for n in range(STORES)], None)
+    told = ""
+    for at in range(1, 20):
+        run = subprocess.run(
+            [sys.executable, "-c", _START, str(path), str(HERE)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "LD_PRELOAD": str(shim), "EIO_AT": str(at), "EIO_STICKY": "1"},
+        )
+        told = run.stdout.strip()
+        assert told in {"UNAVAILABLE", "FULL", "opened"}, run.stderr[-2000:]
+        if told == "opened":
+            assert at > 2, "nothing failed"
+            break
+    assert told == "opened"
+    assert not (path / "data.mdb.corrupt").exists()
+    with closing(LmdbStore(options(path), "eio:1")) as store:
+        assert store.check() == []
+        assert store.stats().entries == STORES
