@@ -18,30 +18,11 @@ from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.engine.parts import EmbedBudget, Tuning
 from cachesvc.serve.door import Admission, Doorkeeper, Metadata
 from cachesvc.serve.edge import Call, Edge
-from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer
+from cachesvc.serve.grpc_server import GrpcServer
 from cachesvc.v1 import cache_pb2 as pb
+from tests.service.ports import OPTIONS, Events
 
 NAME = "test.Service"
-OPTIONS = GrpcOptions(
-    setting="test.listen",
-    listen="127.0.0.1:0",
-    reflection=False,
-    threads=4,
-    max_streams=100,
-    max_concurrent_calls=64,
-    max_queued_calls=8,
-    max_queue_s=5.0,
-    max_message_bytes=1 << 20,
-    drain_s=1.0,
-)
-
-
-class Events:
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-
-    def on(self, event: Event) -> None:
-        self.seen.append(event)
 
 
 class Working:

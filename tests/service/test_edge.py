@@ -10,22 +10,15 @@ from grpc_status import rpc_status
 
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import CallFailed, Event
+from cachesvc.core.events import CallFailed
 from cachesvc.serve.door import Admission
 from cachesvc.serve.edge import Call, Edge
-from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer
+from cachesvc.serve.grpc_server import GrpcServer
 from cachesvc.v1 import cache_pb2 as pb
+from tests.service.ports import OPTIONS, Events
 
 SECRET = "a prompt that nobody else may hear"
 NAME = "test.Service"
-
-
-class Events:
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-
-    def on(self, event: Event) -> None:
-        self.seen.append(event)
 
 
 class Failing:
@@ -72,21 +65,9 @@ def events() -> Events:
 @pytest.fixture
 def call(failing: Failing, events: Events) -> Iterator[Callable[[str], grpc.RpcError]]:
     """Calls a method and gives the error it ends in."""
-    options = GrpcOptions(
-        setting="test.listen",
-        listen="127.0.0.1:0",
-        reflection=False,
-        threads=4,
-        max_streams=100,
-        max_concurrent_calls=64,
-        max_queued_calls=8,
-        max_queue_s=5.0,
-        max_message_bytes=1 << 20,
-        drain_s=1.0,
-    )
     server = GrpcServer(
         failing,
-        options,
+        OPTIONS,
         clock=SystemClock(0),
         observer=events,
         new_id=lambda: "id-1",

@@ -24,8 +24,8 @@ def frames(peer: socket.socket) -> Iterator[tuple[int, int, int]]:
             yield head[3], head[4], size
 
 
-def call_headers() -> bytes:
-    """A header block of literals without indexing (RFC 7541 §6.2.2)."""
+def call_headers(**more: str) -> bytes:
+    """A lookup's header block, of literals without indexing (RFC 7541 §6.2.2)."""
     headers = {
         ":method": "POST",
         ":scheme": "http",
@@ -33,6 +33,7 @@ def call_headers() -> bytes:
         ":authority": "localhost",
         "content-type": "application/grpc",
         "te": "trailers",
+        **more,
     }
     return b"".join(
         b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()

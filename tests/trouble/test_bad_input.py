@@ -23,6 +23,7 @@ from grpc_status import rpc_status
 from cachesvc.core.ports import Embedder
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+from tests.trouble.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, call_headers, frame
 
 if TYPE_CHECKING:
     from tests.trouble.conftest import Service
@@ -612,17 +613,16 @@ def test_odd_metadata_changes_nothing(unharmed: "Service") -> None:
     assert pb.LookupResponse.FromString(data).outcome == pb.OUTCOME_HIT_EXACT
 
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 RAW_BYTES = {
     "http-1-1-get": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "http-1-1-post": b"POST /cachesvc.v1.CacheService/Lookup HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
     "garbage": bytes(range(256)) * 16,
     "zeros": bytes(4096),
     "tls-hello": bytes.fromhex("16030100050100000100") + bytes(64),
-    "half-preface": _PREFACE[:10],
-    "preface-then-garbage": _PREFACE + b"\xff" * 64,
-    "frame-larger-than-allowed": _PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",
-    "data-on-no-stream": _PREFACE + bytes(9) + struct.pack(">I", 1)[1:] + b"\x00\x00\x00\x00\x00\x00x",
+    "half-preface": PREFACE[:10],
+    "preface-then-garbage": PREFACE + b"\xff" * 64,
+    "frame-larger-than-allowed": PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",
+    "data-on-no-stream": PREFACE + bytes(9) + struct.pack(">I", 1)[1:] + b"\x00\x00\x00\x00\x00\x00x",
     "nothing": b"",
 }
 
@@ -640,7 +640,12 @@ def test_corrupt_gzip_is_no_message(unharmed: "Service") -> None:
     """A body that claims to be gzip and is not ends the call, not the server."""
     body = b"\x01" + struct.pack(">I", 32) + b"\x1f\x8b" + b"\xa5" * 30
     with _connect(unharmed) as peer:
-        peer.sendall(_PREFACE + _frame(4, 0, 0, b"") + _frame(1, 4, 1, _headers()) + _frame(0, 1, 1, body))
+        peer.sendall(
+            PREFACE
+            + frame(SETTINGS, 0, b"", stream=0)
+            + frame(HEADERS, END_HEADERS, call_headers(**{"grpc-encoding": "gzip"}))
+            + frame(DATA, END_STREAM, body)
+        )
         peer.shutdown(socket.SHUT_WR)
         said = _assert_ends(peer)
     assert said, "the call was not answered"
@@ -670,28 +675,6 @@ def _assert_ends(peer: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return bytes(said)
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """RFC 9113 §4.1."""
-    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
-
-
-def _headers() -> bytes:
-    """A gRPC call's header block, all literals without indexing (RFC 7541 §6.2.2)."""
-    headers = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": "/cachesvc.v1.CacheService/Lookup",
-        ":authority": "localhost",
-        "content-type": "application/grpc",
-        "te": "trailers",
-        "grpc-encoding": "gzip",
-    }
-    block = b""
-    for name, value in headers.items():
-        block += b"\x00" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
-    return block
 
 
 # --------------------------------------------------- odd, and legal: exact only
