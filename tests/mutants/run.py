@@ -33,6 +33,9 @@ _COPIED = (
 def main() -> int:
     """See the module."""
     wanted = [mutant for mutant in MUTANTS if not sys.argv[1:] or sys.argv[1] in mutant.name]
+    if not wanted:
+        sys.stdout.write(f"no mutant has {sys.argv[1]!r} in its name\n")
+        return 1
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory) / "tree"
         tree.mkdir()
