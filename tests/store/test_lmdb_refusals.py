@@ -11,48 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import lmdb
-import numpy as np
 import pytest
 
 from cachesvc.adapters.lmdb_begin import target_of
 from cachesvc.adapters.lmdb_preflight import _judge, _limit_s, is_readable
 from cachesvc.adapters.lmdb_rewrite import Told, rewrite
-from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
+from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.identity import identify
-from cachesvc.core.types import Draft, Entry, Message, Payload, Request
 from cachesvc.offline import check_store, rebuild_store
 from cachesvc.settings import Settings
+from tests.store.damaging import PRINT, is_there, options, quarantining
 
 HERE = Path(__file__).parent
-PRINT = "engine:test"
 PAGE = 4096
 ROOT_AT = 16 + 24 + 40  # of the table of free pages, in a meta page
-
-
-def options(path: Path) -> StoreOptions:
-    return StoreOptions(path, 8 << 20, 4 << 20, "sync", 64, 2048, 1000)
-
-
-def quarantining(path: Path) -> StoreOptions:
-    return replace(options(path), on_corruption="quarantine")
-
-
-def draft(n: int) -> Draft:
-    of = identify(Request("default", (Message("user", f"q{n}"),), "m", {}), PRINT)
-    return Draft(of, Payload(f"answer {n}".encode() * 50), of.text, np.full(4, 0.5, np.float32), n, 1 << 50)
-
-
-def is_there(store: LmdbStore, n: int) -> bool:
-    return isinstance(store.find(draft(n).identity.scope, draft(n).identity.exact_key), Entry)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A store of two hundred entries, closed."""
-    with closing(LmdbStore(options(tmp_path / "store"), PRINT)) as store:
-        store.put([draft(n) for n in range(200)], None)
-    return tmp_path / "store"
 
 
 def settings_of(path: Path) -> Settings:
