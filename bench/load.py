@@ -4,7 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from bench.prompts import ROOT
@@ -31,19 +31,21 @@ class Drivers:
     def __init__(self, processes: "list[subprocess.Popen[str]]") -> None:
         self._processes = processes
 
-    def rate(self, job: Job) -> float:
-        """Calls per second of all callers together."""
-        for n, process in enumerate(self._processes):
+    def rate(self, job: Job, begin: Callable[[], None] = lambda: None) -> float:
+        """Calls per second of all callers together. ``begin`` is called when they are ready."""
+        processes = self._processes[: job.callers]  # no caller, no process
+        for n, process in enumerate(processes):
             share = asdict(job) | {
-                "texts": list(job.texts[n :: len(self._processes)]),
-                "threads": job.callers // len(self._processes),
+                "texts": list(job.texts[n :: len(processes)]) or list(job.texts),
+                "threads": job.callers // len(processes),
             }
             _say(process, json.dumps(share))
-        for process in self._processes:
+        for process in processes:
             _hear(process)
-        for process in self._processes:
+        begin()
+        for process in processes:
             _say(process, "go")
-        results = [json.loads(_hear(process)) for process in self._processes]
+        results = [json.loads(_hear(process)) for process in processes]
         return float(sum(result["done"] for result in results) / max(result["seconds"] for result in results))
 
 

@@ -1,41 +1,17 @@
-"""The worker that measures GPTCache, run by its own interpreter in ``.venv-gptcache``.
+"""The worker that measures GPTCache, run by its own interpreter.
 
 Set up as GPTCache's documentation recommends for SBERT: the same model, SQLite + FAISS data manager,
-SearchDistanceEvaluation, default threshold. Commands come as JSON lines on standard input, see
-``bench.peers``. Imports nothing of cachesvc or of bench: neither is there.
+SearchDistanceEvaluation, default threshold. Imports nothing of cachesvc: it is not there.
 """
 
-import json
-import os
-import sys
-import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")  # gptcache and pip print on standard output
-    os.dup2(2, 1)
-    with tempfile.TemporaryDirectory(prefix="bench-gptcache-") as directory:
-        os.chdir(directory)
-        peer = _Peer(Path(directory))
-        for line in sys.stdin:
-            command = json.loads(line)
-            match command["do"]:
-                case "load":
-                    reply = peer.load(command["prompts"], command["answers"], command["vectors"])
-                case "ask":
-                    reply = peer.ask(command["texts"])
-                case other:
-                    raise SystemExit(f"unknown command {other}")
-            answers.write(json.dumps(reply) + "\n")
-            answers.flush()
+from bench import peer_loop
 
 
-class _Peer:
+class _GptCache:
     def __init__(self, directory: Path) -> None:
         import faiss  # noqa: PLC0415 - of the other environment
         import gptcache  # type: ignore[import-not-found]  # noqa: PLC0415 - of the other environment
@@ -68,25 +44,17 @@ class _Peer:
             data_manager=self._manager,
             similarity_evaluation=SearchDistanceEvaluation(),
         )
-        self._cache = gptcache.cache
 
-    def load(self, prompts: list[str], answers: list[str], file: str) -> dict[str, Any]:
-        """Its own bulk way in, with the same model's vectors from a file: this is not measured."""
-        self._manager.import_data(prompts, answers, list(np.load(file)), [None] * len(prompts))
+    def load(self, prompts: list[str], answers: list[str], vectors: Path) -> None:
+        """See ``peer_loop.Cache.load``."""
+        self._manager.import_data(prompts, answers, list(np.load(vectors)), [None] * len(prompts))
         self._manager.flush()
-        return {"entries": len(prompts)}
 
-    def ask(self, texts: list[str]) -> dict[str, Any]:
-        """Latency in microseconds of each ``get``, and how many came back with an answer."""
-        took_us: list[float] = []
-        hits = 0
-        for text in texts:
-            began_s = time.perf_counter()
-            found = self._get(text)
-            took_us.append((time.perf_counter() - began_s) * 1e6)
-            hits += found is not None
-        return {"us": took_us, "hits": hits}
+    def get(self, text: str) -> object | None:
+        """See ``peer_loop.Cache.get``."""
+        found: object | None = self._get(text)
+        return found
 
 
 if __name__ == "__main__":
-    main()
+    peer_loop.serve(_GptCache)

@@ -1,40 +1,61 @@
-"""Figures → one table, as text, JSON and markdown."""
+"""Figures → tables, as text, JSON and markdown.
+
+A *record* is a run as JSON: ``figures``, ``notes``, ``noise`` of the machine.
+``bench.compare`` reads two of them, ``bench.plots`` draws one, ``docs/tables.py`` puts one into the README.
+"""
 
 import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results"
+LATEST = RESULTS / "latest.json"
 _COLUMNS = ("figure", "median", "min–max of rounds", "target", "met")
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table: a value per round. ``at_most`` is the target, if there is one."""
+    """One line of the table: a value per round. ``at_most`` or ``at_least`` is the target, if there is one."""
 
     name: str
     unit: str
     rounds: Sequence[float]
     at_most: float | None = None
+    at_least: float | None = None
 
     @property
     def median(self) -> float:
         """Of the rounds."""
         return statistics.median(self.rounds)
 
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        if self.at_most is not None:
+            return self.median <= self.at_most
+        if self.at_least is not None:
+            return self.median >= self.at_least
+        return None
+
     def cells(self) -> tuple[str, ...]:
         """The line as text."""
-        target = "" if self.at_most is None else f"≤ {self.at_most:g}{self._suffix}"
-        met = "" if self.at_most is None else ("yes" if self.median <= self.at_most else "no")
+        target, met = "", ""
+        if self.at_most is not None:
+            target = f"≤ {self.at_most:,g}{self._suffix}"
+        if self.at_least is not None:
+            target = f"≥ {self.at_least:,g}{self._suffix}"
+        if self.met is not None:
+            met = "yes" if self.met else "no"
         spread = f"{_shown(min(self.rounds))}–{_shown(max(self.rounds))}" if len(self.rounds) > 1 else ""
         return self.name, f"{_shown(self.median)}{self._suffix}", spread, target, met
 
@@ -43,40 +64,118 @@ class Figure:
         return f" {self.unit}" if self.unit else ""
 
 
-def report(figures: Sequence[Figure], notes: Sequence[str], *, mode: str, publish: bool) -> None:
-    """Print the table; to publish it, write ``results/latest.json`` and ``results/latest.md`` too."""
-    table = Table(*_COLUMNS, title="cachesvc, measured")
-    for figure in figures:
-        table.add_row(*figure.cells())
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a section of the bench found out."""
+
+    figures: Sequence[Figure]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A whole run."""
+
+    mode: str
+    date: str
+    figures: Sequence[Figure]
+    notes: Sequence[str]
+    noise: Mapping[str, float] = field(default_factory=dict)
+
+
+def record(mode: str, parts: Iterable[Measured], notes: Sequence[str], noise: Mapping[str, float]) -> Record:
+    """The sections of a run put together, dated now. ``notes`` come first, then what this all ran with."""
+    whole = list(parts)
+    return Record(
+        mode,
+        datetime.now(UTC).date().isoformat(),
+        [figure for part in whole for figure in part.figures],
+        [*notes, _machine(), *(note for part in whole for note in part.notes)],
+        noise,
+    )
+
+
+def report(
+    figures: Sequence[Figure], notes: Sequence[str], *, mode: str, publish: bool, name: str = "latest"
+) -> None:
+    """Of a bench that runs alone: print its table; to publish it, write ``results/NAME.json`` and ``NAME.md``."""
+    run = record(mode, [Measured(figures, notes)], [], {})
+    show(run)
+    if publish:
+        write(run, RESULTS / f"{name}.json")
+        (RESULTS / f"{name}.md").write_text(page(run))
+
+
+def show(run: Record) -> None:
+    """Print it: the targets first, then everything else, then the notes."""
     console = Console()
-    console.print(table)
-    lines = [*_machine(), *notes]
-    for line in lines:
-        console.print(line, highlight=False)
-    if not publish:
-        return
-    RESULTS.mkdir(exist_ok=True)
-    record = {
-        "mode": mode,
-        "date": datetime.now(UTC).date().isoformat(),
-        "notes": lines,
-        "figures": [asdict(figure) | {"median": figure.median} for figure in figures],
-    }
-    (RESULTS / "latest.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    for title, figures in _parts(run):
+        table = Table(*_COLUMNS, title=title)
+        for figure in figures:
+            table.add_row(*figure.cells())
+        console.print(table)
+    for line in run.notes:
+        console.print(line, highlight=False, markup=False)
+
+
+def split(figures: Iterable[Figure]) -> tuple[list[Figure], list[Figure]]:
+    """Those with a target, and the others."""
+    every = list(figures)
+    return (
+        [figure for figure in every if figure.met is not None],
+        [figure for figure in every if figure.met is None],
+    )
+
+
+def markdown(figures: Iterable[Figure]) -> str:
+    """The figures as a table."""
     rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(figure.cells() for figure in figures)]
-    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    (RESULTS / "latest.md").write_text(text + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
-def _machine() -> list[str]:
+def page(run: Record) -> str:
+    """The whole run as a page of markdown."""
+    tables = "".join(f"## {title}\n\n{markdown(figures)}\n" for title, figures in _parts(run))
+    lines = "".join(f"- {line}\n" for line in run.notes)
+    return f"# Measured: {run.mode} run of {run.date}\n\n{tables}## Notes\n\n{lines}"
+
+
+def _parts(run: Record) -> list[tuple[str, list[Figure]]]:
+    with_target, rest = split(run.figures)
+    return [
+        (title, figures) for title, figures in (("Targets", with_target), ("Beside them", rest)) if figures
+    ]
+
+
+def write(run: Record, file: Path) -> None:
+    """Keep it as JSON. Medians are there for whoever reads it without this module."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    whole = asdict(run)
+    for kept, figure in zip(whole["figures"], run.figures, strict=True):
+        kept["median"] = figure.median
+    file.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+
+
+def read(file: Path) -> Record:
+    """A record that was written."""
+    whole: dict[str, Any] = json.loads(file.read_text())
+    return Record(
+        whole["mode"],
+        whole["date"],
+        [
+            Figure(**{name: value for name, value in figure.items() if name != "median"})
+            for figure in whole["figures"]
+        ],
+        whole["notes"],
+        whole.get("noise", {}),
+    )
+
+
+def _machine() -> str:
     cores = len(os.sched_getaffinity(0))
     packages = ("grpcio", "onnxruntime", "faiss-cpu", "lmdb")
-    load_1m, _, _ = os.getloadavg()
-    return [
-        f"{cores} cores, Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in packages),
-        f"load average at the end: {load_1m:.1f} (the bench itself keeps about two cores busy)",
-    ]
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{cores} cores, Python {platform.python_version()}, {versions}"
 
 
 def _shown(value: float) -> str:

@@ -1,0 +1,146 @@
+"""``python -m bench.compare [FILE]``: a run beside the kept one, figure by figure; exit 1 when a ratio got worse.
+
+Without FILE a quick run is made first. The kept run is ``results/latest.json``.
+
+Only figures without a unit that have a target decide: ratios of two things measured in the same run, which tell of the
+program. Times and rates tell of the machine as well and are shown for information. A figure counts as changed when
+its medians differ by more than its *band*: half of what the rounds of each run spanned, both halves added, and the
+tolerance on top, all as shares of the kept median. So a run whose rounds disagree cannot prove a change.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.noise import told
+from bench.prompts import ROOT
+from bench.report import LATEST, Figure, Record, read
+
+_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A figure of both runs. ``change`` and ``band`` are shares of the kept median; more is not always better."""
+
+    kept: Figure
+    now: Figure
+    change: float
+    band: float
+
+    @property
+    def decides(self) -> bool:
+        """Whether it tells of the program alone, and which way is worse is known."""
+        return not self.kept.unit and self.now.met is not None
+
+    @property
+    def moved(self) -> bool:
+        """Whether it changed by more than its band."""
+        return abs(self.change) > self.band
+
+    @property
+    def worse(self) -> bool:
+        """Whether it moved the wrong way."""
+        wrong_way = self.change > 0 if self.now.at_most is not None else self.change < 0
+        return self.decides and self.moved and wrong_way
+
+
+def main() -> int:
+    options = _arguments()
+    kept = read(options.kept)
+    now = read(options.file) if options.file else _fresh(options.run)
+    found = sorted(deltas(kept, now, options.tolerance), key=lambda delta: not delta.decides)
+    _show(found, kept, now)
+    worse = [delta for delta in found if delta.worse]
+    if not any(delta.decides for delta in found):
+        print("nothing to compare: the runs have no ratio in common", file=sys.stderr)
+        return 1
+    for delta in worse:
+        print(
+            f"WORSE: {delta.kept.name}: {delta.kept.median:.3g} was kept, {delta.now.median:.3g} now "
+            f"({delta.change:+.0%}, band ±{delta.band:.0%})",
+            file=sys.stderr,
+        )
+    return 1 if worse else 0
+
+
+def deltas(kept: Record, now: Record, tolerance: float) -> Iterator[Delta]:
+    """Of the figures that both have, in the order of the new run."""
+    before = {figure.name: figure for figure in kept.figures}
+    for figure in now.figures:
+        if figure.name in before and before[figure.name].unit == figure.unit:
+            yield delta(before[figure.name], figure, tolerance)
+
+
+def delta(kept: Figure, now: Figure, tolerance: float) -> Delta:
+    """See the module for the band."""
+    scale = abs(kept.median) or 1.0
+    change = (now.median - kept.median) / scale
+    return Delta(kept, now, change, tolerance + (_half_span(kept.rounds) + _half_span(now.rounds)) / scale)
+
+
+def _half_span(rounds: Sequence[float]) -> float:
+    return (max(rounds) - min(rounds)) / 2
+
+
+def _show(found: Sequence[Delta], kept: Record, now: Record) -> None:
+    table = Table(
+        "figure",
+        "kept",
+        "now",
+        "change",
+        "band",
+        "",
+        title="Ratios decide; times and rates are for information",
+    )
+    for one in found:
+        verdict = ("WORSE" if one.worse else "better") if one.decides and one.moved else ""
+        table.add_row(
+            one.kept.name,
+            one.kept.cells()[1],
+            one.now.cells()[1],
+            f"{one.change:+.0%}",
+            f"±{one.band:.0%}",
+            verdict,
+            end_section=one.decides and not found[min(found.index(one) + 1, len(found) - 1)].decides,
+        )
+    console = Console()
+    console.print(table)
+    for named, run in (("kept", kept), ("now", now)):
+        console.print(f"{named}: {run.mode} run of {run.date}", highlight=False)
+        for line in told(run.noise) if run.noise else []:
+            console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _fresh(arguments: Sequence[str]) -> Record:
+    with tempfile.TemporaryDirectory(prefix="bench-compare-") as directory:
+        file = Path(directory) / "run.json"
+        command = [sys.executable, "-m", "bench.run", *arguments, "--output", str(file)]
+        subprocess.run(command, cwd=ROOT, check=True)
+        return read(file)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
+    parser.add_argument(
+        "file", nargs="?", type=Path, help="a run that bench.run --output kept; else one is made"
+    )
+    parser.add_argument("--kept", type=Path, default=LATEST, help="what it is compared with (%(default)s)")
+    parser.add_argument(
+        "--tolerance", type=float, default=_TOLERANCE, help="share that any figure may move (%(default)s)"
+    )
+    parser.add_argument("--full", action="store_true", help="make a full run, with the peers")
+    options = parser.parse_args()
+    options.run = [] if options.full else ["--quick", "--no-peers"]
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

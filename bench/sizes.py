@@ -1,0 +1,49 @@
+"""How much is measured: all of it, or enough for a first look. Every section of the bench is given one of these."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A peer takes ten times as long per call as cachesvc and gets fewer calls.
+
+    ``callers`` are the counts at which throughput is measured; ``most_entries`` bounds the stores and
+    indexes that sections make for themselves.
+    """
+
+    name: str
+    rounds: int
+    calls: int
+    peer_calls: int
+    load_rounds: int
+    load_s: float
+    callers: tuple[int, ...]
+    stores: int
+    starts: int
+    most_entries: int
+
+
+FULL = Size(
+    name="full",
+    rounds=9,
+    calls=120,
+    peer_calls=40,
+    load_rounds=5,
+    load_s=2.0,
+    callers=(1, 2, 4, 8, 16, 32),
+    stores=600,
+    starts=5,
+    most_entries=1_000_000,
+)
+QUICK = Size(
+    name="quick",
+    rounds=3,
+    calls=60,
+    peer_calls=20,
+    load_rounds=3,
+    load_s=1.0,
+    callers=(1, 16, 32),
+    stores=200,
+    starts=2,
+    most_entries=10_000,
+)

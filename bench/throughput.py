@@ -1,0 +1,108 @@
+"""Many callers: calls a second of the echo, of exact and semantic hits, of the bare engine and of the peers.
+
+Callers are threads of two client processes, which share the machine with the server; so does the echo's. The bare
+engine runs in a process of its own, without either. A peer's callers are threads of its own process, since that is
+where its users have it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from bench import load, peers
+from bench.calls import say
+from bench.engine_alone import EngineAlone, engine_alone
+from bench.latency import by_round
+from bench.report import Figure, Measured
+from bench.stage import Stage
+from cachesvc.v1 import cache_pb2 as pb
+
+_EXACT_CALLERS = 32
+_SEMANTIC_CALLERS = 16
+_ENGINE = "bare engine, {} threads"
+
+Rates = Mapping[str, list[float]]
+"""Calls a second in each round, by kind and callers."""
+
+
+def measure(stage: Stage) -> Measured:
+    """Each kind with each number of callers, kinds in turn within a round."""
+    size = stage.size
+    rates: dict[str, list[float]] = {}
+    failed: dict[str, int] = {}
+    stage.ground(), stage.peers()
+    with load.drivers() as drivers, engine_alone() as engine:
+        for number in range(size.load_rounds):
+            say(f"throughput, round {number + 1} of {size.load_rounds}")
+            for name, per_s in _round(stage, drivers, engine, failed):
+                rates.setdefault(name, []).append(per_s)
+    notes = [f"throughput: {size.load_rounds} rounds of {size.load_s:g} s, callers in two client processes"]
+    if failed:
+        notes.append(
+            "calls that failed in peers: " + ", ".join(f"{name} {n:,}" for name, n in failed.items())
+        )
+    return Measured(list(figures(rates, engine.most_threads)), notes)
+
+
+def _round(
+    stage: Stage, drivers: load.Drivers, engine: EngineAlone, failed: dict[str, int]
+) -> Iterator[tuple[str, float]]:
+    ground, seconds = stage.ground(), stage.size.load_s
+    for threads in sorted({1, engine.most_threads}):
+        yield _ENGINE.format(threads), engine.rate(ground.near, threads, seconds)
+    for callers in stage.size.callers:
+        for name, address, texts, outcome in (
+            ("echo", ground.echo.address, ground.stored[:1], pb.OUTCOME_HIT_EXACT),
+            ("exact hits", ground.server.address, ground.stored, pb.OUTCOME_HIT_EXACT),
+            ("semantic hits", ground.server.address, ground.near, pb.OUTCOME_HIT_SEMANTIC),
+        ):
+            yield (
+                _named(name, callers),
+                drivers.rate(load.Job("lookup", address, texts, callers, seconds, outcome=outcome)),
+            )
+        for name, peer in _asked(stage, callers):
+            done = peer.rate(ground.near, callers, seconds)
+            if done.failed:
+                failed[name] = failed.get(name, 0) + done.failed
+            yield _named(name, callers), done.per_s
+
+
+def _asked(stage: Stage, callers: int) -> Sequence[tuple[str, peers.Peer]]:
+    """All peers where there is a target or a single caller; between them the one there is a target for."""
+    every = list(stage.peers().items())
+    return every if callers in {1, _SEMANTIC_CALLERS} else [one for one in every if one[0] == "GPTCache"]
+
+
+def figures(rates: Rates, threads: int) -> Iterator[Figure]:
+    """Ratios first, then the rates."""
+    echo, exact = (rates[_named(kind, _EXACT_CALLERS)] for kind in ("echo", "exact hits"))
+    yield Figure(
+        f"exact hits/s ÷ echo calls/s, {_EXACT_CALLERS} callers", "", by_round(exact, echo), at_least=0.7
+    )
+    near, bare = rates[_named("semantic hits", _SEMANTIC_CALLERS)], rates[_ENGINE.format(threads)]
+    yield Figure(
+        f"semantic hits/s, {_SEMANTIC_CALLERS} callers ÷ bare engine texts/s, {threads} threads",
+        "",
+        by_round(near, bare),
+        at_least=0.85,
+    )
+    calls = rates[_named("echo", _SEMANTIC_CALLERS)]
+    yield Figure(
+        f"semantic hits/s, {_SEMANTIC_CALLERS} callers ÷ what is left when bare engine and echo share the cores",
+        "",
+        [n * (1 / b + 1 / c) for n, b, c in zip(near, bare, calls, strict=True)],
+    )
+    for name, theirs in rates.items():
+        peer, _, callers = name.rpartition(", ")
+        if callers == f"{_SEMANTIC_CALLERS} callers" and peer not in {"echo", "exact hits", "semantic hits"}:
+            yield Figure(
+                f"our semantic hits/s ÷ {peer}'s, {_SEMANTIC_CALLERS} callers",
+                "",
+                by_round(near, theirs),
+                at_least=8.0 if peer == "GPTCache" else None,
+            )
+    for name, rounds in rates.items():
+        yield Figure(name, "/s", rounds)
+
+
+def _named(kind: str, callers: int) -> str:
+    """What ``bench.plots`` reads the number of callers from."""
+    return f"{kind}, {callers} caller{'s' if callers > 1 else ''}"
