@@ -101,8 +101,12 @@ generate:
 	  --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
 
 .PHONY: bench
-bench: setup ## Measure against the floors and the peers (ARGS=--quick)
+bench: setup ## Measure against the floors and the peers (ARGS=--quick, ARGS=--publish)
 	$(BIN)/python -m bench.run $(ARGS)
+
+.PHONY: bench-compare
+bench-compare: setup ## Compare a quick run, or a kept one, with the published one (ARGS=FILE)
+	$(BIN)/python -m bench.compare $(ARGS)
 
 .PHONY: bench-quality
 bench-quality: setup ## Show that the compiled engine keeps the model's quality

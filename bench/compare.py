@@ -24,6 +24,7 @@ from bench.prompts import ROOT
 from bench.report import LATEST, Figure, Record, read
 
 _TOLERANCE = 0.1
+_LOG_WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def _show(found: Sequence[Delta], kept: Record, now: Record) -> None:
             verdict,
             end_section=one.decides and not found[min(found.index(one) + 1, len(found) - 1)].decides,
         )
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
     console.print(table)
     for named, run in (("kept", kept), ("now", now)):
         console.print(f"{named}: {run.mode} run of {run.date}", highlight=False)

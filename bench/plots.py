@@ -1,5 +1,4 @@
-"""Two plots of a run, as SVG: latency against entries, throughput against callers. ``python -m bench.plots`` draws
-those of the last published run again.
+"""Two plots of a run, as SVG: latency against entries, throughput against callers. Called by ``bench.publish``.
 
 The points are read from the figures' names. The files are small, the same for the same figures, and readable on a
 light and on a dark page: text stays text, in a grey between both, on nothing.
@@ -13,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from bench.report import LATEST, RESULTS, Figure, Record, read
+from bench.report import RESULTS, Figure, Record, read
 
 _GREY = "#808890"
 _COLOURS = ("#2f81f7", "#2da44e", "#d29922", "#db61a2", "#8957e5", "#e5534b")
@@ -22,27 +21,22 @@ _THROUGHPUT = re.compile(r"(?P<name>echo|exact hits|semantic hits|GPTCache), (?P
 _LATENCY = re.compile(r"(?P<x>[\d,]+): (?P<name>semantic) p50")
 
 Lines = Mapping[str, Sequence[tuple[float, float]]]
-"""Points (x, y) by the line's name, x rising."""
+"""Points (x, y) by the line's name, x rising; at least two of each."""
 
 
-def draw(run: Record, directory: Path) -> None:
-    """Write ``latency.svg`` and ``throughput.svg``."""
+def draw(run: Record, directory: Path) -> dict[str, str]:
+    """Write those there is a line for, and say what each file shows."""
     scale = RESULTS / "scale.json"
     grown = [*run.figures, *(read(scale).figures if scale.is_file() else [])]
-    _draw(
-        directory / "latency.svg",
-        lines(grown, _LATENCY),
-        x="entries",
-        y="p50 of a semantic hit, ms",
-        log_y=False,
-    )
-    _draw(
-        directory / "throughput.svg",
-        lines(run.figures, _THROUGHPUT),
-        x="callers",
-        y="calls a second",
-        log_y=True,
-    )
+    latency, throughput = lines(grown, _LATENCY), lines(run.figures, _THROUGHPUT)
+    drawn = {}
+    if latency:
+        _draw(directory / "latency.svg", latency, x="entries", y="p50 of a semantic hit, ms", log_y=False)
+        drawn["latency.svg"] = "latency of a semantic hit against the number of entries"
+    if throughput:
+        _draw(directory / "throughput.svg", throughput, x="callers", y="calls a second", log_y=True)
+        drawn["throughput.svg"] = "calls a second against the number of callers"
+    return drawn
 
 
 def lines(figures: Sequence[Figure], pattern: re.Pattern[str]) -> Lines:
@@ -52,7 +46,7 @@ def lines(figures: Sequence[Figure], pattern: re.Pattern[str]) -> Lines:
         match = pattern.fullmatch(figure.name)
         if match:
             found.setdefault(match["name"], {})[float(match["x"].replace(",", ""))] = figure.median
-    return {name: sorted(points.items()) for name, points in found.items()}
+    return {name: sorted(points.items()) for name, points in found.items() if len(points) > 1}
 
 
 def _draw(file: Path, drawn: Lines, *, x: str, y: str, log_y: bool) -> None:
@@ -91,7 +85,3 @@ def _draw(file: Path, drawn: Lines, *, x: str, y: str, log_y: bool) -> None:
         canvas.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     # Browsers are to take the reader's own typeface.
     file.write_text(re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 sans-serif", file.read_text()))
-
-
-if __name__ == "__main__":
-    draw(read(LATEST), RESULTS)

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from rich.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LATEST = RESULTS / "latest.json"
+_LOG_WIDTH = 120
 _COLUMNS = ("figure", "median", "min–max of rounds", "target", "met")
 
 
@@ -108,7 +110,7 @@ def report(
 
 def show(run: Record) -> None:
     """Print it: the targets first, then everything else, then the notes."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
     for title, figures in _parts(run):
         table = Table(*_COLUMNS, title=title)
         for figure in figures:

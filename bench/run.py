@@ -17,7 +17,7 @@ from bench.prompts import ROOT
 from bench.prompts import load as load_prompts
 from bench.report import Measured, Record
 from bench.sizes import FULL, QUICK, Size
-from bench.stage import ENTRIES, Stage
+from bench.stage import Stage
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 
@@ -55,11 +55,9 @@ def main() -> int:
         say(f"these sections failed, see above: {', '.join(failed)}")
         return 1
     if options.publish:
-        report.write(run, report.LATEST)
-        report.LATEST.with_suffix(".md").write_text(report.page(run))
-        from bench import plots  # noqa: PLC0415 - matplotlib is only needed here
+        from bench.publish import publish  # noqa: PLC0415 - matplotlib is only needed here
 
-        plots.draw(run, report.RESULTS)
+        publish(run)
     return 0
 
 
@@ -85,7 +83,7 @@ def _names() -> list[str]:
 
 
 def _measured(wanted: Sequence[Section], size: Size, failed: list[str], *, with_peers: bool) -> Record:
-    prompts = load_prompts(ENTRIES)
+    prompts = load_prompts(size.entries)
     embedder = make_embedder(EmbedderSettings(), say)  # compiled now, so that starts are second starts
     (ROOT / "build").mkdir(exist_ok=True)  # a disk, which the system's temporary directory may not be
     parts: list[Measured] = []

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 class Size:
     """A peer takes ten times as long per call as cachesvc and gets fewer calls.
 
-    ``callers`` are the counts at which throughput is measured; ``most_entries`` bounds the stores and
-    indexes that sections make for themselves.
+    ``entries`` are those of the store that the sections share, ``most_entries`` bounds the
+    stores and indexes that others make for themselves; ``callers`` are the counts at which throughput is measured.
     """
 
     name: str
+    entries: int
     rounds: int
     calls: int
     peer_calls: int
@@ -25,6 +26,7 @@ class Size:
 
 FULL = Size(
     name="full",
+    entries=10_000,
     rounds=9,
     calls=120,
     peer_calls=40,
@@ -37,6 +39,7 @@ FULL = Size(
 )
 QUICK = Size(
     name="quick",
+    entries=10_000,
     rounds=3,
     calls=60,
     peer_calls=20,

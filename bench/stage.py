@@ -19,7 +19,6 @@ from cachesvc.core.ports import Embedder
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
-ENTRIES = 10_000
 _BATCH = 256
 _GROWTH = (200, 1000)  # entries at which the latency is looked at while the store is filled
 _GROWTH_CALLS = 60
@@ -106,7 +105,7 @@ def _fill(server: servers.Server, stub: CacheServiceStub, prompts: Sequence[str]
     say(f"storing {len(prompts):,} entries")
     idle = server.memory()
     took_s, growth, stored = 0.0, [], 0
-    for count in (*_GROWTH, len(prompts)):
+    for count in (*(count for count in _GROWTH if count < len(prompts)), len(prompts)):
         began_s = time.perf_counter()
         _store(stub, prompts[stored:count], stored)
         took_s += time.perf_counter() - began_s

@@ -7,14 +7,14 @@ from bench import servers
 from bench.calls import ask, say
 from bench.prompts import variant
 from bench.report import Figure, Measured
-from bench.stage import ENTRIES, Stage
+from bench.stage import Stage
 
 _MIB = 1 << 20
 
 
 def measure(stage: Stage) -> Measured:
     """Starts on an empty store and on the filled one; takes the machine for itself."""
-    filling = stage.filling()
+    filling, entries = stage.filling(), stage.size.entries
     near = stage.ground().near[0]
     stage.close()
     say("starting on an empty store")
@@ -25,12 +25,12 @@ def measure(stage: Stage) -> Measured:
     return Measured(
         [
             Figure("start to first answer, empty store", "s", empty, at_most=2.0),
-            Figure(f"start to first semantic hit, {ENTRIES:,} entries", "s", full, at_most=2.0),
+            Figure(f"start to first semantic hit, {entries:,} entries", "s", full, at_most=2.0),
             *(Figure(f"{count:,}: semantic p50", "ms", [p50_ms]) for count, p50_ms in filling.growth),
-            Figure("bulk load with embedding (BatchStore)", "/s", [ENTRIES / filling.took_s]),
+            Figure("bulk load with embedding (BatchStore)", "/s", [entries / filling.took_s]),
             Figure("RSS idle", "MiB", [filling.idle.resident_bytes / _MIB]),
             Figure("RSS idle, without mapped files", "MiB", [filling.idle.anonymous_bytes / _MIB]),
-            Figure(f"RSS with {ENTRIES:,} entries", "MiB", [filling.full.resident_bytes / _MIB]),
+            Figure(f"RSS with {entries:,} entries", "MiB", [filling.full.resident_bytes / _MIB]),
             Figure("RSS the same, without mapped files", "MiB", [filling.full.anonymous_bytes / _MIB]),
         ]
     )
