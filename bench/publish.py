@@ -22,11 +22,11 @@ def summary(run: Record, drawn: dict[str, str]) -> str:
     """Targets, ratios without one, and the plots: ``drawn`` is what each shows by its file's name."""
     with_target, rest = split(run.figures)
     ratios = [figure for figure in rest if not figure.unit]
-    images = "".join(f"![{shows}](bench/results/{name})\n" for name, shows in drawn.items())
+    images = "".join(f"![{shows}](bench/results/{name})\n\n" for name, shows in drawn.items())
     lines = "".join(f"- {line}\n" for line in run.notes)
     return (
         f"{markdown(with_target)}\nBeside them, without a target of their own:\n\n{markdown(ratios)}"
-        f"\n{images}\n{lines}- times, rates and memory: [`bench/results/latest.md`](bench/results/latest.md)\n"
+        f"\n{images}{lines}- times, rates and memory: [`bench/results/latest.md`](bench/results/latest.md)\n"
     )
 
 
