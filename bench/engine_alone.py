@@ -7,7 +7,6 @@ the texts embedded a second.
 import contextlib
 import itertools
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -28,7 +27,6 @@ class EngineAlone:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
-        self.most_threads = len(os.sched_getaffinity(0))  # as many inferences as run at once in the server
 
     def rate(self, texts: Sequence[str], threads: int, seconds: float) -> float:
         """Texts embedded a second by all threads together."""

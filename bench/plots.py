@@ -66,7 +66,16 @@ def _draw(file: Path, drawn: Lines, *, x: str, y: str, log_y: bool) -> None:
         axes = canvas.subplots()
         for colour, (name, points) in zip(_COLOURS, drawn.items(), strict=False):
             xs, ys = zip(*points, strict=True)
-            axes.plot(xs, ys, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
+            axes.plot(xs, ys, color=colour, marker="o", markersize=4, linewidth=1.6)
+            if len(drawn) > 1:
+                axes.annotate(
+                    name,
+                    points[-1],
+                    (7, 0),
+                    textcoords="offset points",
+                    color=colour,
+                    verticalalignment="center",
+                )
         axes.set_xscale("log", base=10 if x == "entries" else 2)
         axes.set_xticks(sorted({at for points in drawn.values() for at, _ in points}))
         axes.xaxis.set_major_formatter(lambda at, _: f"{at:,.0f}")
@@ -75,13 +84,11 @@ def _draw(file: Path, drawn: Lines, *, x: str, y: str, log_y: bool) -> None:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda at, _: f"{at:,.0f}")
         else:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.2 * max(value for points in drawn.values() for _, value in points))
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.grid(visible=True, color=_GREY, alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(drawn) > 1:
-            axes.legend(frameon=False, labelcolor=_GREY)
         canvas.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     # Browsers are to take the reader's own typeface.
-    file.write_text(re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 sans-serif", file.read_text()))
+    file.write_text(re.sub('font-family: [^;"]*', "font-family: sans-serif", file.read_text()))

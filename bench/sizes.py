@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Size:
     """A peer takes ten times as long per call as cachesvc and gets fewer calls.
 
-    ``entries`` are those of the store that the sections share, ``most_entries`` bounds the
-    stores and indexes that others make for themselves; ``callers`` are the counts at which throughput is measured.
+    ``entries`` are those of the store that the sections share; ``callers`` are the counts at which throughput
+    is measured.
     """
 
     name: str
@@ -21,7 +21,6 @@ class Size:
     callers: tuple[int, ...]
     stores: int
     starts: int
-    most_entries: int
 
 
 FULL = Size(
@@ -35,7 +34,6 @@ FULL = Size(
     callers=(1, 2, 4, 8, 16, 32),
     stores=600,
     starts=5,
-    most_entries=1_000_000,
 )
 QUICK = Size(
     name="quick",
@@ -48,5 +46,4 @@ QUICK = Size(
     callers=(1, 16, 32),
     stores=200,
     starts=2,
-    most_entries=10_000,
 )
