@@ -1,9 +1,9 @@
-"""``python -m bench.compare [FILE]``: a run beside the kept one, figure by figure; exit 1 when a ratio got worse.
+"""``python -m bench.compare [FILE]``: a run beside the kept one, figure by figure; exit 1 when one that decides got worse.
 
 Without FILE a quick run is made first. The kept run is ``results/latest.json``.
 
-Only figures without a unit that have a target decide: ratios of two things measured in the same run, which tell of the
-program. Times and rates tell of the machine as well and are shown for information. A figure counts as changed when
+Only what tells of the program decides: ratios of two things measured in the same run, where a target says which way is
+worse, and memory. Times and rates tell of the machine as well and are shown for information. A figure counts as changed when
 its medians differ by more than its *band*: half of what the rounds of each run spanned, both halves added, and the
 tolerance on top, all as shares of the kept median. So a run whose rounds disagree cannot prove a change.
 """
@@ -24,6 +24,7 @@ from bench.prompts import ROOT
 from bench.report import LATEST, Figure, Record, read
 
 _TOLERANCE = 0.1
+_MEMORY = ("MiB", "B")  # less is better
 _LOG_WIDTH = 120
 
 
@@ -39,7 +40,7 @@ class Delta:
     @property
     def decides(self) -> bool:
         """Whether it tells of the program alone, and which way is worse is known."""
-        return not self.kept.unit and self.now.met is not None
+        return self.kept.unit in _MEMORY or (not self.kept.unit and self.now.met is not None)
 
     @property
     def moved(self) -> bool:
@@ -49,19 +50,26 @@ class Delta:
     @property
     def worse(self) -> bool:
         """Whether it moved the wrong way."""
-        wrong_way = self.change > 0 if self.now.at_most is not None else self.change < 0
+        wrong_way = self.change < 0 if self.now.at_least is not None else self.change > 0
         return self.decides and self.moved and wrong_way
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two, where there is something to say."""
+        if self.decides and self.moved:
+            return "WORSE" if self.worse else "better"
+        return "missed now" if self.kept.met and self.now.met is False else ""
 
 
 def main() -> int:
     options = _arguments()
     kept = read(options.kept)
     now = read(options.file) if options.file else _fresh(options.run)
-    found = sorted(deltas(kept, now, options.tolerance), key=lambda delta: not delta.decides)
+    found = list(deltas(kept, now, options.tolerance))
     _show(found, kept, now)
     worse = [delta for delta in found if delta.worse]
     if not any(delta.decides for delta in found):
-        print("nothing to compare: the runs have no ratio in common", file=sys.stderr)
+        print("nothing to compare: the runs have no ratio or memory in common", file=sys.stderr)
         return 1
     for delta in worse:
         print(
@@ -92,28 +100,14 @@ def _half_span(rounds: Sequence[float]) -> float:
 
 
 def _show(found: Sequence[Delta], kept: Record, now: Record) -> None:
-    table = Table(
-        "figure",
-        "kept",
-        "now",
-        "change",
-        "band",
-        "",
-        title="Ratios decide; times and rates are for information",
-    )
-    for one in found:
-        verdict = ("WORSE" if one.worse else "better") if one.decides and one.moved else ""
-        table.add_row(
-            one.kept.name,
-            one.kept.cells()[1],
-            one.now.cells()[1],
-            f"{one.change:+.0%}",
-            f"±{one.band:.0%}",
-            verdict,
-            end_section=one.decides and not found[min(found.index(one) + 1, len(found) - 1)].decides,
-        )
     console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
-    console.print(table)
+    for title, decide in (("These decide", True), ("For information: they tell of the machine, too", False)):
+        table = Table("figure", "kept", "now", "change", "band", "", title=title)
+        for one in found:
+            if one.decides is decide:
+                shown = one.kept.cells()[1], one.now.cells()[1]
+                table.add_row(one.kept.name, *shown, f"{one.change:+.0%}", f"±{one.band:.0%}", one.verdict)
+        console.print(table)
     for named, run in (("kept", kept), ("now", now)):
         console.print(f"{named}: {run.mode} run of {run.date}", highlight=False)
         for line in told(run.noise) if run.noise else []:

@@ -38,11 +38,12 @@ def run(*figures: Figure) -> Record:
         pytest.param(
             at_most(1.0, unit="µs"), at_most(9.0, unit="µs"), False, id="a time tells of the machine"
         ),
+        pytest.param(Figure("m", "MiB", [100.0]), Figure("m", "MiB", [120.0]), True, id="memory rose"),
         pytest.param(Figure("r", "", [1.0]), Figure("r", "", [9.0]), False, id="no target, no worse side"),
     ],
 )
 def test_verdict(kept: Figure, now: Figure, *, worse: bool) -> None:
-    """A ratio with a target is worse when it moved the wrong way by more than its band, met or not."""
+    """A ratio with a target, or memory, is worse when it moved the wrong way by more than its band, met or not."""
     assert delta(kept, now, TOLERANCE).worse is worse
 
 
