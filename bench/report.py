@@ -105,7 +105,7 @@ def report(
     show(run)
     if publish:
         write(run, RESULTS / f"{name}.json")
-        (RESULTS / f"{name}.md").write_text(page(run))
+        (RESULTS / f"{name}.md").write_text(markdown(run.figures) + "\n" + _listed(run.notes))
 
 
 def show(run: Record) -> None:
@@ -138,8 +138,11 @@ def markdown(figures: Iterable[Figure]) -> str:
 def page(run: Record) -> str:
     """The whole run as a page of markdown."""
     tables = "".join(f"## {title}\n\n{markdown(figures)}\n" for title, figures in _parts(run))
-    lines = "".join(f"- {line}\n" for line in run.notes)
-    return f"# Measured: {run.mode} run of {run.date}\n\n{tables}## Notes\n\n{lines}"
+    return f"# Measured: {run.mode} run of {run.date}\n\n{tables}## Notes\n\n{_listed(run.notes)}"
+
+
+def _listed(lines: Iterable[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _parts(run: Record) -> list[tuple[str, list[Figure]]]:
