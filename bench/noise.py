@@ -16,7 +16,7 @@ from typing import Self
 import grpc
 
 from bench import servers
-from bench.calls import ask, timed_us
+from bench.calls import ask, say, timed_us
 from cachesvc.core.ports import Embedder
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
@@ -56,6 +56,8 @@ class Watch:
         self._encode_us: list[float] = []
         self._began = Ticks.now()
         self._others_before = _busy_share()
+        if self._others_before > _OTHERS:
+            say(f"others keep {self._others_before:.0%} of the cores busy: wait, or expect a wide spread")
         self._load_before = os.getloadavg()[0]
 
     def look(self) -> None:

@@ -29,7 +29,8 @@ def measure(stage: Stage) -> Measured:
     size = stage.size
     rates: dict[str, list[float]] = {}
     failed: dict[str, int] = {}
-    stage.ground(), stage.peers()
+    stage.ground()
+    stage.peers()  # loaded before the clock runs
     with load.drivers() as drivers, engine_alone() as engine:
         for number in range(size.load_rounds):
             say(f"throughput, round {number + 1} of {size.load_rounds}")
