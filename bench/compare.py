@@ -24,6 +24,7 @@ from bench.prompts import ROOT
 from bench.report import LATEST, Figure, Record, read
 
 _TOLERANCE = 0.1
+_BLIND = 0.5  # a band that hides a change by half
 _MEMORY = ("MiB", "B")  # less is better
 _LOG_WIDTH = 120
 
@@ -58,6 +59,8 @@ class Delta:
         """In a word or two, where there is something to say."""
         if self.decides and self.moved:
             return "WORSE" if self.worse else "better"
+        if self.decides and self.band > _BLIND:
+            return "too noisy to tell"
         return "missed now" if self.kept.met and self.now.met is False else ""
 
 

@@ -61,6 +61,21 @@ def test_band_grows_with_the_rounds(kept: Sequence[float], now: Sequence[float])
     assert not seen.moved
 
 
+@pytest.mark.parametrize(
+    ("kept", "now", "verdict"),
+    [
+        pytest.param(at_most(1.0), at_most(1.3), "WORSE", id="worse"),
+        pytest.param(at_most(1.0), at_most(0.7), "better", id="better"),
+        pytest.param(at_most(1.0), at_most(1.0), "", id="the same"),
+        pytest.param(at_most(1.2), at_most(1.3), "missed now", id="over the target, within the band"),
+        pytest.param(at_most(1.0), at_most(0.6, 1.0, 1.6), "too noisy to tell", id="rounds that disagree"),
+    ],
+)
+def test_words(kept: Figure, now: Figure, verdict: str) -> None:
+    """Each line says in words what it comes to; one that can show nothing says so."""
+    assert delta(kept, now, TOLERANCE).verdict == verdict
+
+
 def test_what_one_run_lacks_is_left_out() -> None:
     """Figures are compared by name and unit; a quick run lacks some, a new version has others."""
     kept = run(at_most(1.0), Figure("gone", "", [1.0]), Figure("other unit", "ms", [1.0]))
