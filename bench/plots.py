@@ -18,7 +18,7 @@ _GREY = "#808890"
 _COLOURS = ("#2f81f7", "#2da44e", "#d29922", "#db61a2", "#8957e5", "#e5534b")
 _INCHES = (6.4, 3.4)
 _THROUGHPUT = re.compile(r"(?P<name>echo|exact hits|semantic hits|GPTCache), (?P<x>\d+) callers?")
-_LATENCY = re.compile(r"(?P<x>[\d,]+): (?P<name>semantic) p50")
+_LATENCY = re.compile(r"(?P<x>[\d,]+)(?: entries)?: (?P<name>semantic) p50")
 
 Lines = Mapping[str, Sequence[tuple[float, float]]]
 """Points (x, y) by the line's name, x rising; at least two of each."""

@@ -26,7 +26,7 @@ def measure(stage: Stage) -> Measured:
         [
             Figure("start to first answer, empty store", "s", empty, at_most=2.0),
             Figure(f"start to first semantic hit, {entries:,} entries", "s", full, at_most=2.0),
-            *(Figure(f"{count:,}: semantic p50", "ms", [p50_ms]) for count, p50_ms in filling.growth),
+            *(Figure(f"{count:,} entries: semantic p50", "ms", [p50_ms]) for count, p50_ms in filling.growth),
             Figure("bulk load with embedding (BatchStore)", "/s", [entries / filling.took_s]),
             Figure("RSS idle", "MiB", [filling.idle.resident_bytes / _MIB]),
             Figure("RSS idle, without mapped files", "MiB", [filling.idle.anonymous_bytes / _MIB]),

@@ -17,7 +17,7 @@ FIGURES = (
     Figure("echo, 1 caller", "/s", [1000.0]),
     Figure("echo, 16 callers", "/s", [3000.0]),
     Figure("semantic hits, 16 callers", "/s", [300.0]),
-    Figure("10,000: semantic p50", "ms", [4.0]),
+    Figure("10,000 entries: semantic p50", "ms", [4.0]),
     Figure("1,000,000: semantic p50", "ms", [5.0]),
 )
 STEADY = {
