@@ -108,6 +108,11 @@ bench: setup ## Measure against the floors and the peers (ARGS=--quick)
 bench-quality: setup ## Show that the compiled engine keeps the model's quality
 	$(BIN)/python -m bench.quality $(ARGS)
 
+.PHONY: bench-eviction
+bench-eviction: setup ## Policies of eviction beside the optimum; a full server under load (ARGS=--publish)
+	$(BIN)/python -m bench.eviction $(ARGS)
+	$(BIN)/python -m bench.pressure $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what set-up and tests made in the checkout
 	rm -rf $(VENV) build bench/.venv-* tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -105,12 +105,17 @@ class Cache:
         self._inflates = inflates
         self._house = house
         self._inflation = 0.0
-        self._held = 0
+        self._filled = 0
         self._stored = 0
         self._places: dict[int, tuple[float, int, int]] = {}  # rank, last use, order of storing
         self._hits: dict[int, int] = {}
         self._heap: list[tuple[float, int, int, int]] = []
         self._notes: dict[int, tuple[int, int]] = {}  # uses, the last one
+
+    @property
+    def held(self) -> set[int]:
+        """The items that are in it."""
+        return set(self._places)
 
     def ask(self, item: int, at: int) -> bool:
         """One request; what misses is stored. Whether it was a hit."""
@@ -137,17 +142,17 @@ class Cache:
 
     def _store(self, item: int, at: int) -> None:
         capacity = self._room.capacity
-        if self._held + self._taken[item] > capacity:
+        if self._filled + self._taken[item] > capacity:
             self._note_uses()
             self._evict_to(min(capacity - self._taken[item], capacity * (1 - self._house.freed_share)), item)
-        if self._held + self._taken[item] <= capacity:
-            self._held += self._taken[item]
+        if self._filled + self._taken[item] <= capacity:
+            self._filled += self._taken[item]
             self._stored += 1
             self._hits[item] = 0
             self._put(item, at, self._stored)
 
     def _evict_to(self, least: float, item: int) -> None:
-        while self._held > least:
+        while self._filled > least:
             self._evict(self._victim())
 
     def _victim(self) -> int:
@@ -161,7 +166,7 @@ class Cache:
         if self._inflates:
             self._inflation = max(self._inflation, self._places[item][0])
         del self._places[item], self._hits[item]
-        self._held -= self._taken[item]
+        self._filled -= self._taken[item]
 
 
 class Admitting(Cache):
@@ -187,7 +192,7 @@ class Admitting(Cache):
         return super().ask(item, at)
 
     def _evict_to(self, least: float, item: int) -> None:
-        while self._held > least:
+        while self._filled > least:
             victim = self._victim()
             if self._wanted(item) <= self._wanted(victim):
                 return
