@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -96,9 +96,8 @@ def main() -> None:
         from bench.eviction_plot import plot  # noqa: PLC0415 - only here is matplotlib needed
 
         (RESULTS / "eviction.md").write_text(table)
-        (RESULTS / "eviction.json").write_text(
-            json.dumps([asdict(result) for result in results], indent=0) + "\n"
-        )
+        rows = ",\n".join(json.dumps(row) for row in summary(results))
+        (RESULTS / "eviction.json").write_text(f"[\n{rows}\n]\n")
         plot(results, RESULTS / "eviction.svg")
 
 
@@ -135,9 +134,7 @@ def _measure(name: str, stream: Stream, seed: int, shares: Sequence[float]) -> I
     for share in shares:
         entries, in_bytes = (Room.of(stream, share, in_bytes=so) for so in (False, True))
         optimum, bound_usd = belady(stream, entries.capacity), most_saved_usd(stream, in_bytes)
-        yield Result(
-            name, seed, share, "Belady", optimum / len(stream.requests), 1.0, 1.0
-        )  # the bound is its row of money
+        yield Result(name, seed, share, "optimum, bound", optimum / len(stream.requests), 1.0, 1.0)
         greedy_usd = clairvoyant_greedy_usd(stream, in_bytes)
         yield Result(name, seed, share, GREEDY, None, None, greedy_usd / bound_usd)
         for policy, make in POLICIES.items():
@@ -146,6 +143,22 @@ def _measure(name: str, stream: Stream, seed: int, shares: Sequence[float]) -> I
             yield Result(
                 name, seed, share, policy, hits / len(stream.requests), hits / optimum, saved_usd / bound_usd
             )
+
+
+def summary(results: Sequence[Result]) -> list[dict[str, str | float | list[float]]]:
+    """A row for each stream, size and policy: least, median and greatest of the seeds."""
+    groups: dict[tuple[str, float, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.stream, result.share, result.policy), []).append(result)
+    rows: list[dict[str, str | float | list[float]]] = []
+    for (stream, share, policy), group in groups.items():
+        row: dict[str, str | float | list[float]] = {"stream": stream, "share": share, "policy": policy}
+        for name in ("hit_rate", "hits_of_optimum", "saved_of_bound"):
+            values = [value for result in group if (value := getattr(result, name)) is not None]
+            if values:
+                row[name] = [round(value, 4) for value in (min(values), median(values), max(values))]
+        rows.append(row)
+    return rows
 
 
 def tables(results: Sequence[Result]) -> Iterator[str]:

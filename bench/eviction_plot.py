@@ -27,7 +27,7 @@ LINES = {
 
 def plot(results: "Sequence[Result]", file: "Path") -> None:
     """Write an SVG, the same bytes for the same results."""
-    mpl.rcParams["svg.hashsalt"] = "eviction"
+    mpl.rcParams.update({"svg.hashsalt": "eviction", "svg.fonttype": "none"})
     shown = [name for name in STREAMS if any(result.stream == name for result in results)]
     figure = Figure(figsize=(3.2 * len(shown), 6), layout="constrained")
     axes = figure.subplots(2, len(shown), sharex=True, sharey=True, squeeze=False)
