@@ -42,7 +42,7 @@ TURN_S = 1.0
 TIMEOUT_S = 30.0
 ITEMS = {"exact-pressure": 20_000, "pressure": 13_000}  # about ten times what MAX_BYTES has room for
 BATCH = 100
-FULL_FOR = 2  # the measurement begins when the small server has evicted so many times what it holds
+FULL_FOR = 1  # the measurement begins when the small server has evicted so many times what it holds
 
 
 @dataclass(frozen=True, slots=True)
