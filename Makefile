@@ -112,6 +112,11 @@ bench-compare: setup ## Compare a quick run, or a kept one, with the published o
 bench-quality: setup ## Show that the compiled engine keeps the model's quality
 	$(BIN)/python -m bench.quality $(ARGS)
 
+.PHONY: bench-eviction
+bench-eviction: setup ## Policies of eviction beside the optimum; a full server under load (ARGS=--publish)
+	$(BIN)/python -m bench.eviction $(ARGS)
+	$(BIN)/python -m bench.pressure $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what set-up and tests made in the checkout
 	rm -rf $(VENV) build bench/.venv-* tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -3,7 +3,9 @@
 ``gdsf`` is Greedy-Dual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with
 Greedy-Dual-Size-Frequency Caching Policy", HP Labs 1998): the money that a KiB has saved and is likely to
 save again, on top of an inflation that rises to the rank of whatever was evicted last, so that what was
-once worth much and is not asked for any more grows old. Entries of equal rank go in the order of use.
+once worth much and is not asked for any more grows old. Other than there, storing does not count as a use: most
+of what is stored is never asked for again, so an entry without a hit counts a quarter of one (measured by
+``bench/eviction.py``; docs/adr/0026). Entries of equal rank go in the order of use.
 """
 
 from typing import Literal, TypeAlias, assert_never
@@ -18,6 +20,9 @@ _OVERHEAD_BYTES = 512  # digests, heads and secondary keys
 _INPUT_TOKEN_USD = 0.5e-6
 _OUTPUT_TOKEN_USD = 2e-6
 _UNKNOWN_USD = 1e-4
+# Hits that an entry is given beforehand. With 1 what nobody asks for pushes out too much that somebody does; with 0
+# money would not count for new entries at all.
+_HITS_AHEAD = 0.25
 
 
 def worth_usd(payload: Payload) -> float:
@@ -47,7 +52,7 @@ def rank(policy: EvictionPolicy, worth_usd: float, size_bytes: int, hits: int, i
     """Never negative; higher is kept longer. ``inflation`` is the rank that was evicted last."""
     match policy:
         case "gdsf":
-            return inflation + (hits + 1) * worth_usd / max(size_bytes / _KIB, 1.0)
+            return inflation + (hits + _HITS_AHEAD) * worth_usd / max(size_bytes / _KIB, 1.0)
         case "lfu":
             return float(hits)
         case "lru":

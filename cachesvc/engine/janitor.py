@@ -18,6 +18,9 @@ from cachesvc.core.types import NamespaceUsage, Quota, Removal, StoreStats, Use
 
 # A transaction that deletes much more needs more free pages than a full store has (measured).
 _ROUND_COUNT = 256
+# A page is free when its last record is gone, and stores go on meanwhile: the low watermark is approached in ever
+# smaller rounds, each a commit. With fewer than this to go, eviction ends.
+_FEW_COUNT = 32
 _RELIEF_SHARE = (
     20  # of a store that finds no room although its bound is not reached, one entry in so many goes
 )
@@ -186,7 +189,9 @@ class Janitor:
         if self._fill(stats) < self._options.high_watermark:
             return
         while self._evict_round(at_least=self._options.low_watermark):
-            pass
+            stats = self._store.stats()
+            if self._surplus(stats) < _FEW_COUNT and self._fill(stats) < self._options.high_watermark:
+                break
 
     def _evict_round(self, at_least: float) -> int:
         """Evict down to the low watermark, at most a round, where the store is as full as said. How many went.
