@@ -41,20 +41,15 @@ def main() -> int:
     warnings.filterwarnings("ignore")
     _step("loading the model")
     directory = fetched_directory(model)
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - heavy; this process only
-
-    transformer = SentenceTransformer(
-        str(directory), device="cpu", trust_remote_code=False, model_kwargs={"attn_implementation": "eager"}
-    )
-    transformer.eval()
+    transformer = loaded(directory)
     _step("exporting to ONNX")
     graph = out / "exported.onnx"
-    _export(transformer, graph)
+    export(transformer, graph)
     _step("fusing operators")
-    graph = _fused(graph, transformer.max_seq_length)
+    graph = fused(graph, transformer.max_seq_length)
     if precision == "int8":
         _step("quantising to int8")
-        graph = _quantised(graph)
+        graph = quantised(graph)
     write_engine(graph, out / "model.onnx")
     for made in ("exported", "fused", "quantised"):
         (out / f"{made}.onnx").unlink(missing_ok=True)
@@ -86,7 +81,18 @@ def _step(name: str) -> None:
     sys.stdout.flush()
 
 
-def _export(transformer: Any, path: Path) -> None:
+def loaded(directory: Path) -> Any:
+    """The SentenceTransformer in a directory, with its attention spelled out so that it can be exported."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - heavy; this process only
+
+    transformer = SentenceTransformer(
+        str(directory), device="cpu", trust_remote_code=False, model_kwargs={"attn_implementation": "eager"}
+    )
+    return transformer.eval()
+
+
+def export(transformer: Any, path: Path) -> None:
+    """Write a SentenceTransformer as it is: the ids of one text to its unit vector."""
     import torch  # noqa: PLC0415 - heavy; this process only
 
     class Unit(torch.nn.Module):  # type: ignore[misc]  # torch is not read by mypy
@@ -118,12 +124,12 @@ def _export(transformer: Any, path: Path) -> None:
         )
 
 
-def _fused(exported: Path, window_tokens: int) -> Path:
+def fused(exported: Path, window_tokens: int) -> Path:
     """The graph with fewer operators; the exported one where that cannot be run or gives another vector."""
-    fused = exported.with_name("fused.onnx")
-    count = fuse(exported, fused, window_tokens=window_tokens)
+    target = exported.with_name("fused.onnx")
+    count = fuse(exported, target, window_tokens=window_tokens)
     try:
-        before, after = open_engine(exported), open_engine(fused)
+        before, after = open_engine(exported), open_engine(target)
         for length in sorted({2, 3, (2 + window_tokens) // 2, window_tokens}):
             ids = {_INPUT: np.random.default_rng(length).integers(0, 100, (1, length))}
             cosine = float(before.run(None, ids)[0][0] @ after.run(None, ids)[0][0])
@@ -134,10 +140,11 @@ def _fused(exported: Path, window_tokens: int) -> Path:
         _step(f"fused operators cannot be run ({type(error).__name__}): left as exported")
         return exported
     _step(f"attentions fused: {count}")
-    return fused
+    return target
 
 
-def _quantised(source: Path) -> Path:
+def quantised(source: Path, *, per_channel: bool = True, reduce_range: bool = True) -> Path:
+    """The graph with int8 weights; what is said of them above are the defaults."""
     from onnx import TensorProto  # noqa: PLC0415 - this process only
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - this process only
 
@@ -146,8 +153,8 @@ def _quantised(source: Path) -> Path:
         source,
         target,
         weight_type=QuantType.QInt8,
-        per_channel=True,
-        reduce_range=True,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
         op_types_to_quantize=["MatMul", "Gemm", "Attention"],
         extra_options={"DefaultTensorType": TensorProto.FLOAT},
     )
