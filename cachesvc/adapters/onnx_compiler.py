@@ -30,8 +30,8 @@ _SAMPLES = (
     "My card payment has been pending since Monday; when will the shop receive the money?",
     "Summarise the following text in one sentence. " * 12,
 )
-# Measured on MiniLM-L6: fp32 1.0000, int8 0.983 at worst.
 _MIN_COSINE_FUSED = 0.99999
+# Measured on MiniLM-L6: fp32 1.0000; int8 0.965 at worst of 8,000 texts.
 _MIN_COSINE = {"fp32": 0.9999, "int8": 0.95}
 
 
