@@ -117,6 +117,10 @@ bench-eviction: setup ## Policies of eviction beside the optimum; a full server 
 	$(BIN)/python -m bench.eviction $(ARGS)
 	$(BIN)/python -m bench.pressure $(ARGS)
 
+.PHONY: bench-engines
+bench-engines: setup ## Compare ways of running the default model (ARGS=--quick)
+	$(BIN)/python -m bench.engines $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what set-up and tests made in the checkout
 	rm -rf $(VENV) build bench/.venv-* tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,7 +1,7 @@
 """Where compiled embedding engines are kept, found and made.
 
 A model (any SentenceTransformer directory or name) is compiled once, in a subprocess, into a
-directory of its own: ``model.onnx``, ``tokenizer.json`` and ``manifest.json``. Its name holds the
+directory of its own: ``model.onnx`` with its weights, ``tokenizer.json`` and ``manifest.json``. Its name holds the
 digest of the model's files, so another model, or a changed one, is another engine. The serving
 process reads engines only: it never imports torch.
 """
@@ -23,7 +23,7 @@ from cachesvc.adapters.model_files import model_digest, model_directory
 from cachesvc.core.errors import CacheError, Kind
 
 # Raise it when the compiler makes other engines from the same model.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from cachesvc.adapters.onnx_runtime import onnxruntime
+from cachesvc.adapters.onnx_runtime import open_engine
 from cachesvc.adapters.sight import Sight
 from cachesvc.adapters.slots import Slots
 from cachesvc.core.errors import CacheError, Kind
@@ -42,7 +42,7 @@ class OnnxEmbedder:
         path = options.path
         try:
             tokenizer = tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
-            self._session = _open_session(path / "model.onnx")
+            self._session = open_engine(path / "model.onnx")
         except Exception:  # noqa: BLE001 - both libraries raise bare Exception for a bad file
             raise CacheError(
                 Kind.CORRUPT,
@@ -82,12 +82,3 @@ class OnnxEmbedder:
         if not np.isfinite(vector).all():
             raise CacheError(Kind.UNAVAILABLE, "inference gave a vector that is not finite")
         return vector
-
-
-def _open_session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
