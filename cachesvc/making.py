@@ -112,6 +112,7 @@ def admin_grpc_options(settings: Settings) -> GrpcOptions:
         listen=settings.admin.rpc_listen,
         reflection=settings.server.reflection,
         threads=8,
+        pollers=1,
         max_streams=16,
         max_concurrent_calls=64,
         max_queued_calls=8,

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.serve.straight import Arrival, arrival
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -28,8 +29,10 @@ CROWDED = CacheError(
 class CallPool(ThreadPoolExecutor):
     """Counts what is under way. Whatever is submitted once ``drain`` has been called is late."""
 
-    def __init__(self, threads: int, max_queued: int, max_queue_s: float) -> None:
+    def __init__(self, threads: int, max_queued: int, max_queue_s: float, at_once: int = 0) -> None:
+        """``at_once``: how many polling threads may be busy with answers of their own at a time."""
         super().__init__(threads, thread_name_prefix="cachesvc-call")
+        self._turns = [None] * at_once  # taken and given back whole, for which a list needs no lock
         self._door = ThreadPoolExecutor(1, thread_name_prefix="cachesvc-door")
         self._max_queued = max_queued
         self._max_queue_s = max_queue_s
@@ -42,12 +45,45 @@ class CallPool(ThreadPoolExecutor):
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """As ThreadPoolExecutor; counted until it has ended or was cancelled, unless it is late."""
         call = partial(fn, *args, **kwargs)
+        come = arrival(args)
         with self._under_way:
             if self._draining:
                 return self._door.submit(self._refuse, LATE, call)
             if self._queued >= self._max_queued:
                 return self._door.submit(self._refuse, CROWDED, call)
             self._count += 1
+        if come is None:
+            return self._hand_over(call)
+        handled: Future[Any] = Future()
+        come.on_end(self.leave)
+        come.receive(partial(self._arrived, come, handled), partial(handled.set_result, None))
+        return handled
+
+    def _arrived(self, come: Arrival, handled: "Future[Any]", data: bytes) -> None:
+        """A message is here, on a polling thread: answer it on the spot, or let the pool do it."""
+        argument: object = data
+        if come.method.begins and self._turns:
+            argument = self._begun(come, data)
+            if argument is None:
+                handled.set_result(None)
+                return
+        self.enter()
+        self._hand_over(partial(come.run, argument)).add_done_callback(lambda _: handled.set_result(None))
+
+    def _begun(self, come: Arrival, data: bytes) -> object:
+        """What is left to do of a call: all of it when all polling threads but one are busy, for that one must not be."""
+        try:
+            self._turns.pop()
+        except IndexError:
+            return data
+        try:
+            return come.method.begin(data, come)
+        finally:
+            self._turns.append(None)
+
+    def _hand_over(self, call: Callable[[], _T]) -> "Future[_T]":
+        """Let a thread of the pool do what is counted already."""
+        with self._under_way:
             self._queued += 1
         try:
             future = super().submit(self._run, time.monotonic(), call)
