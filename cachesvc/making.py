@@ -92,7 +92,13 @@ def guard_options(settings: Settings) -> GuardOptions:
     """How inferences are run and waited for."""
     embedder = settings.embedder
     threads = concurrency(embedder)
-    return GuardOptions(threads, embedder.max_waiting, embedder.hang_s, max_stuck=2 * threads)
+    return GuardOptions(
+        threads,
+        embedder.max_waiting,
+        embedder.hang_s,
+        max_stuck=2 * threads,
+        long_length=embedder.long_length,
+    )
 
 
 def grpc_options(settings: Settings) -> GrpcOptions:

@@ -234,6 +234,13 @@ class EmbedderSettings(_Section):
         description="Calls that wait for an inference; namespaces share these places, and the call that has "
         "none gets the exact tier only. Fewer than server.threads, so that others are answered meanwhile",
     )
+    long_length: int = Field(
+        400,
+        ge=1,
+        le=1_000_000,
+        description="Texts of so many characters are long: the last free inference is not for one while a shorter "
+        "one waits",
+    )
     hang_s: float = Field(
         5.0, gt=0, le=600, description="An inference that takes longer is given up and its thread replaced"
     )

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import grpc
 from grpc import _server as library
-from grpc._cython import cygrpc
+
+cygrpc: Any = library.cygrpc  # type: ignore[attr-defined]  # the stubs have the documented names only
 
 _POLL_S = 0.2  # what grpcio's poll takes to notice anything but an event, too
 _USED = {
