@@ -80,38 +80,32 @@ class Lookup:
         watch.lap("identity_us")
         policy = tuning.policies.of(identity.namespace)
         terms = Terms.of(policy, ask, self._clock.now_ms())
-        begun = Begun(ask, identity, policy, terms, tuning.budget, watch, None)
-        if not policy.enabled or ask.bypass:
-            return begun
-        try:
-            row = self._store.find(identity.scope, identity.exact_key)
-        except CacheError:
-            return self._done(begun, _Found(Decision(Outcome.BYPASS_STORE_FAILED)))
-        watch.lap("exact_us")
-        if isinstance(row, Entry) and refuse(row, terms) is None:
-            return self._done(begun, _Found(Decision(Outcome.HIT_EXACT, row, 1.0)))
-        return begun if row is None else replace(begun, row=row)
+        row: Row | None = None
+        if policy.enabled and not ask.bypass:
+            try:
+                row = self._store.find(identity.scope, identity.exact_key)
+            except CacheError:
+                return self._done(ask, identity, watch, _Found(Decision(Outcome.BYPASS_STORE_FAILED)))
+            watch.lap("exact_us")
+            if isinstance(row, Entry) and refuse(row, terms) is None:
+                return self._done(ask, identity, watch, _Found(Decision(Outcome.HIT_EXACT, row, 1.0)))
+        return Begun(ask, identity, policy, terms, tuning.budget, watch, row)
 
     def finish(self, begun: "Begun") -> LookupResult:
         """The answer to a lookup that was begun."""
-        return self._done(begun, self._find(begun))
+        return self._done(begun.ask, begun.identity, begun.watch, self._find(begun))
 
-    def _done(self, begun: "Begun", found: _Found) -> LookupResult:
-        begun.watch.stop()
-        result = self._result(found, begun.watch.timings)
-        self._remember(begun.ask, begun.identity, found, result)
-        self._observer.on(_event(begun.ask, result))
+    def _done(self, ask: Ask, identity: Identity, watch: "_Watch", found: _Found) -> LookupResult:
+        watch.stop()
+        result = self._result(found, watch.timings)
+        self._remember(ask, identity, found, result)
+        self._observer.on(_event(ask, result))
         return result
 
     def _find(self, begun: "Begun") -> _Found:
         """The ladder after the exact tier: each step answers, or hands on to a dearer one."""
-        ask, identity, policy, terms, watch = (
-            begun.ask,
-            begun.identity,
-            begun.policy,
-            begun.terms,
-            begun.watch,
-        )
+        ask, identity, policy = begun.ask, begun.identity, begun.policy
+        terms, watch = begun.terms, begun.watch
         if not policy.enabled:
             return _Found(Decision(Outcome.BYPASS_DISABLED))
         if ask.bypass:
