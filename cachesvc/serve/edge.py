@@ -38,7 +38,7 @@ class Call:
 class Begun(Protocol[_M_co]):
     """What became of a call that was begun and needs more than a moment."""
 
-    def finish(self, call: Call) -> _M_co:
+    def finish(self) -> _M_co:
         """The answer. As a method: raises CacheError."""
 
 
@@ -102,9 +102,13 @@ class Edge:
 
         return grpc.stream_stream_rpc_method_handler(handle, response_serializer=_serialize)
 
+    def admit(self) -> None:
+        """Raises what the call of this thread is refused for, if it is."""
+        self._pool.admit()
+
     def begin(self, context: grpc.ServicerContext, *, counted: bool = False) -> Call:
         """What a method needs to know of a call. Raises what it is refused for. ``counted``: it is, until it ends."""
-        self._pool.admit()
+        self.admit()
         if not counted:
             self._count_until_answered(context)
         trace = _traceparent(context) if self._traced else ""
@@ -149,8 +153,10 @@ class _Unary(Generic[_M]):
 
     def __call__(self, argument: "bytes | Begun[_M]", context: grpc.ServicerContext) -> _M:
         try:
-            call = self._edge.begin(context, counted=USABLE)
-            return self._method(argument, call) if isinstance(argument, bytes) else argument.finish(call)
+            if isinstance(argument, bytes):
+                return self._method(argument, self._edge.begin(context, counted=USABLE))
+            self._edge.admit()
+            return argument.finish()
         except Exception as error:  # noqa: BLE001 - the edge: counted, logged by type, told by id only
             self._edge.refuse(self._name, error, context)
 

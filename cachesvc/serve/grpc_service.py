@@ -150,6 +150,6 @@ class _LookupBegun:
         self._lookup = lookup
         self._begun = begun
 
-    def finish(self, call: Call) -> pb.LookupResponse:
+    def finish(self) -> pb.LookupResponse:
         """See ``edge.Begun``."""
         return wire.lookup_response(self._lookup.finish(self._begun))

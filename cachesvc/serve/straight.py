@@ -51,25 +51,54 @@ class Method(Protocol):
         """On a thread of the pool: give the answer to a message, or to what became of it."""
 
 
+class Handled:
+    """The moment when a call has been handled, of the methods of a Future the one that gRPC uses."""
+
+    __slots__ = ("_callbacks", "_is_now", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[Any], object]] = []
+        self._is_now = False
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        """Call this then, or now if it was."""
+        with self._lock:
+            if not self._is_now:
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    def now(self, _: object = None) -> None:
+        """It is now."""
+        with self._lock:
+            self._is_now = True
+        for callback in self._callbacks:
+            callback(self)
+
+
 class Arrival:
     """A call of a unary method that has come; its message may still be on the way."""
 
-    __slots__ = ("_call", "_serializer", "_state", "method")
+    __slots__ = ("_call", "_serializer", "_state", "handled", "method")
 
     def __init__(self, call: Any, state: Any, method: Method, serializer: Any) -> None:
         self._call = call
         self._state = state
         self._serializer = serializer
         self.method = method
+        self.handled = Handled()
 
-    def receive(self, arrived: Callable[[bytes], None], gone: Callable[[], None]) -> None:
-        """Ask for the message. One of the two is called on a polling thread: there is none when the caller left."""
+    def receive(self, arrived: Callable[["Arrival", bytes], None]) -> None:
+        """Ask for the message. Who is told of it, on a polling thread, sees to it that the call counts as handled;
+        when the caller left without one, it does.
+        """
         came = False
 
         def deserialize(data: bytes) -> bool:
             nonlocal came
             came = True
-            arrived(data)
+            arrived(self, data)
             return True  # all the library looks at
 
         state = self._state
@@ -81,7 +110,7 @@ class Arrival:
                 with state.condition:
                     if state.client == library._CLOSED:  # noqa: SLF001 - as above
                         self._abort_without_message()
-                gone()
+                self.handled.now()
             return told
 
         self._call.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), tag)

@@ -38,7 +38,7 @@ class Rest:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
-    def finish(self, call: Call) -> pb.GetRequest:
+    def finish(self) -> pb.GetRequest:
         return pb.GetRequest(namespace=self.data.decode(), id=_where().id)
 
 
