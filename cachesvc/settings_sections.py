@@ -80,7 +80,7 @@ class ServerSettings(_Section):
     reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like")
     threads: int = Field(64, ge=1, le=1024, description="Calls handled at once; further ones wait")
     pollers: int = Field(
-        6,
+        4,
         ge=1,
         le=64,
         description="Threads that take calls in; all of them but one answer exact hits on the spot",
