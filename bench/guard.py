@@ -27,7 +27,7 @@ class Nobody:
 def main() -> None:
     embedder = make_embedder(EmbedderSettings(), lambda _: None)
     guard = Guard(
-        embedder, lambda: embedder, GuardOptions(2, 56, 5.0, 4), clock=SystemClock(0), observer=Nobody()
+        embedder, lambda: embedder, GuardOptions(2, 56, 5.0, 4, 400), clock=SystemClock(0), observer=Nobody()
     )
     texts, _ = load(CALLS)
     costs_us, bare_us = [], []

@@ -4,6 +4,7 @@ Start: settings → embedder → store → clock → engine → operators' ports
 Stop is the reverse: health NOT_SERVING → calls under way finish → last housekeeping → store.
 """
 
+import gc
 import os
 import queue
 import secrets
@@ -317,6 +318,7 @@ def serve(settings: Settings, path: Path | None) -> None:
         logger,
         path,
     )
+    gc.freeze()  # what is there now stays: a full collection that looked at it would hold up every call
     while signals.get() == signal.SIGHUP:
         with suppress(CacheError):  # told by its event
             app.reloader.reload()

@@ -92,7 +92,13 @@ def guard_options(settings: Settings) -> GuardOptions:
     """How inferences are run and waited for."""
     embedder = settings.embedder
     threads = concurrency(embedder)
-    return GuardOptions(threads, embedder.max_waiting, embedder.hang_s, max_stuck=2 * threads)
+    return GuardOptions(
+        threads,
+        embedder.max_waiting,
+        embedder.hang_s,
+        max_stuck=2 * threads,
+        long_length=embedder.long_length,
+    )
 
 
 def grpc_options(settings: Settings) -> GrpcOptions:
@@ -112,6 +118,7 @@ def admin_grpc_options(settings: Settings) -> GrpcOptions:
         listen=settings.admin.rpc_listen,
         reflection=settings.server.reflection,
         threads=8,
+        pollers=1,
         max_streams=16,
         max_concurrent_calls=64,
         max_queued_calls=8,

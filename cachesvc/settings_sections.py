@@ -79,6 +79,12 @@ class ServerSettings(_Section):
     )
     reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like")
     threads: int = Field(64, ge=1, le=1024, description="Calls handled at once; further ones wait")
+    pollers: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Threads that take calls in; all of them but one answer exact hits on the spot",
+    )
     max_streams: int = Field(
         128,
         ge=1,
@@ -227,6 +233,13 @@ class EmbedderSettings(_Section):
         le=4096,
         description="Calls that wait for an inference; namespaces share these places, and the call that has "
         "none gets the exact tier only. Fewer than server.threads, so that others are answered meanwhile",
+    )
+    long_length: int = Field(
+        400,
+        ge=1,
+        le=1_000_000,
+        description="Texts of so many characters are long: the last free inference is not for one while a shorter "
+        "one waits",
     )
     hang_s: float = Field(
         5.0, gt=0, le=600, description="An inference that takes longer is given up and its thread replaced"

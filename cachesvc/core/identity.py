@@ -82,7 +82,9 @@ def _query_place(messages: tuple[Message, ...]) -> int:
 
 def _wall(namespace: str, model: str, vary: _Pairs, turns: _Pairs, fingerprint: str) -> tuple[bytes, bytes]:
     """Context and scope. Applications repeat them far more than prompts, so small ones are remembered."""
-    size = sum(_PAIR_LENGTH + len(key) + len(value) for key, value in vary + turns)
+    size = 0
+    for key, value in vary + turns:
+        size += _PAIR_LENGTH + len(key) + len(value)
     digests = _remembered if size <= _REMEMBERED_LENGTH else _wall_digests
     return digests(namespace, model, vary, turns, fingerprint)
 

@@ -10,7 +10,8 @@ have left before it ends: else, with more asked than can be done, each would be 
 
 Places to wait are few, so that callers do not hold all threads of the server while others only need the
 exact tier. They are shared by namespace: when all are taken, whoever holds most gives one up, and turns go
-round the namespaces. Locks: ``_state`` guards everything; nothing is called while it is held.
+round the namespaces. A long text takes as long as twenty short ones: the last inference that is free is not for
+one while a short one waits. Locks: ``_state`` guards everything; nothing is called while it is held.
 """
 
 import math
@@ -35,20 +36,23 @@ _SLOW_S = 0.1  # when none ended for so long, they are slow or stuck rather than
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
     """``threads`` inferences at once, ``max_waiting`` callers behind them, ``hang_s`` until one is given up,
-    ``max_stuck`` threads given up and still stuck before nothing is tried any more.
+    ``max_stuck`` threads given up and still stuck before nothing is tried any more. A text of ``long_length``
+    characters is a long one.
     """
 
     threads: int
     max_waiting: int
     hang_s: float
     max_stuck: int
+    long_length: int
 
 
 class _Job:
-    __slots__ = ("done", "embedding", "error", "share", "text", "until_s", "wait_s")
+    __slots__ = ("done", "embedding", "error", "is_long", "share", "text", "until_s", "wait_s")
 
-    def __init__(self, text: str, wait_s: float, until_s: float, share: str) -> None:
+    def __init__(self, text: str, wait_s: float, until_s: float, share: str, *, is_long: bool) -> None:
         self.text = text
+        self.is_long = is_long
         self.wait_s = wait_s
         self.until_s = until_s
         self.share = share
@@ -59,11 +63,12 @@ class _Job:
 
 
 class _Worker:
-    """A thread and the embedder it uses. ``since_s`` is when its inference began."""
+    """A thread and the embedder it uses. ``since_s`` is when its inference began, ``is_long`` whether of a long text."""
 
     def __init__(self, embedder: Embedder, run: Callable[["_Worker"], None]) -> None:
         self.embedder = embedder
         self.since_s: float | None = None
+        self.is_long = False
         self.given_up = False
         self.thread = threading.Thread(target=run, args=(self,), name="cachesvc-embed", daemon=True)
 
@@ -111,7 +116,8 @@ class Guard:
         """
         if self._are_all_stuck():
             self._look_for_stuck()  # what failed to take their place may be tried again
-        job = _Job(text, wait_s, self._clock.monotonic_s() + wait_s, share)
+        is_long = len(text) >= self._options.long_length
+        job = _Job(text, wait_s, self._clock.monotonic_s() + wait_s, share, is_long=is_long)
         pushed_out = self._queue(job)
         if pushed_out is not None:
             _settle(pushed_out, error=_crowded())
@@ -200,15 +206,17 @@ class Guard:
             if queue is not None and job in queue:
                 queue.remove(job)
                 self._waiting -= 1
+                if not queue:
+                    del self._queues[job.share]
 
     def _next(self, worker: _Worker) -> _Job | None:
         """Wait for a job. None: the thread is to end."""
         with self._state:
-            worker.since_s = None
+            worker.since_s, worker.is_long = None, False
             while not (self._stopping or worker.given_up):
                 job = self._take()
                 if job is not None:
-                    worker.since_s = self._clock.monotonic_s()
+                    worker.since_s, worker.is_long = self._clock.monotonic_s(), job.is_long
                     return job
                 self._state.wait()
             return None
@@ -216,20 +224,31 @@ class Guard:
     def _take(self) -> _Job | None:
         """The next job that can still be done in time, one namespace after the other."""
         now_s = self._clock.monotonic_s()
-        while self._queues:
-            share, queue = self._queues.popitem(last=False)
-            while queue:
-                self._waiting -= 1
-                job = queue.popleft()
-                # Nobody else wants it, and the estimate leaves no time at all: trying is how it mends.
-                tried = job.wait_s < self._took_s and not self._waiting
-                if job.until_s < now_s + self._took_s and not tried:
-                    _settle(job, error=_crowded())  # its caller would have left: an inference for nobody
-                    continue
-                if queue:
-                    self._queues[share] = queue  # to the end
-                return job
+        while (job := self._first()) is not None:
+            queue = self._queues[job.share]
+            queue.remove(job)
+            self._waiting -= 1
+            if not queue:
+                del self._queues[job.share]
+            # Nobody else wants it, and the estimate leaves no time at all: trying is how it mends.
+            tried = job.wait_s < self._took_s and not self._waiting
+            if job.until_s < now_s + self._took_s and not tried:
+                _settle(job, error=_crowded())  # its caller would have left: an inference for nobody
+                continue
+            if queue:
+                self._queues.move_to_end(job.share)
+            return job
         return None
+
+    def _first(self) -> _Job | None:
+        """Whose turn it is: with all other threads in long texts, a short one's, if there is any."""
+        others = len(self._workers) - 1
+        if others and sum(worker.is_long for worker in self._workers) >= others:
+            short = (job for queue in self._queues.values() for job in queue if not job.is_long)
+            found = next(short, None)
+            if found is not None:
+                return found
+        return next((queue[0] for queue in self._queues.values()), None)
 
     def _run(self, worker: _Worker) -> None:
         while (job := self._next(worker)) is not None:

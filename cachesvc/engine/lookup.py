@@ -22,7 +22,7 @@ from cachesvc.core.types import (
     Unseen,
     Vector,
 )
-from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
+from cachesvc.engine.parts import EmbedBudget, Parts
 from cachesvc.engine.tickets import Ticket
 from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError
 
@@ -36,6 +36,19 @@ class _Found:
     decision: Decision
     threshold: float | None = None
     embedded: Vector | Unseen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A lookup that the exact tier did not answer. ``row`` is what it has and may not serve."""
+
+    ask: Ask
+    identity: Identity
+    policy: Policy
+    terms: Terms
+    budget: EmbedBudget
+    watch: "_Watch"
+    row: Row | None
 
 
 class Lookup:
@@ -54,42 +67,56 @@ class Lookup:
 
     def __call__(self, ask: Ask) -> LookupResult:
         """Look up one request."""
+        begun = self.begin(ask)
+        return begun if isinstance(begun, LookupResult) else self.finish(begun)
+
+    def begin(self, ask: Ask) -> "LookupResult | Begun":
+        """The answer when the exact tier has it, else what there is to ``finish``. Waits for nothing but the store's
+        pages.
+        """
         watch = _Watch(self._clock)
         tuning = self._tuning()
         identity = identify(ask.request, self._embedder.fingerprint)
         watch.lap("identity_us")
-        found = self._find(ask, identity, tuning, watch)
+        policy = tuning.policies.of(identity.namespace)
+        terms = Terms.of(policy, ask, self._clock.now_ms())
+        row: Row | None = None
+        if policy.enabled and not ask.bypass:
+            try:
+                row = self._store.find(identity.scope, identity.exact_key)
+            except CacheError:
+                return self._done(ask, identity, watch, _Found(Decision(Outcome.BYPASS_STORE_FAILED)))
+            watch.lap("exact_us")
+            if isinstance(row, Entry) and refuse(row, terms) is None:
+                return self._done(ask, identity, watch, _Found(Decision(Outcome.HIT_EXACT, row, 1.0)))
+        return Begun(ask, identity, policy, terms, tuning.budget, watch, row)
+
+    def finish(self, begun: "Begun") -> LookupResult:
+        """The answer to a lookup that was begun."""
+        return self._done(begun.ask, begun.identity, begun.watch, self._find(begun))
+
+    def _done(self, ask: Ask, identity: Identity, watch: "_Watch", found: _Found) -> LookupResult:
         watch.stop()
         result = self._result(found, watch.timings)
         self._remember(ask, identity, found, result)
         self._observer.on(_event(ask, result))
         return result
 
-    def _find(  # noqa: PLR0911 - a ladder: each rung may answer
-        self, ask: Ask, identity: Identity, tuning: Tuning, watch: "_Watch"
-    ) -> _Found:
-        """The ladder: each step answers, or hands on to a dearer one."""
-        policy = tuning.policies.of(identity.namespace)
+    def _find(self, begun: "Begun") -> _Found:
+        """The ladder after the exact tier: each step answers, or hands on to a dearer one."""
+        ask, identity, policy = begun.ask, begun.identity, begun.policy
+        terms, watch = begun.terms, begun.watch
         if not policy.enabled:
             return _Found(Decision(Outcome.BYPASS_DISABLED))
         if ask.bypass:
             return _Found(Decision(Outcome.BYPASS_REQUESTED))
-        terms = Terms.of(policy, ask, self._clock.now_ms())
-
-        try:
-            row = self._store.find(identity.scope, identity.exact_key)
-        except CacheError:
-            return _Found(Decision(Outcome.BYPASS_STORE_FAILED))
-        watch.lap("exact_us")
-        refusal = None if row is None else refuse(row, terms)
-        if isinstance(row, Entry) and refusal is None:
-            return _Found(Decision(Outcome.HIT_EXACT, row, 1.0))
-        if row is not None:
-            self._repair(identity, row, refusal)
-
+        refusal = None
+        if begun.row is not None:
+            refusal = refuse(begun.row, terms)
+            self._repair(identity, begun.row, refusal)
         if ask.exact_only or not policy.embeds:
             return _Found(Decision(refusal or Outcome.MISS_EXACT_ONLY))
-        embedded = self._embed(ask, identity, tuning.budget)
+        embedded = self._embed(ask, identity, begun.budget)
         watch.lap("embed_us")
         if isinstance(embedded, Outcome):
             return _Found(Decision(refusal or embedded))

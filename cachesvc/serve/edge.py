@@ -4,7 +4,7 @@ one event and one status. Calls are counted from the moment gRPC hands them over
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -16,8 +16,10 @@ from cachesvc.core.ports import Clock, Observer
 from cachesvc.serve.door import Admission, Door, Handler
 from cachesvc.serve.errors import CODES, status
 from cachesvc.serve.pool import CallPool
+from cachesvc.serve.straight import USABLE, Arrival
 
 _M = TypeVar("_M", bound=Message)
+_M_co = TypeVar("_M_co", bound=Message, covariant=True)
 
 _NO_DEADLINE_S = 1e7  # what grpcio reports for a call without one is further away than this
 
@@ -31,6 +33,19 @@ class Call:
     deadline_s: float | None
     wanted: Callable[[], bool]
     trace: str = ""
+
+
+class Begun(Protocol[_M_co]):
+    """What became of a call that was begun and needs more than a moment."""
+
+    def finish(self) -> _M_co:
+        """The answer. As a method: raises CacheError."""
+
+
+Begin: TypeAlias = "Callable[[bytes, Call], _M | Begun[_M]]"
+"""A method's beginning, done on a thread that polls gRPC: it must wait for nothing but the store. It gives the answer
+where that is quickly had. What it raises counts for nothing: the method is then called as if it had not begun.
+"""
 
 
 class Edge:
@@ -57,25 +72,22 @@ class Edge:
         """The methods of a service, as made by the methods below, behind the door."""
         return Door(name, handlers, self._pool, self._admission)
 
-    def unary(self, name: str, method: Callable[[bytes, Call], _M]) -> Handler:
+    def unary(
+        self, name: str, method: Callable[[bytes, Call], _M], begin: "Begin[_M] | None" = None
+    ) -> Handler:
         """One request, one reply."""
-
-        def handle(data: bytes, context: grpc.ServicerContext) -> _M:
-            try:
-                return method(data, self._begin(context))
-            except Exception as error:  # noqa: BLE001 - the edge: counted, logged by type, told by id only
-                self._refuse(name, error, context)
-
-        return grpc.unary_unary_rpc_method_handler(handle, response_serializer=_serialize)
+        return grpc.unary_unary_rpc_method_handler(
+            _Unary(self, name, method, begin), response_serializer=_serialize
+        )
 
     def stream(self, name: str, method: Callable[[bytes, Call], Iterator[_M]]) -> Handler:
         """One request, many replies."""
 
         def handle(data: bytes, context: grpc.ServicerContext) -> Iterator[_M]:
             try:
-                yield from method(data, self._begin(context))
+                yield from method(data, self.begin(context))
             except Exception as error:  # noqa: BLE001 - the edge, as above
-                self._refuse(name, error, context)
+                self.refuse(name, error, context)
 
         return grpc.unary_stream_rpc_method_handler(handle, response_serializer=_serialize)
 
@@ -84,19 +96,26 @@ class Edge:
 
         def handle(data: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[_M]:
             try:
-                yield from method(data, self._begin(context))
+                yield from method(data, self.begin(context))
             except Exception as error:  # noqa: BLE001 - the edge, as above
-                self._refuse(name, error, context)
+                self.refuse(name, error, context)
 
         return grpc.stream_stream_rpc_method_handler(handle, response_serializer=_serialize)
 
-    def _begin(self, context: grpc.ServicerContext) -> Call:
+    def admit(self) -> None:
+        """Raises what the call of this thread is refused for, if it is."""
         self._pool.admit()
-        self._count_until_answered(context)
+
+    def begin(self, context: grpc.ServicerContext, *, counted: bool = False) -> Call:
+        """What a method needs to know of a call. Raises what it is refused for. ``counted``: it is, until it ends."""
+        self.admit()
+        if not counted:
+            self._count_until_answered(context)
         trace = _traceparent(context) if self._traced else ""
         return Call(self._deadline_s(context), context.is_active, trace)
 
-    def _refuse(self, name: str, error: Exception, context: grpc.ServicerContext) -> NoReturn:
+    def refuse(self, name: str, error: Exception, context: grpc.ServicerContext) -> NoReturn:
+        """Tell caller and observer what a method raised."""
         error_id, cause = "", ""
         if not isinstance(error, CacheError):
             error_id, cause = self._new_id(), type(error).__name__
@@ -118,6 +137,40 @@ class Edge:
         if left_s <= 0:
             raise CacheError(Kind.DEADLINE, "the deadline passed before the call began")
         return self._clock.monotonic_s() + left_s
+
+
+class _Unary(Generic[_M]):
+    """A method of one request and one reply, as the pool knows it (``CallPool``, ``Arrival.method``)."""
+
+    def __init__(
+        self, edge: Edge, name: str, method: Callable[[bytes, Call], _M], begin: "Begin[_M] | None"
+    ) -> None:
+        self._edge = edge
+        self._name = name
+        self._method = method
+        self._begin = begin
+        self.begins = begin is not None
+
+    def __call__(self, argument: "bytes | Begun[_M]", context: grpc.ServicerContext) -> _M:
+        try:
+            if isinstance(argument, bytes):
+                return self._method(argument, self._edge.begin(context, counted=USABLE))
+            self._edge.admit()
+            return argument.finish()
+        except Exception as error:  # noqa: BLE001 - the edge: counted, logged by type, told by id only
+            self._edge.refuse(self._name, error, context)
+
+    def begin(self, data: bytes, arrival: Arrival) -> "bytes | Begun[_M] | None":
+        """Answer a call, or give what ``__call__`` is to go on with. None when it is answered."""
+        assert self._begin is not None
+        try:
+            begun = self._begin(data, self._edge.begin(arrival.context(), counted=True))
+        except Exception:  # noqa: BLE001 - it is said where it is met again
+            return data
+        if not isinstance(begun, Message):
+            return begun
+        arrival.reply(begun.SerializeToString())
+        return None
 
 
 def _traceparent(context: grpc.ServicerContext) -> str:

@@ -19,6 +19,7 @@ from cachesvc.core.ports import Clock, Observer
 from cachesvc.serve.door import Admission
 from cachesvc.serve.edge import Edge
 from cachesvc.serve.pool import CallPool
+from cachesvc.serve.straight import Pollers
 
 _REFUSE_S = 0.2  # for telling those who came too late, when the last call has ended
 _END_S = 5.0  # for calls that were cut off to notice it
@@ -32,6 +33,7 @@ class GrpcOptions:
     listen: str
     reflection: bool
     threads: int
+    pollers: int
     max_streams: int
     max_concurrent_calls: int
     max_queued_calls: int
@@ -67,7 +69,9 @@ class GrpcServer:
         admission: Admission,
     ) -> None:
         self._options = options
-        self._pool = CallPool(options.threads, options.max_queued_calls, options.max_queue_s)
+        self._pool = CallPool(
+            options.threads, options.max_queued_calls, options.max_queue_s, at_once=options.pollers - 1
+        )
         edge = Edge(
             self._pool,
             clock=clock,
@@ -92,6 +96,7 @@ class GrpcServer:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((service.handlers(edge),))
+        self._pollers = Pollers(self._server, options.pollers - 1)
         if options.reflection:
             names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
@@ -111,6 +116,7 @@ class GrpcServer:
                 f"{self._options.setting} {listen} cannot be bound: in use, or not an address of this machine",
             )
         self._server.start()
+        self._pollers.start()
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
     def begin_serving(self) -> None:
@@ -125,6 +131,7 @@ class GrpcServer:
         """
         self._health.enter_graceful_shutdown()
         self._pool.drain(self._options.drain_s)
+        self._pollers.stop()
         self._server.stop(_REFUSE_S).wait(_REFUSE_S + _END_S)
         self._pool.drain(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -5,10 +5,10 @@ import grpc
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed
 from cachesvc.core.ports import Observer
-from cachesvc.core.types import Ask
+from cachesvc.core.types import Ask, LookupResult
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator, Walk
-from cachesvc.engine.lookup import Lookup
+from cachesvc.engine.lookup import Begun, Lookup
 from cachesvc.serve import curation, wire
 from cachesvc.serve.checks import parse
 from cachesvc.serve.edge import Call, Edge
@@ -38,7 +38,7 @@ class CacheService:
         return edge.service(
             SERVICE,
             {
-                "Lookup": edge.unary("Lookup", self.lookup),
+                "Lookup": edge.unary("Lookup", self.lookup, self.begin_lookup),
                 "Store": edge.unary("Store", self.store),
                 "Get": edge.unary("Get", self.get),
                 "Delete": edge.unary("Delete", self.delete),
@@ -52,6 +52,15 @@ class CacheService:
     def lookup(self, data: bytes, call: Call) -> pb.LookupResponse:
         """``Lookup``."""
         return wire.lookup_response(self._lookup(self._reader.lookup(data, call.deadline_s, call.trace)))
+
+    def begin_lookup(self, data: bytes, call: Call) -> "pb.LookupResponse | _LookupBegun":
+        """``Lookup``, as far as the exact tier has it."""
+        begun = self._lookup.begin(self._reader.lookup(data, call.deadline_s, call.trace))
+        return (
+            wire.lookup_response(begun)
+            if isinstance(begun, LookupResult)
+            else _LookupBegun(self._lookup, begun)
+        )
 
     def store(self, data: bytes, call: Call) -> pb.StoreResponse:
         """``Store``."""
@@ -132,3 +141,15 @@ class CacheService:
     def _failed(self, method: str, n: int, error: CacheError) -> pb.ItemError:
         self._observer.on(CallFailed(method, error.kind, CODES[error.kind].name, "", ""))
         return item_error(error.within(f"items[{n}]."))
+
+
+class _LookupBegun:
+    """A lookup that the exact tier did not answer."""
+
+    def __init__(self, lookup: Lookup, begun: Begun) -> None:
+        self._lookup = lookup
+        self._begun = begun
+
+    def finish(self) -> pb.LookupResponse:
+        """See ``edge.Begun``."""
+        return wire.lookup_response(self._lookup.finish(self._begun))

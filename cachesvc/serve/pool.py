@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.serve.straight import Arrival, arrival
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -28,26 +29,63 @@ CROWDED = CacheError(
 class CallPool(ThreadPoolExecutor):
     """Counts what is under way. Whatever is submitted once ``drain`` has been called is late."""
 
-    def __init__(self, threads: int, max_queued: int, max_queue_s: float) -> None:
+    def __init__(self, threads: int, max_queued: int, max_queue_s: float, at_once: int = 0) -> None:
+        """``at_once``: how many polling threads may be busy with answers of their own at a time."""
         super().__init__(threads, thread_name_prefix="cachesvc-call")
+        self._turns = [None] * at_once  # taken and given back whole, for which a list needs no lock
         self._door = ThreadPoolExecutor(1, thread_name_prefix="cachesvc-door")
         self._max_queued = max_queued
         self._max_queue_s = max_queue_s
-        self._under_way = threading.Condition()  # guards the next three
+        self._lock = threading.Lock()  # guards the next three
+        self._none_left = threading.Condition(self._lock)
         self._count = 0
         self._queued = 0
         self._draining = False
         self._here = threading.local()
 
-    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """As ThreadPoolExecutor; counted until it has ended or was cancelled, unless it is late."""
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Any:
+        """As ThreadPoolExecutor; counted until it has ended or was cancelled, unless it is late. What it gives for a
+        call that has arrived knows no more than ``Handled``, which is all that gRPC asks of it.
+        """
         call = partial(fn, *args, **kwargs)
-        with self._under_way:
+        come = arrival(args)
+        with self._lock:
             if self._draining:
                 return self._door.submit(self._refuse, LATE, call)
             if self._queued >= self._max_queued:
                 return self._door.submit(self._refuse, CROWDED, call)
             self._count += 1
+        if come is None:
+            return self._hand_over(call)
+        come.on_end(self.leave)
+        come.receive(self._arrived)
+        return come.handled
+
+    def _arrived(self, come: Arrival, data: bytes) -> None:
+        """A message is here, on a polling thread: answer it on the spot, or let the pool do it."""
+        argument: object = data
+        if come.method.begins and self._turns:
+            argument = self._begun(come, data)
+            if argument is None:
+                come.handled.now()
+                return
+        self.enter()
+        self._hand_over(partial(come.run, argument)).add_done_callback(come.handled.now)
+
+    def _begun(self, come: Arrival, data: bytes) -> object:
+        """What is left to do of a call: all of it when all polling threads but one are busy, for that one must not be."""
+        try:
+            self._turns.pop()
+        except IndexError:
+            return data
+        try:
+            return come.method.begin(data, come)
+        finally:
+            self._turns.append(None)
+
+    def _hand_over(self, call: Callable[[], _T]) -> "Future[_T]":
+        """Let a thread of the pool do what is counted already."""
+        with self._lock:
             self._queued += 1
         try:
             future = super().submit(self._run, time.monotonic(), call)
@@ -72,21 +110,21 @@ class CallPool(ThreadPoolExecutor):
 
     def enter(self) -> None:
         """Count one more: a reply that is to go out. To be called from what is counted already."""
-        with self._under_way:
+        with self._lock:
             self._count += 1
 
     def leave(self) -> None:
         """The opposite of ``enter``."""
-        with self._under_way:
+        with self._lock:
             self._count -= 1
             if self._draining and not self._count:
-                self._under_way.notify_all()
+                self._none_left.notify_all()
 
     def drain(self, most_s: float) -> bool:
         """From now on all is late. Wait until what is counted has ended; false if that takes too long."""
-        with self._under_way:
+        with self._lock:
             self._draining = True
-            return self._under_way.wait_for(lambda: not self._count, most_s)
+            return self._none_left.wait_for(lambda: not self._count, most_s)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as there
         """As ThreadPoolExecutor."""
@@ -108,7 +146,7 @@ class CallPool(ThreadPoolExecutor):
             self._here.refusal = None
 
     def _dequeue(self) -> None:
-        with self._under_way:
+        with self._lock:
             self._queued -= 1
 
     def _ended(self, future: "Future[_T]") -> None:

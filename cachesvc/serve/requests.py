@@ -98,8 +98,10 @@ class RequestReader:
         max_age_ms = (
             check.duration_ms("max_age", message.max_age, least_ms=0) if message.HasField("max_age") else None
         )
-        self._check_sources(message.sources, check)
-        sources = _current(message.sources, check)
+        sources: dict[str, str] = {}
+        if message.sources:
+            self._check_sources(message.sources, check)
+            sources = _current(message.sources, check)
         check.done()
         return Ask(
             request=request,
@@ -228,6 +230,8 @@ class RequestReader:
             check.name(f"sources[{n}].version", source.version)
 
     def _map(self, field: str, values: Mapping[str, str], check: Check) -> dict[str, str]:
+        if not values:
+            return {}
         limits = self.limits
         if len(values) > limits.vary_entries:
             check.wrong(

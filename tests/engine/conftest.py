@@ -175,7 +175,7 @@ class World:
         self.guard = Guard(
             self.embedder,
             lambda: self.embedder,
-            GuardOptions(threads=1, max_waiting=8, hang_s=5.0, max_stuck=2),
+            GuardOptions(threads=1, max_waiting=8, hang_s=5.0, max_stuck=2, long_length=400),
             clock=self.clock,
             observer=self.events,
         )

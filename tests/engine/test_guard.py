@@ -15,6 +15,7 @@ from cachesvc.engine.guard import Guard, GuardOptions
 
 VECTOR: Vector = np.ones(2, np.float32)
 SOON_S = 10.0
+LONG = 64
 
 
 class Gated:
@@ -28,12 +29,13 @@ class Gated:
         self.began: list[str] = []
         self.entered = threading.Semaphore(0)
         self.error: BaseException | None = None
+        self.short_gate = threading.Event()  # that of the text "wait short"
 
     def embed(self, text: str, wait_s: float) -> Vector | Unseen:
         self.began.append(text)
         self.entered.release()
         if text.startswith("wait"):
-            assert self.gate.wait(SOON_S)
+            assert (self.short_gate if text == "wait short" else self.gate).wait(SOON_S)
         if self.error is not None:
             raise self.error
         return VECTOR
@@ -63,7 +65,7 @@ class Bench:
         self.remade: list[Gated] = []
         self.remake_errors: list[Exception] = []
         self.was_remade = threading.Semaphore(0)
-        options = GuardOptions(threads, max_waiting, hang_s=5.0, max_stuck=max_stuck)
+        options = GuardOptions(threads, max_waiting, hang_s=5.0, max_stuck=max_stuck, long_length=LONG)
         self.guard = Guard(self.first, self._remake, options, clock=self.clock, observer=self.events)
 
     def _remake(self) -> Gated:
@@ -382,6 +384,36 @@ def test_all_threads_work_at_once(make: Callable[..., Bench]) -> None:
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(bench.guard.embed, f"wait {n}", SOON_S) for n in range(3)]
         for _ in range(3):
+            assert bench.first.entered.acquire(timeout=SOON_S)
+        bench.first.gate.set()
+        assert all(call.result() is VECTOR for call in calls)
+
+
+def test_long_texts_leave_a_thread_to_short_ones(make: Callable[..., Bench]) -> None:
+    """While a long text is embedded the other thread goes to a short one that came later, and then to a long one."""
+    bench = make(threads=2)
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(bench.guard.embed, "wait" + "x" * LONG, SOON_S)]
+        assert bench.first.entered.acquire(timeout=SOON_S)
+        calls.append(pool.submit(bench.guard.embed, "wait short", SOON_S))
+        assert bench.first.entered.acquire(timeout=SOON_S)
+        calls.append(pool.submit(bench.guard.embed, "wait" + "y" * LONG, SOON_S, "b"))
+        bench.eventually(lambda: bench.guard._waiting == 1)
+        calls.append(pool.submit(bench.guard.embed, "wait later", SOON_S, "b"))
+        bench.eventually(lambda: bench.guard._waiting == 2)
+        bench.first.short_gate.set()
+        assert bench.first.entered.acquire(timeout=SOON_S)
+        assert bench.first.began[-1] == "wait later"
+        bench.first.gate.set()
+        assert all(call.result() is VECTOR for call in calls)
+
+
+def test_a_long_text_takes_the_last_thread_when_no_short_one_waits(make: Callable[..., Bench]) -> None:
+    """No thread stands idle for short texts that may come: two long ones are embedded at once."""
+    bench = make(threads=2)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(bench.guard.embed, "wait" + letter * LONG, SOON_S) for letter in "xy"]
+        for _ in calls:
             assert bench.first.entered.acquire(timeout=SOON_S)
         bench.first.gate.set()
         assert all(call.result() is VECTOR for call in calls)

@@ -254,8 +254,8 @@ MUTANTS = (
     Mutant(
         "begins inferences that end too late",
         "cachesvc/engine/guard.py",
-        "                if job.until_s < now_s + self._took_s and not tried:",
-        "                if job.until_s < 0 and not tried:",
+        "            if job.until_s < now_s + self._took_s and not tried:",
+        "            if job.until_s < 0 and not tried:",
         ("tests/engine/test_guard.py",),
     ),
     Mutant(

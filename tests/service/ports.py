@@ -8,6 +8,7 @@ OPTIONS = GrpcOptions(
     listen="127.0.0.1:0",
     reflection=False,
     threads=4,
+    pollers=2,
     max_streams=100,
     max_concurrent_calls=64,
     max_queued_calls=8,

@@ -238,7 +238,9 @@ def _engine(loaded_scopes: int) -> Engine:
     book = PolicyBook(Policy(), {})
     parts = Parts(
         store=store,
-        embedder=Guard(Adversary(), Adversary, GuardOptions(1, 8, 60.0, 1), clock=clock, observer=counts),
+        embedder=Guard(
+            Adversary(), Adversary, GuardOptions(1, 8, 60.0, 1, 400), clock=clock, observer=counts
+        ),
         views=views,
         tickets=Tickets(clock, TicketBounds(1024, 1 << 24, 600.0)),
         janitor=Janitor(store, lambda: options, policies=lambda: book, clock=clock, observer=counts),
