@@ -4,7 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from bench.prompts import ROOT
@@ -31,8 +31,8 @@ class Drivers:
     def __init__(self, processes: "list[subprocess.Popen[str]]") -> None:
         self._processes = processes
 
-    def rate(self, job: Job) -> float:
-        """Calls per second of all callers together."""
+    def rate(self, job: Job, begin: Callable[[], None] = lambda: None) -> float:
+        """Calls per second of all callers together. ``begin`` is called when they are ready."""
         for n, process in enumerate(self._processes):
             share = asdict(job) | {
                 "texts": list(job.texts[n :: len(self._processes)]),
@@ -41,6 +41,7 @@ class Drivers:
             _say(process, json.dumps(share))
         for process in self._processes:
             _hear(process)
+        begin()
         for process in self._processes:
             _say(process, "go")
         results = [json.loads(_hear(process)) for process in self._processes]
