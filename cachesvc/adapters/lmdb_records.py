@@ -172,7 +172,7 @@ class Sealer:
 
     def pack_vector(self, vector: Vector) -> bytes:
         """float16 little-endian values. Scores from them are off by some 0.00002."""
-        return vector.astype("<f2").tobytes()
+        return bytes(vector.astype("<f2").data)
 
     def sealed_vector(self, values: bytes, place: bytes) -> bytes:
         """What ``pack_vector`` gave, with its MAC."""
@@ -180,7 +180,8 @@ class Sealer:
 
     def open_vector(self, place: bytes, sealed: bytes) -> Vector:
         """The vector, checked, of unit norm and writable. Raises BadRecordError."""
-        return unit(np.frombuffer(self.values(place, sealed), dtype="<f2")[np.newaxis])[0]
+        vector: Vector = unit(np.frombuffer(self.values(place, sealed), dtype="<f2")[np.newaxis])[0]
+        return vector
 
     def values(self, place: bytes, sealed: bytes) -> bytes:
         """The bytes of a vector, checked: to make many at once of them. Raises BadRecordError."""

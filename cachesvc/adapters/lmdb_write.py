@@ -310,6 +310,8 @@ class Write:
             victims = list(islice(self._order.of(namespace.encode()), limit))
         else:
             victims = self._order.least(limit)
+        if not victims:
+            self.change_nothing()  # what was freed before is used again two commits later, and none but this may come
         return sum(self._evict_one(victim) for victim in victims)
 
     def _evict_one(self, victim: bytes) -> int:

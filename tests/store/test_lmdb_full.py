@@ -11,11 +11,11 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
+from cachesvc.adapters.lmdb_write import Write
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import identify
 from cachesvc.core.selection import Near, Selector
@@ -249,7 +249,7 @@ def writer_held(store: LmdbStore) -> Iterator[None]:
     """The writer thread stands inside a transaction until the block is left."""
     entered, release = threading.Event(), threading.Event()
 
-    def hold(txn: lmdb.Transaction) -> None:
+    def hold(write: Write) -> None:
         entered.set()
         assert release.wait(WAIT_S)
 
@@ -267,10 +267,10 @@ def queued(store: LmdbStore, count: int) -> None:
     """Return once so many writes wait."""
     tick = threading.Event()
     for _ in range(4000):
-        if store._writer._jobs.qsize() == count:
+        if len(store._writer._jobs) == count:
             return
         tick.wait(0.005)
-    raise AssertionError(f"{store._writer._jobs.qsize()} writes wait, not {count}")
+    raise AssertionError(f"{len(store._writer._jobs)} writes wait, not {count}")
 
 
 @pytest.fixture
@@ -309,8 +309,8 @@ def test_a_write_that_is_late_says_so(store: LmdbStore, wait_s: float) -> None:
 def test_one_bad_write_does_not_fail_its_group(store: LmdbStore) -> None:
     """Writes that were gathered with one that fails are committed all the same, each whole."""
 
-    def fail(txn: lmdb.Transaction) -> None:
-        txn.drop(store._tables.exact, delete=False)
+    def fail(write: Write) -> None:
+        write._txn.drop(store._tables.exact, delete=False)
         raise ZeroDivisionError
 
     store.put([draft("before")], None)
