@@ -265,12 +265,17 @@ def writer_held(store: LmdbStore) -> Iterator[None]:
 
 def queued(store: LmdbStore, count: int) -> None:
     """Return once so many writes wait."""
+    reached(lambda: len(store._writer._jobs) == count)
+
+
+def reached(state: Callable[[], bool]) -> None:
+    """Return once it is so."""
     tick = threading.Event()
     for _ in range(4000):
-        if len(store._writer._jobs) == count:
+        if state():
             return
         tick.wait(0.005)
-    raise AssertionError(f"{len(store._writer._jobs)} writes wait, not {count}")
+    raise AssertionError("it did not come to that")
 
 
 @pytest.fixture
@@ -335,7 +340,7 @@ def test_close_commits_what_is_queued(tmp_path: Path) -> None:
             waiting = [pool.submit(store.put, [draft(f"q{n}")], None) for n in range(4)]
             queued(store, 4)
             closed = pool.submit(store.close)
-            queued(store, 5)
+            reached(lambda: store._writer._closing)
             assert kind_of(lambda: store.put([draft("late")], None)) is Kind.UNAVAILABLE
         closed.result()
         assert all(len(job.result()) == 1 for job in waiting)
