@@ -71,12 +71,15 @@ class Order:
             yield place
 
     def _after(self, place: bytes) -> bytes | None:
-        found = next(scan(self._txn, self._tables.order, place + b"\0"), None)
-        is_same = found is not None and namespace_of(found[0]) == namespace_of(place)
-        return found[0] if found is not None and is_same else None
+        return self._from(place + b"\0", namespace_of(place))
 
     def _first(self, namespace: bytes) -> bytes | None:
-        return next(self.of(namespace), None)
+        return self._from(namespace + b"\0", namespace)
+
+    def _from(self, start: bytes, namespace: bytes) -> bytes | None:
+        with self._txn.cursor(db=self._tables.order) as cursor:
+            place = bytes(cursor.key()) if cursor.set_range(start) else b""
+        return place if place.startswith(namespace + b"\0") else None
 
     def _put_first(self, before: bytes | None, after: bytes | None) -> None:
         if before is not None:
