@@ -12,21 +12,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, TypeVar, cast
 
 import lmdb
 import numpy as np
-from numpy.typing import NDArray
 
 from cachesvc.adapters import lmdb_open, lmdb_select
 from cachesvc.adapters.lmdb_begin import StoreOptions, begin
 from cachesvc.adapters.lmdb_fork import Forsaken
-from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, entry_of, unit
+from cachesvc.adapters.lmdb_read import Reading
+from cachesvc.adapters.lmdb_records import (
+    BadRecordError,
+    EntryBody,
+    Head,
+    LogRecord,
+    entry_of,
+    packed,
+    stacked,
+)
 from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_schema import get, integer, is_key, key_of, scan, vector_key
 from cachesvc.adapters.lmdb_verify import check_steps
-from cachesvc.adapters.lmdb_write import Write, WriteOptions, packed
+from cachesvc.adapters.lmdb_write import Write, WriteOptions
 from cachesvc.adapters.lmdb_writer import GroupWriter
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Failpoint, no_failpoint
@@ -238,7 +245,7 @@ class LmdbStore:
             None if sealed is None else self._values(scope + key, sealed)
             for key, sealed in zip(keys, found, strict=True)
         ]
-        opened = iter(_stacked([one for one in values if one is not None]))
+        opened = iter(stacked([one for one in values if one is not None]))
         return [None if one is None else next(opened) for one in values]
 
     def scope_vectors(
@@ -260,7 +267,7 @@ class LmdbStore:
                 if values is not None:
                     ids.append(integer(key))
                     vectors.append(values)
-        return ScopeVectors(sequence, np.array(ids, dtype=np.int64), _stacked(vectors))
+        return ScopeVectors(sequence, np.array(ids, dtype=np.int64), stacked(vectors))
 
     def _has_more_vectors(self, txn: lmdb.Transaction, prefix: bytes, max_count: int) -> bool:
         """Whether a scope has more than this. Counts keys and reads no vector."""
@@ -346,8 +353,8 @@ class LmdbStore:
         except BadRecordError:
             return None
 
-    def _read(self) -> "_Reading":
-        return _Reading(self._env)
+    def _read(self) -> Reading:
+        return Reading(self._env)
 
     # ------------------------------------------------------------- lifecycle
 
@@ -396,40 +403,6 @@ class _Removal(Protocol):
     """Removes at most ``count`` entries, and says how many."""
 
     def __call__(self, write: Write, count: int) -> int: ...
-
-
-class _Reading:
-    """A read transaction for the time of a call; LMDB's errors become ours. (A generator costs more.)"""
-
-    __slots__ = ("_env", "_txn")
-
-    def __init__(self, env: lmdb.Environment) -> None:
-        self._env = env
-
-    def __enter__(self) -> lmdb.Transaction:
-        try:
-            self._txn = self._env.begin()
-        except lmdb.Error as error:
-            raise _unreadable(error) from None
-        return self._txn
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._txn.abort()
-        if isinstance(error, lmdb.Error):
-            raise _unreadable(error) from None
-
-
-def _stacked(vectors: Sequence[bytes]) -> NDArray[np.float32]:
-    """Stored values as vectors, one a row. Made all at once: one by one costs ten times as much."""
-    if not vectors:
-        return np.empty((0, 0), np.float32)
-    return unit(np.frombuffer(b"".join(vectors), dtype="<f2").reshape(len(vectors), -1))
-
-
-def _unreadable(error: lmdb.Error) -> CacheError:
-    return CacheError(Kind.UNAVAILABLE, f"the store could not be read: {type(error).__name__}")
 
 
 def _forsake(store: "weakref.ref[LmdbStore]") -> None:

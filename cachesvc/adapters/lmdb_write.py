@@ -22,9 +22,9 @@ from cachesvc.adapters.lmdb_records import (
     EntryBody,
     Head,
     LogRecord,
+    PackedDraft,
     Sealer,
     ban_of,
-    body_of,
     selector_of,
     source_digest,
 )
@@ -64,21 +64,6 @@ class WriteOptions:
 
     log_max_records: int
     eviction: EvictionPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class PackedDraft:
-    """A draft with all done to it that can be done before it has an id."""
-
-    draft: Draft
-    body: bytes
-    vector: bytes | None
-
-
-def packed(sealer: Sealer, draft: Draft) -> PackedDraft:
-    """For the caller's thread: encoding and compressing hold up no other write there."""
-    vector = None if draft.vector is None else sealer.pack_vector(draft.vector)
-    return PackedDraft(draft, sealer.pack(body_of(draft)), vector)
 
 
 class Write:
