@@ -261,6 +261,22 @@ def left(store: ResponseStore, texts: list[str]) -> list[str]:
     return [text for text in texts if store.find(identity(text).scope, identity(text).exact_key) is not None]
 
 
+def test_eviction_over_many_namespaces_is_by_last_use(store: ResponseStore) -> None:
+    """Whichever namespaces they are of, and however often they were moved, the least goes first."""
+    drafts = [draft(str(n), namespace=f"space{n % 10}") for n in range(40)]
+    ids = [receipt.entry_id for receipt in put(store, *drafts)]
+    shuffled = np.random.default_rng(1)
+    for turn in range(3):
+        order = [ids[n] for n in shuffled.permutation(40)]
+        for at, entry_id in enumerate(order):
+            store.touch({entry_id: Use(NOW_MS + 1 + turn * 40 + at, 1)})
+    left = order
+    while left:
+        assert store.evict(7) == min(7, len(left))
+        left = left[7:]
+        assert store.ids(0, 40) == sorted(left)
+
+
 def test_eviction_is_by_last_use(store: ResponseStore) -> None:
     """The least recently used goes first: use is creation, then the latest touch."""
     texts = ["a", "b", "c", "d"]
