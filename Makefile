@@ -57,6 +57,10 @@ soak: setup ## Minutes of everything at once (ARGS="--minutes 10")
 overload: setup ## Ten times more than it can do (ARGS=--quick)
 	$(BIN)/python -m bench.overload $(ARGS)
 
+.PHONY: bench-stores
+bench-stores: setup ## Durable stores a second beside their floors (ARGS="--layout 10000": bytes of an entry)
+	$(BIN)/python -m bench.stores $(ARGS)
+
 .PHONY: deploy-check
 deploy-check: setup ## Validate everything in deploy/
 	$(BIN)/python -m pytest tests/deploy $(ARGS)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -22,6 +22,10 @@ from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
 _TIMEOUT_S = 30.0
 _BUSY_PAUSE_S = 0.01  # asking again at once would take the time of those who are served
+BATCH = 64  # stores of one call, where they come in batches
+_NO_TICKET = "0" * 32
+
+_Call: TypeAlias = Callable[[], int | None]  # how many it counts for, where that is not one
 
 
 def main() -> None:
@@ -34,7 +38,7 @@ def main() -> None:
             print(json.dumps(_run(calls, job["threads"], job["seconds"])), flush=True)
 
 
-def _calls(job: dict[str, Any], stub: CacheServiceStub) -> Iterator[Callable[[], None]]:
+def _calls(job: dict[str, Any], stub: CacheServiceStub) -> Iterator[_Call]:
     """The calls of a job, in order: endless for lookups, each entry once for stores."""
     texts: list[str] = job["texts"]
     namespace: str = job["namespace"]
@@ -47,14 +51,36 @@ def _calls(job: dict[str, Any], stub: CacheServiceStub) -> Iterator[Callable[[],
         case "store":
             return iter([_store(stub, namespace, n, prompt=text) for n, text in enumerate(texts)])
         case "ticket":
-            lookups = [
-                stub.Lookup(pb.LookupRequest(namespace=namespace, prompt=text, model=MODEL)) for text in texts
+            tickets = _tickets(stub, namespace, texts)
+            return iter([_store(stub, namespace, n, ticket=ticket) for n, ticket in enumerate(tickets)])
+        case "ticket-batch":
+            items = [
+                pb.StoreRequest(response=answer(n), lookup_id=ticket)
+                for n, ticket in enumerate(_tickets(stub, namespace, texts))
             ]
-            return iter(
-                [_store(stub, namespace, n, ticket=found.lookup_id) for n, found in enumerate(lookups)]
-            )
+            return iter([_stores(stub, items[n : n + BATCH]) for n in range(0, len(items), BATCH)])
+        case "echo-store":
+            return iter([_store(stub, namespace, n, ticket=_NO_TICKET) for n in range(len(texts))])
         case other:
             raise SystemExit(f"unknown kind {other}")
+
+
+def _tickets(stub: CacheServiceStub, namespace: str, texts: list[str]) -> list[str]:
+    """The tickets of lookups that miss."""
+    requests = [pb.LookupRequest(namespace=namespace, prompt=text, model=MODEL) for text in texts]
+    return [stub.Lookup(request).lookup_id for request in requests]
+
+
+def _stores(stub: CacheServiceStub, items: list[pb.StoreRequest]) -> Callable[[], int]:
+    request = pb.BatchStoreRequest(items=items)
+
+    def call() -> int:
+        results = stub.BatchStore(request, timeout=_TIMEOUT_S).results
+        if any(result.HasField("error") for result in results):
+            raise SystemExit("a store failed")
+        return len(results)
+
+    return call
 
 
 def _unlike(stub: CacheServiceStub, text: str, number: int) -> Callable[[], None]:
@@ -105,7 +131,7 @@ def _store(
     return call
 
 
-def _run(calls: Iterator[Callable[[], None]], threads: int, seconds: float) -> dict[str, float]:
+def _run(calls: Iterator[_Call], threads: int, seconds: float) -> dict[str, float]:
     lock = threading.Lock()
     began_s = time.perf_counter()
     until_s = began_s + seconds
@@ -117,8 +143,7 @@ def _run(calls: Iterator[Callable[[], None]], threads: int, seconds: float) -> d
                 call = next(calls, None)
             if call is None:
                 break
-            call()
-            done += 1
+            done += call() or 1
         return done
 
     with ThreadPoolExecutor(threads) as pool:

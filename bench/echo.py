@@ -1,6 +1,6 @@
 """The floor of a call: a bare grpcio thread-pool server that takes bytes and gives bytes.
 
-It answers the method name of ``Lookup`` with one fixed reply, so that the very same client stub
+It answers the method names of ``Lookup`` and ``Store`` with one fixed reply, so that the very same client stub
 calls it: what differs from cachesvc is the server alone. Run as ``python -m bench.echo THREADS``; the
 reply's bytes come on standard input, the address goes to standard output; it ends when killed.
 """
@@ -22,7 +22,7 @@ def main() -> None:
 
     server = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)])
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        "Lookup": grpc.unary_unary_rpc_method_handler(echo)
+        name: grpc.unary_unary_rpc_method_handler(echo) for name in ("Lookup", "Store")
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")

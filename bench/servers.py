@@ -89,7 +89,7 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def echo(reply: pb.LookupResponse) -> Iterator[Server]:
+def echo(reply: pb.LookupResponse | pb.StoreResponse) -> Iterator[Server]:
     """The bare server; it answers everything with ``reply``."""
     command = [sys.executable, "-m", "bench.echo", str(THREADS)]
     began_s = time.perf_counter()

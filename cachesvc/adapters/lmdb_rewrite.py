@@ -19,11 +19,21 @@ from typing import TypeAlias
 
 import lmdb
 import msgspec
+import numpy as np
 
 from cachesvc.adapters import lmdb_open
 from cachesvc.adapters.lmdb_preflight import is_readable, is_whole
 from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, Sealer, entry_of, source_digest
-from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity, Tables, get, integer, key_of, scan
+from cachesvc.adapters.lmdb_schema import (
+    SCHEMA_VERSION,
+    StoreIdentity,
+    Tables,
+    get,
+    integer,
+    key_of,
+    scan,
+    vector_key,
+)
 from cachesvc.adapters.lmdb_verify import check_steps
 from cachesvc.adapters.lmdb_write import Write, WriteOptions
 from cachesvc.core.errors import CacheError, Kind
@@ -32,6 +42,7 @@ from cachesvc.core.identity import carried
 from cachesvc.core.types import Identity, Unseen, Vector
 
 _ROUND_COUNT = 256
+_LAST_OF_FLOAT32 = 2  # the schemas whose vectors were float32, under their whole scope
 _NEW = "rewrite"
 _BEFORE = "data.mdb.before"
 _REWRITE_OF = b"rewrite_of"
@@ -147,9 +158,12 @@ class _Source:
 
     def vector(self, scope: bytes, entry_id: int) -> Vector | None:
         place = scope + key_of(entry_id)
-        sealed = get(self.txn, self.tables.vectors, place)
+        is_half = self.identity.schema_version > _LAST_OF_FLOAT32
+        sealed = get(self.txn, self.tables.vectors, vector_key(scope, key_of(entry_id)) if is_half else place)
         try:
-            return None if sealed is None else self.sealer.open_vector(place, sealed)
+            if sealed is None or is_half:
+                return None if sealed is None else self.sealer.open_vector(place, sealed)
+            return np.frombuffer(self.sealer.values(place, sealed), dtype="<f4").astype(np.float32)
         except BadRecordError:
             return None
 

@@ -5,19 +5,22 @@
 | meta    | name                               | small values       |
 | entries | id                                 | sealed EntryBody   |
 | heads   | id                                 | sealed Head        |
-| vectors | scope, id                          | float32s, MAC      |
+| vectors | first bytes of scope, id           | float16s, MAC      |
 | exact   | exact key                          | id                 |
 | members | namespace, 0, id                   | –                  |
 | tags    | namespace, 0, tag, 0, id           | –                  |
 | sources | namespace, 0, digest of its id, id | –                  |
 | expiry  | expires_ms, id                     | –                  |
 | order   | namespace, 0, rank, used_ms, id    | –                  |
+| firsts  | rank, used_ms, id, namespace       | –                  |
 | usage   | namespace                          | sealed Usage       |
 | bans    | epoch                              | sealed Ban         |
 | log     | sequence                           | sealed LogRecord   |
 
 Integers are 8 bytes big-endian, and ranks floats of that length that are never negative, so that ranges
-scan in order. What one entry has in all tables is written and removed in one transaction, together with
+scan in order. Keys of vectors begin with ``SCOPE_KEY_BYTES`` of their scope only, so that five of 384 dimensions
+share a page; their digests bind all of it. ``firsts`` has each namespace under the first of its places in
+``order``. What one entry has in all tables is written and removed in one transaction, together with
 its log record (``lmdb_write``). Ids, sequence numbers and epochs only grow and are never used twice. The
 log keeps its last ``log_max_records``; who is further behind reads the tables anew.
 """
@@ -35,9 +38,10 @@ from cachesvc.adapters.lmdb_records import Head, Sealer
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.types import Session
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-SCOPE_BYTES = 32
+SCOPE_KEY_BYTES = 12
+PLACE_BYTES = 24  # rank, used_ms, id
 _INTEGER_BYTES = 8
 _BALLAST_BYTES = 256 << 10
 _RANK = struct.Struct(">d")
@@ -99,7 +103,7 @@ class Tables:
 
     NAMES = (
         *("meta", "entries", "heads", "vectors", "exact", "members", "tags", "sources"),
-        *("expiry", "order", "usage", "bans", "log"),
+        *("expiry", "order", "firsts", "usage", "bans", "log"),
     )
     COUNT = len(NAMES)
 
@@ -119,6 +123,7 @@ class Tables:
         self.sources = handles["sources"]
         self.expiry = handles["expiry"]
         self.order = handles["order"]
+        self.firsts = handles["firsts"]
         self.usage = handles["usage"]
         self.bans = handles["bans"]
         self.log = handles["log"]
@@ -239,7 +244,7 @@ class Tables:
         key = key_of(entry_id)
         namespace = head.namespace.encode()
         return EntryKeys(
-            vector=head.scope + key,
+            vector=vector_key(head.scope, key),
             exact=head.exact_key,
             member=namespace + b"\0" + key,
             tags=tuple(tag_prefix(namespace, tag) + key for tag in head.tags),
@@ -269,6 +274,11 @@ class EntryKeys:
     sources: tuple[bytes, ...]
     expiry: bytes
     order: bytes
+
+
+def vector_key(scope: bytes, key: bytes) -> bytes:
+    """Where the vector of an entry is."""
+    return scope[:SCOPE_KEY_BYTES] + key
 
 
 def tag_prefix(namespace: bytes, tag: str) -> bytes:

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 import lmdb
 
 from cachesvc.adapters.lmdb_records import BadRecordError, Head, Sealer, Usage, source_digest
-from cachesvc.adapters.lmdb_schema import Table, Tables, get, integer, key_of, scan, source_prefix, tag_prefix
+from cachesvc.adapters.lmdb_schema import (
+    Table,
+    Tables,
+    get,
+    integer,
+    key_of,
+    scan,
+    source_prefix,
+    tag_prefix,
+    vector_key,
+)
 from cachesvc.core.selection import Selector, Traits, meets_traits, score
 from cachesvc.core.types import Match, NamespaceUsage, Place, Selection
 
@@ -91,9 +101,9 @@ def _match(
         return None
     if selector.near is None:
         return Match(entry_id, head.namespace, head.hits, head.semantic, None)
-    place = head.scope + key_of(entry_id)
-    sealed = get(txn, tables.vectors, place)
-    nearness = None if sealed is None else score(selector.near, sealer.open_vector(place, sealed))
+    key = key_of(entry_id)
+    sealed = get(txn, tables.vectors, vector_key(head.scope, key))
+    nearness = None if sealed is None else score(selector.near, sealer.open_vector(head.scope + key, sealed))
     if nearness is None or nearness < selector.near.min_score:
         return None
     return Match(entry_id, head.namespace, head.hits, head.semantic, nearness)

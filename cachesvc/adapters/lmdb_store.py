@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, TypeVar, cast
 
 import lmdb
@@ -21,9 +20,18 @@ import numpy as np
 from cachesvc.adapters import lmdb_open, lmdb_select
 from cachesvc.adapters.lmdb_begin import StoreOptions, begin
 from cachesvc.adapters.lmdb_fork import Forsaken
-from cachesvc.adapters.lmdb_records import BadRecordError, EntryBody, Head, LogRecord, entry_of
+from cachesvc.adapters.lmdb_read import Reading
+from cachesvc.adapters.lmdb_records import (
+    BadRecordError,
+    EntryBody,
+    Head,
+    LogRecord,
+    entry_of,
+    packed,
+    stacked,
+)
 from cachesvc.adapters.lmdb_rewrite import Told
-from cachesvc.adapters.lmdb_schema import get, integer, is_key, key_of, scan
+from cachesvc.adapters.lmdb_schema import get, integer, is_key, key_of, scan, vector_key
 from cachesvc.adapters.lmdb_verify import check_steps
 from cachesvc.adapters.lmdb_write import Write, WriteOptions
 from cachesvc.adapters.lmdb_writer import GroupWriter
@@ -77,7 +85,7 @@ class LmdbStore:
         self._lock = opened.lock
         self._moved_aside = opened.moved_aside
         self._write_options = WriteOptions(options.log_max_records, options.eviction)
-        self._writer = GroupWriter(self._env, options.write_queue_length, failpoint)
+        self._writer = GroupWriter(self._env, self._opening, options.write_queue_length, failpoint)
         self._is_open = True
         os.register_at_fork(after_in_child=partial(_forsake, weakref.ref(self)))
 
@@ -85,7 +93,8 @@ class LmdbStore:
 
     def put(self, drafts: Sequence[Draft], wait_s: float | None) -> list[Receipt | None]:
         """See ``ResponseStore.put``."""
-        return self._write(lambda write: [write.put(draft) for draft in drafts], wait_s)
+        made = [packed(self._sealer, draft) for draft in drafts]
+        return self._write(lambda write: [write.put(one) for one in made], wait_s)
 
     def remove(self, entry_ids: Sequence[int]) -> int:
         """See ``ResponseStore.remove``."""
@@ -150,22 +159,21 @@ class LmdbStore:
         except CacheError as error:
             if error.kind is not Kind.FULL:
                 raise
-        self._writer.run(self._tables.drop_ballast)
-        self._writer.run(self._tables.next_transaction)
+        self._write(Write.drop_ballast)
+        self._write(Write.change_nothing)
         return self._write(work)
 
     def _restore_ballast(self) -> None:
         stats = self.stats()
         free_bytes = (self._env.info()["last_pgno"] + 1) * _PAGE_BYTES - stats.used_bytes
         if free_bytes > 2 * self._tables.ballast_bytes:  # else it would take what was just made free
-            self._writer.run(self._tables.put_ballast)
+            self._write(Write.put_ballast)
 
     def _write(self, work: Callable[[Write], T], wait_s: float | None = None) -> T:
-        def job(txn: lmdb.Transaction) -> T:
-            with Write(txn, self._tables, self._sealer, self._write_options) as write:
-                return work(write)
+        return self._writer.run(work, wait_s)
 
-        return self._writer.run(job, wait_s)
+    def _opening(self, txn: lmdb.Transaction) -> Write:
+        return Write(txn, self._tables, self._sealer, self._write_options)
 
     # ----------------------------------------------------------------- reads
 
@@ -230,42 +238,45 @@ class LmdbStore:
 
     def vectors(self, scope: bytes, entry_ids: Sequence[int]) -> list[Vector | None]:
         """See ``ResponseStore.vectors``."""
-        places = [scope + key_of(entry_id) for entry_id in entry_ids]
+        keys = [key_of(entry_id) for entry_id in entry_ids]
         with self._read() as txn:
-            found = [get(txn, self._tables.vectors, place) for place in places]
-        return [
-            None if sealed is None else self._opened(place, sealed)
-            for place, sealed in zip(places, found, strict=True)
+            found = [get(txn, self._tables.vectors, vector_key(scope, key)) for key in keys]
+        values = [
+            None if sealed is None else self._values(scope + key, sealed)
+            for key, sealed in zip(keys, found, strict=True)
         ]
+        opened = iter(stacked([one for one in values if one is not None]))
+        return [None if one is None else next(opened) for one in values]
 
     def scope_vectors(
         self, scope: bytes, max_count: int, *, after_id: int = 0, limit: int | None = None
     ) -> ScopeVectors | None:
         """See ``ResponseStore.scope_vectors``."""
         ids: list[int] = []
-        vectors: list[Vector] = []
+        vectors: list[bytes] = []
+        prefix = vector_key(scope, b"")
         with self._read() as txn:
-            if not after_id and self._has_more_vectors(txn, scope, max_count):
+            if not after_id and self._has_more_vectors(txn, prefix, max_count):
                 return None
             sequence = self._tables.sequence(txn)
-            for place, sealed in scan(txn, self._tables.vectors, scope + key_of(after_id + 1)):
-                if len(ids) == limit or not place.startswith(scope):
+            for place, sealed in scan(txn, self._tables.vectors, prefix + key_of(after_id + 1)):
+                if len(ids) == limit or not place.startswith(prefix):
                     break
-                vector = self._opened(place, sealed)
-                if vector is not None:
-                    ids.append(integer(place[len(scope) :]))
-                    vectors.append(vector)
-        stacked = np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
-        return ScopeVectors(sequence, np.array(ids, dtype=np.int64), stacked)
+                key = place[len(prefix) :]
+                values = self._values(scope + key, sealed)
+                if values is not None:
+                    ids.append(integer(key))
+                    vectors.append(values)
+        return ScopeVectors(sequence, np.array(ids, dtype=np.int64), stacked(vectors))
 
-    def _has_more_vectors(self, txn: lmdb.Transaction, scope: bytes, max_count: int) -> bool:
+    def _has_more_vectors(self, txn: lmdb.Transaction, prefix: bytes, max_count: int) -> bool:
         """Whether a scope has more than this. Counts keys and reads no vector."""
         if txn.stat(self._tables.vectors)["entries"] <= max_count:
             return False
         with txn.cursor(db=self._tables.vectors) as cursor:
-            if not cursor.set_range(scope):
+            if not cursor.set_range(prefix):
                 return False
-            keys = takewhile(lambda key: bytes(key).startswith(scope), cursor.iternext(values=False))
+            keys = takewhile(lambda key: bytes(key).startswith(prefix), cursor.iternext(values=False))
             return sum(1 for _ in islice(keys, max_count + 1)) > max_count
 
     def epoch(self) -> int:
@@ -336,14 +347,14 @@ class LmdbStore:
         except BadRecordError:
             return Lost(entry_id, corrupt=True)
 
-    def _opened(self, place: bytes, sealed: bytes) -> Vector | None:
+    def _values(self, place: bytes, sealed: bytes) -> bytes | None:
         try:
-            return self._sealer.open_vector(place, sealed)
+            return self._sealer.values(place, sealed)
         except BadRecordError:
             return None
 
-    def _read(self) -> "_Reading":
-        return _Reading(self._env)
+    def _read(self) -> Reading:
+        return Reading(self._env)
 
     # ------------------------------------------------------------- lifecycle
 
@@ -369,7 +380,7 @@ class LmdbStore:
         """In a forked child: it has no part in this store."""
         if self._is_open:
             self._env = cast("lmdb.Environment", Forsaken(self._env))
-            self._writer = cast("GroupWriter", Forsaken(self._writer))
+            self._writer = cast("GroupWriter[Write]", Forsaken(self._writer))
             self._lock.leave()
             self._is_open = False
 
@@ -392,33 +403,6 @@ class _Removal(Protocol):
     """Removes at most ``count`` entries, and says how many."""
 
     def __call__(self, write: Write, count: int) -> int: ...
-
-
-class _Reading:
-    """A read transaction for the time of a call; LMDB's errors become ours. (A generator costs more.)"""
-
-    __slots__ = ("_env", "_txn")
-
-    def __init__(self, env: lmdb.Environment) -> None:
-        self._env = env
-
-    def __enter__(self) -> lmdb.Transaction:
-        try:
-            self._txn = self._env.begin()
-        except lmdb.Error as error:
-            raise _unreadable(error) from None
-        return self._txn
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._txn.abort()
-        if isinstance(error, lmdb.Error):
-            raise _unreadable(error) from None
-
-
-def _unreadable(error: lmdb.Error) -> CacheError:
-    return CacheError(Kind.UNAVAILABLE, f"the store could not be read: {type(error).__name__}")
 
 
 def _forsake(store: "weakref.ref[LmdbStore]") -> None:

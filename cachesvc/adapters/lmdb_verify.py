@@ -6,6 +6,7 @@ from itertools import chain
 
 import lmdb
 
+from cachesvc.adapters.lmdb_order import first_key
 from cachesvc.adapters.lmdb_records import (
     MAC_BYTES,
     BadRecordError,
@@ -18,7 +19,7 @@ from cachesvc.adapters.lmdb_records import (
     entry_of,
     source_digest,
 )
-from cachesvc.adapters.lmdb_schema import SCOPE_BYTES, EntryKeys, Tables, get, integer, scan
+from cachesvc.adapters.lmdb_schema import SCOPE_KEY_BYTES, EntryKeys, Tables, get, integer, scan, vector_key
 from cachesvc.core.eviction import size_bytes
 from cachesvc.core.types import CheckStep
 
@@ -44,6 +45,7 @@ def check_steps(txn: lmdb.Transaction, tables: Tables, sealer: Sealer) -> Iterat
     others = (
         entries.orphans(),
         entries.strays(),
+        entries.first_problems(),
         entries.usage_problems(),
         _ban_problems(txn, tables, sealer),
         _log_problems(txn, tables, sealer),
@@ -77,7 +79,7 @@ class _Entries:
         self._usage[head.namespace.encode()] = Usage(before.entries + 1, before.size_bytes + head.size_bytes)
         self._look_for(self._tables.keys_of(entry_id, head))
         yield from self._exact_problems(key, head)
-        vector = get(self._txn, self._tables.vectors, head.scope + key)
+        vector = get(self._txn, self._tables.vectors, vector_key(head.scope, key))
         yield from self._vector_problems(key, head, vector)
         yield from self._record_problems(key, head, vector)
 
@@ -125,7 +127,7 @@ class _Entries:
             return
         if _told_by_head(head) != _told_by_body(body):
             yield f"entry {entry_id}: head and record disagree"
-        vector_bytes = 0 if vector is None else len(vector) - MAC_BYTES
+        vector_bytes = 0 if vector is None else (len(vector) - MAC_BYTES) * 2  # halves of what was given
         payload = entry_of(entry_id, head.scope, body).payload
         if head.size_bytes != vector_bytes + size_bytes(body.prompt, payload, None):
             yield f"entry {entry_id}: its size is not what its record and vector come to"
@@ -138,8 +140,10 @@ class _Entries:
                     yield f"entry {integer(key)}: has a record but no head"
         if self._has_strays("vectors"):
             for place, _ in scan(self._txn, self._tables.vectors):
-                if self._scope_of(place[SCOPE_BYTES:]) != place[:SCOPE_BYTES]:
-                    yield f"vector of {integer(place[SCOPE_BYTES:])}: belongs to no entry of its scope"
+                key = place[SCOPE_KEY_BYTES:]
+                scope = self._scope_of(key)
+                if scope is None or vector_key(scope, key) != place:
+                    yield f"vector of {integer(key)}: belongs to no entry of its scope"
 
     def _scope_of(self, key: bytes) -> bytes | None:
         try:
@@ -161,6 +165,15 @@ class _Entries:
                 yield f"table {name}: {self._missing[name]} keys are missing"
             if self._has_strays(name):
                 yield f"table {name}: {self._stored(name) - self._found[name]} keys belong to no entry"
+
+    def first_problems(self) -> Iterator[str]:
+        """Namespaces that are not where their first entry is."""
+        namespaces = self._tables.namespaces(self._txn, self._tables.order)
+        places = (next(scan(self._txn, self._tables.order, name + b"\0"), None) for name in namespaces)
+        expected = [first_key(place[0]) for place in places if place is not None]
+        found = sum(get(self._txn, self._tables.firsts, key) is not None for key in expected)
+        if not found == len(expected) == self._stored("firsts"):
+            yield f"table firsts: {found} of {len(expected)} namespaces are in it, {self._stored('firsts')} keys are there"
 
     def usage_problems(self) -> Iterator[str]:
         """Accounts that are not what the entries come to."""

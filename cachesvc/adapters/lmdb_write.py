@@ -1,11 +1,11 @@
 """Every change that is made to a store's tables, inside one write transaction.
 
 Called by ``lmdb_store`` on the writer's thread only. An entry's rows in all tables change together, so
-that whatever is committed is whole; ``lmdb_schema`` has the tables.
+that whatever is committed is whole; ``lmdb_schema`` has the tables. Counters and accounts are read when the
+transaction begins, by whichever process, and written back once at its end.
 """
 
-import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
@@ -15,15 +15,16 @@ import lmdb
 import msgspec
 
 from cachesvc.adapters.lmdb_accounts import Accounts
+from cachesvc.adapters.lmdb_order import Order
 from cachesvc.adapters.lmdb_records import (
     BadRecordError,
     Ban,
     EntryBody,
     Head,
     LogRecord,
+    PackedDraft,
     Sealer,
     ban_of,
-    body_of,
     selector_of,
     source_digest,
 )
@@ -33,9 +34,8 @@ from cachesvc.adapters.lmdb_schema import (
     INFLATION,
     NEXT_ID,
     REORDER_AFTER,
-    SCOPE_BYTES,
     SEQUENCE,
-    EntryKeys,
+    Table,
     Tables,
     get,
     integer,
@@ -45,11 +45,12 @@ from cachesvc.adapters.lmdb_schema import (
     rank_of,
     scan,
 )
+from cachesvc.adapters.lmdb_search import order_of, places_of, scope_of
 from cachesvc.core.eviction import EvictionPolicy, rank, size_bytes, worth_usd
 from cachesvc.core.selection import Selector, forbids
 from cachesvc.core.types import Draft, Receipt, Use, Vector
 
-_TRIM_COUNT = 1024  # more than any job adds, so that a log that was made shorter shrinks bit by bit
+_TRIM_COUNT = 1024  # more than what came, so that a log that was made shorter shrinks bit by bit
 _MAX_BANS = 2048  # two an invalidation; a draft that began before the oldest of them is not stored
 _MAX_MADE_ROOM = (
     16  # entries that one put takes from its namespace; a quota made smaller is reached bit by bit
@@ -66,7 +67,7 @@ class WriteOptions:
 
 
 class Write:
-    """The changes of one job inside a write transaction. Leaving it writes the counters back."""
+    """The changes of a group of jobs inside a write transaction. Leaving it writes the counters back."""
 
     def __init__(self, txn: lmdb.Transaction, tables: Tables, sealer: Sealer, options: WriteOptions) -> None:
         self._txn = txn
@@ -77,7 +78,9 @@ class Write:
         self._next_id = tables.next_id(txn)
         self._sequence = tables.sequence(txn)
         self._inflation = rank_of(get(txn, tables.meta, INFLATION) or b"")
+        self._before = self._counters()
         self._accounts = Accounts(txn, tables, sealer)
+        self._order = Order(txn, tables)
 
     def __enter__(self) -> Self:
         return self
@@ -87,13 +90,31 @@ class Write:
     ) -> None:
         if error is not None:
             return
-        txn, meta = self._txn, self._tables.meta
-        txn.put(NEXT_ID, key_of(self._next_id), db=meta)
-        txn.put(SEQUENCE, key_of(self._sequence), db=meta)
-        txn.put(CLOCK, key_of(self._clock_ms), db=meta)
-        txn.put(INFLATION, packed_rank(self._inflation), db=meta)
+        for name, value in self._counters().items():
+            if value != self._before[name]:  # a full map has no room for what did not change
+                self._txn.put(name, value, db=self._tables.meta)
         self._accounts.write()
         self._trim_log()
+
+    def _counters(self) -> dict[bytes, bytes]:
+        return {
+            NEXT_ID: key_of(self._next_id),
+            SEQUENCE: key_of(self._sequence),
+            CLOCK: key_of(self._clock_ms),
+            INFLATION: packed_rank(self._inflation),
+        }
+
+    def drop_ballast(self) -> None:
+        """See ``Tables``."""
+        self._tables.drop_ballast(self._txn)
+
+    def put_ballast(self) -> None:
+        """See ``Tables``."""
+        self._tables.put_ballast(self._txn)
+
+    def change_nothing(self) -> None:
+        """But take a commit."""
+        self._tables.next_transaction(self._txn)
 
     # ------------------------------------------------------------------- put
 
@@ -108,10 +129,12 @@ class Write:
         if found is not None:
             self.remove(found)
         self._next_id = max(self._next_id, entry_id + 1)  # the counter may be what was damaged
-        self._insert(entry_id, body, head, vector)
+        packed_vector = None if vector is None else self._sealer.pack_vector(vector)
+        self._insert(entry_id, self._sealer.pack(body), head, packed_vector)
 
-    def put(self, draft: Draft) -> Receipt | None:
+    def put(self, packed: PackedDraft) -> Receipt | None:
         """Store an entry; one of equal exact key is removed. None when an invalidation covers the draft."""
+        draft = packed.draft
         if draft.epoch is not None and self._is_banned(draft, draft.epoch):
             return None
         identity = draft.identity
@@ -122,32 +145,33 @@ class Write:
             replaced_id = found
 
         entry_id, self._next_id = self._next_id, self._next_id + 1
-        self._insert(entry_id, body_of(draft), self._head_of(draft), draft.vector)
+        self._insert(entry_id, packed.body, self._head_of(draft), packed.vector)
         self._log(identity.scope, entry_id, added=True)
         sequence = self._sequence
         return Receipt(entry_id, replaced_id, sequence, self._make_room(draft, entry_id))
 
-    def _insert(self, entry_id: int, body: EntryBody, head: Head, vector: Vector | None) -> None:
+    def _insert(self, entry_id: int, body: bytes, head: Head, vector: bytes | None) -> None:
         """Write the rows of an entry, but its log record."""
         key, keys = key_of(entry_id), self._tables.keys_of(entry_id, head)
-        put, tables = self._txn.put, self._tables
-        put(key, self._sealer.seal(body, head.scope + key), db=tables.entries)
-        put(key, self._sealer.seal(head, key), db=tables.heads)
-        put(keys.exact, key, db=tables.exact)
+        tables, sealer, place = self._tables, self._sealer, head.scope + key
+        self._append(key, sealer.sealed(EntryBody, body, place), tables.entries)
+        self._append(key, sealer.seal(head, key), tables.heads)
+        self._txn.put(keys.exact, key, db=tables.exact)
         if vector is not None:
-            put(keys.vector, self._sealer.seal_vector(vector, keys.vector), db=tables.vectors)
-        self._insert_keys(keys)
+            self._append(keys.vector, sealer.sealed_vector(vector, place), tables.vectors)
+        self._append(keys.member, b"", tables.members)
+        self._append(keys.expiry, b"", tables.expiry)
+        self._order.add(keys.order)
+        for tag in keys.tags:
+            self._append(tag, b"", tables.tags)
+        for source in keys.sources:
+            self._append(source, b"", tables.sources)
         self._accounts.add(head, +1)
 
-    def _insert_keys(self, keys: EntryKeys) -> None:
-        put, tables = self._txn.put, self._tables
-        put(keys.member, b"", db=tables.members)
-        put(keys.expiry, b"", db=tables.expiry)
-        put(keys.order, b"", db=tables.order)
-        for tag in keys.tags:
-            put(tag, b"", db=tables.tags)
-        for source in keys.sources:
-            put(source, b"", db=tables.sources)
+    def _append(self, key: bytes, value: bytes, table: Table) -> None:
+        """A put of what mostly belongs at the table's end: told so, LMDB fills pages instead of splitting them."""
+        if not self._txn.put(key, value, db=table, append=True):
+            self._txn.put(key, value, db=table)
 
     def _head_of(self, draft: Draft) -> Head:
         identity, payload = draft.identity, draft.payload
@@ -191,7 +215,7 @@ class Write:
             entries_fit = quota.max_entries is None or usage.entries <= quota.max_entries
             if entries_fit and (quota.max_bytes is None or usage.size_bytes <= quota.max_bytes):
                 break
-            others = (key for key in self._ordered(namespace) if integer(key[-8:]) != entry_id)
+            others = (place for place in self._order.of(namespace) if integer(place[-8:]) != entry_id)
             victim = next(others, None)
             if victim is None:
                 break
@@ -243,7 +267,7 @@ class Write:
         delete(keys.vector, db=tables.vectors)
         delete(keys.member, db=tables.members)
         delete(keys.expiry, db=tables.expiry)
-        delete(keys.order, db=tables.order)
+        self._order.discard(keys.order)
         for tag in keys.tags:
             delete(tag, db=tables.tags)
         for source in keys.sources:
@@ -268,59 +292,35 @@ class Write:
     def evict(self, limit: int, namespace: str | None) -> int:
         """Remove entries of least rank."""
         if namespace is not None:
-            victims = list(islice(self._ordered(namespace.encode()), limit))
+            victims = list(islice(self._order.of(namespace.encode()), limit))
         else:
-            victims = list(islice(self._ordered_of_all(), limit))
+            victims = self._order.least(limit)
+        if not victims:
+            self.change_nothing()  # what was freed before is used again two commits later, and none but this may come
         return sum(self._evict_one(victim) for victim in victims)
 
     def _evict_one(self, victim: bytes) -> int:
         removed = self.remove(integer(victim[-8:]))
-        self._txn.delete(victim, db=self._tables.order)  # as in ``expire``
+        self._order.drop(victim)  # only there still if the head told another story
         if self._options.eviction == "gdsf":
             self._inflation = max(self._inflation, rank_of(victim[-24:-16]))
         return int(removed)
 
-    def _ordered(self, namespace: bytes) -> Iterator[bytes]:
-        prefix = namespace + b"\0"
-        for key, _ in scan(self._txn, self._tables.order, prefix):
-            if not key.startswith(prefix):
-                return
-            yield key
-
-    def _ordered_of_all(self) -> Iterator[bytes]:
-        """Keys of the order table by rank, whatever their namespace."""
-        firsts = (
-            next(self._ordered(name)) for name in self._tables.namespaces(self._txn, self._tables.order)
-        )
-        heap = [(key.partition(b"\0")[2], key) for key in firsts]
-        heapq.heapify(heap)
-        while heap:
-            _, key = heap[0]
-            yield key
-            namespace = key.partition(b"\0")[0]
-            following = next(scan(self._txn, self._tables.order, key + b"\0"), None)
-            if following is not None and following[0].startswith(namespace + b"\0"):
-                heapq.heapreplace(heap, (following[0].partition(b"\0")[2], following[0]))
-            else:
-                heapq.heappop(heap)
-
     def _remove_by_scan(self, entry_id: int) -> bool:
-        """Remove an entry whose head is damaged: look for its id in every table. Slow and rare."""
-        key, tables, scope = key_of(entry_id), self._tables, b""
-        searched = (tables.vectors, tables.members, tables.tags, tables.sources, tables.expiry, tables.order)
-        for table in searched:
-            for place in [place for place, _ in scan(self._txn, table) if place.endswith(key)]:
-                if table is tables.vectors:
-                    scope = place[:SCOPE_BYTES]
-                if table is tables.members:
-                    self._accounts.doubt(place.partition(b"\0")[0])
-                self._txn.delete(place, db=table)
-        for place in [place for place, value in scan(self._txn, tables.exact) if value == key]:
-            self._txn.delete(place, db=tables.exact)
-        self._txn.delete(key, db=tables.entries)
-        self._txn.delete(key, db=tables.heads)
-        if scope:
+        """Remove an entry whose head is damaged: look for its id in every table."""
+        txn, tables = self._txn, self._tables
+        scope = scope_of(txn, tables, self._sealer, entry_id)
+        for table, place in list(places_of(txn, tables, entry_id)):
+            if table is tables.members:
+                self._accounts.doubt(place.partition(b"\0")[0])
+            txn.delete(place, db=table)
+        for place in order_of(txn, tables, entry_id):
+            self._order.discard(place)
+        if scope is not None:
             self._log(scope, entry_id, added=False)
+        else:  # nobody knows whose index has it: who follows the log is to read the tables anew
+            txn.drop(tables.log, delete=False)
+            self._sequence += 1
         return True
 
     # ----------------------------------------------------------------- touch
@@ -359,10 +359,12 @@ class Write:
             body = msgspec.structs.replace(body, expires_ms=moved.expires_ms)
             self._txn.put(key, self._sealer.seal(body, head.scope + key), db=tables.entries)
         before, after = tables.keys_of(entry_id, head), tables.keys_of(entry_id, moved)
-        self._txn.delete(before.expiry, db=tables.expiry)
-        self._txn.delete(before.order, db=tables.order)
-        self._txn.put(after.expiry, b"", db=tables.expiry)
-        self._txn.put(after.order, b"", db=tables.order)
+        if after.expiry != before.expiry:
+            self._txn.delete(before.expiry, db=tables.expiry)
+            self._txn.put(after.expiry, b"", db=tables.expiry)
+        if after.order != before.order:
+            self._order.discard(before.order)
+            self._order.add(after.order)
         self._txn.put(key, self._sealer.seal(moved, key), db=tables.heads)
 
     def reorder(self, limit: int) -> int:
@@ -385,12 +387,14 @@ class Write:
     def _log(self, scope: bytes, entry_id: int, *, added: bool) -> None:
         self._sequence += 1
         key = key_of(self._sequence)
-        self._txn.put(key, self._sealer.seal(LogRecord(scope, entry_id, added), key), db=self._tables.log)
+        self._append(key, self._sealer.seal(LogRecord(scope, entry_id, added), key), self._tables.log)
 
     def _trim_log(self) -> None:
-        surplus = min(
-            self._txn.stat(self._tables.log)["entries"] - self._options.log_max_records, _TRIM_COUNT
-        )
+        came = self._sequence - integer(self._before[SEQUENCE])
+        surplus = self._txn.stat(self._tables.log)["entries"] - self._options.log_max_records
+        surplus = min(surplus, came + _TRIM_COUNT)
+        if surplus <= 0:
+            return
         with self._txn.cursor(db=self._tables.log) as cursor:
             while surplus > 0 and cursor.first():
                 cursor.delete()

@@ -4,19 +4,20 @@ LMDB's write transactions belong to the thread that began them (a put from anoth
 work, and the next begin hangs), and a commit costs an fsync. So all writes are queued to one
 thread, which takes whatever has gathered while the last commit ran, without lingering, and commits
 it as one transaction. Callers block until their write is durable.
+
+Each caller waits on a lock of its own, which costs a tenth of a ``Future``; one condition guards the queue,
+and is told only when the thread has nothing to do.
 """
 
 import errno
 import os
-import queue
 import resource
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import lmdb
 
@@ -24,6 +25,7 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Failpoint, no_failpoint
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 # Bounds how long one commit, and so the wait of those behind it, can take.
 _GROUP_SIZE = 64
@@ -34,49 +36,70 @@ _FAILED = "the disk failed while writing: the store takes no more writes until t
 _NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT))
 
 
-@dataclass(frozen=True, slots=True)
 class _Job:
-    work: Callable[[lmdb.Transaction], Any]
-    done: "Future[Any]"
+    __slots__ = ("done", "error", "has_left", "result", "work")
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.has_left = False  # its caller stopped waiting
+        self.done = threading.Lock()  # held until there is a result or an error
+        self.done.acquire()
 
 
-class GroupWriter:
+class GroupWriter(Generic[W]):
     """Runs write jobs in grouped transactions on a thread of its own.
 
-    A job is a function of the transaction; it must be safe to run again, since when one job of a
-    group fails the transaction is aborted and each job is run in a transaction of its own.
+    ``opening`` gives what the jobs of a group work with, made once for their transaction, read from it, and
+    written back when it is left. A job must be safe to run again, since when one job of a group fails the
+    transaction is aborted and each job is run in a transaction of its own.
     """
 
-    def __init__(self, env: lmdb.Environment, queue_length: int, failpoint: Failpoint = no_failpoint) -> None:
+    def __init__(
+        self,
+        env: lmdb.Environment,
+        opening: Callable[[lmdb.Transaction], AbstractContextManager[W]],
+        queue_length: int,
+        failpoint: Failpoint = no_failpoint,
+    ) -> None:
         self._env = env
+        self._opening = opening
         self._failpoint = failpoint
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(queue_length)
-        self._gate = threading.Lock()  # held while a job is queued and while the gate closes
+        self._queue_length = queue_length
+        self._state = threading.Condition()  # guards the next three
+        self._jobs: deque[_Job] = deque()
+        self._idle = False
         self._closing = False
         self._failed = False  # the disk failed: what it says of later writes cannot be trusted
         self._thread = threading.Thread(target=self._run, name="cachesvc-writer", daemon=True)
         self._thread.start()
 
-    def run(self, work: Callable[[lmdb.Transaction], T], wait_s: float | None = None) -> T:
+    def run(self, work: Callable[[W], T], wait_s: float | None = None) -> T:
         """Run a job and wait until it is committed. Raises what ``ResponseStore.put`` does."""
-        job = _Job(work, Future())
-        with self._gate:
+        job = _Job(work)
+        self._queue(job)
+        if not job.done.acquire(
+            timeout=-1 if wait_s is None else min(max(wait_s, 0.0), threading.TIMEOUT_MAX)
+        ):
+            job.has_left = True
+            raise CacheError(Kind.DEADLINE, "the write was not durable in time; it may still happen")
+        if job.error is not None:
+            raise job.error
+        result: T = job.result
+        return result
+
+    def _queue(self, job: _Job) -> None:
+        with self._state:
             if self._failed:
                 raise CacheError(Kind.UNAVAILABLE, _FAILED)
             if self._closing:
                 raise CacheError(Kind.UNAVAILABLE, "the store is closing")
-            try:
-                self._jobs.put_nowait(job)
-            except queue.Full:
-                raise CacheError(Kind.OVERLOADED, "the write queue is full; try again later") from None
-        try:
-            result: T = job.done.result(wait_s)
-        except FutureTimeout:
-            job.done.cancel()
-            raise CacheError(
-                Kind.DEADLINE, "the write was not durable in time; it may still happen"
-            ) from None
-        return result
+            if len(self._jobs) >= self._queue_length:
+                raise CacheError(Kind.OVERLOADED, "the write queue is full; try again later")
+            self._jobs.append(job)
+            if self._idle:
+                self._state.notify()
 
     @property
     def alive(self) -> bool:
@@ -85,32 +108,29 @@ class GroupWriter:
 
     def close(self) -> None:
         """Commit what is queued, refuse the rest, end the thread."""
-        with self._gate:
+        with self._state:
             self._closing = True
-        self._jobs.put(None)
+            self._state.notify()
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            group, last = self._next_group()
-            if group:
-                self._commit(group)
-            if last:
-                return
+        while group := self._next_group():
+            self._commit(group)
 
-    def _next_group(self) -> tuple[list[_Job], bool]:
-        group: list[_Job] = []
-        job = self._jobs.get()
-        while job is not None:
-            if not job.done.cancelled():  # else its caller stopped waiting before it began
-                group.append(job)
-            if len(group) == _GROUP_SIZE:
-                return group, False
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return group, False
-        return group, True
+    def _next_group(self) -> list[_Job]:
+        """What has gathered, some at least; none at all when it is closed and nothing is left."""
+        with self._state:
+            while True:
+                group: list[_Job] = []
+                while self._jobs and len(group) < _GROUP_SIZE:
+                    job = self._jobs.popleft()
+                    if not job.has_left:  # else its caller stopped waiting before it began
+                        group.append(job)
+                if group or self._closing:
+                    return group
+                self._idle = True
+                self._state.wait()
+                self._idle = False
 
     def _commit(self, group: list[_Job]) -> None:
         if self._failed:
@@ -118,7 +138,8 @@ class GroupWriter:
             return
         try:
             with self._env.begin(write=True) as txn:
-                results = [job.work(txn) for job in group]
+                with self._opening(txn) as write:
+                    results = [job.work(write) for job in group]
                 self._failpoint("store.before_commit")
         except Exception as error:  # noqa: BLE001 - the edge of the worker: the error is handed to the caller
             if _is_broken(error, Path(self._env.path())):
@@ -142,13 +163,8 @@ def _refuse(group: list[_Job]) -> None:
 
 
 def _settle(job: _Job, result: Any = None, error: BaseException | None = None) -> None:
-    try:
-        if error is not None:
-            job.done.set_exception(error)
-        else:
-            job.done.set_result(result)
-    except InvalidStateError:
-        pass  # the caller stopped waiting
+    job.result, job.error = result, error
+    job.done.release()
 
 
 def _is_broken(error: Exception, path: Path) -> bool:

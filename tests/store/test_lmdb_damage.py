@@ -14,7 +14,16 @@ import pytest
 from cachesvc.adapters.lmdb_begin import target_of
 from cachesvc.adapters.lmdb_records import Sealer, Usage, source_digest
 from cachesvc.adapters.lmdb_rewrite import rewrite
-from cachesvc.adapters.lmdb_schema import EPOCH, NEXT_ID, SEQUENCE, StoreIdentity, Tables, get, key_of
+from cachesvc.adapters.lmdb_schema import (
+    EPOCH,
+    NEXT_ID,
+    SEQUENCE,
+    StoreIdentity,
+    Tables,
+    get,
+    key_of,
+    vector_key,
+)
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.core.identity import identify
 from cachesvc.core.selection import Near, Selector
@@ -34,7 +43,7 @@ def draft(text: str, response: bytes = b"answer") -> Draft:
 
 
 ONE = identity("a")
-VECTOR_A = ONE.scope + key_of(A)
+VECTOR_A = vector_key(ONE.scope, key_of(A))
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ def replaced(store: LmdbStore, by: Draft) -> int | None:
 
 def damage(store: LmdbStore, how: Damage) -> None:
     """On the writer's thread, as every write."""
-    store._writer.run(lambda txn: how(txn, store._tables))
+    store._writer.run(lambda write: how(write._txn, store._tables))
 
 
 def flip(table: str, key: bytes) -> Damage:
@@ -246,7 +255,9 @@ SEEDED = [
     ),
     pytest.param(put("expiry", key_of(5) + key_of(A), b""), "expiry: 1 keys belong", id="another expiry"),
     pytest.param(put("order", b"default\0" + bytes(16) + key_of(A), b""), "order: 1 keys", id="another rank"),
-    pytest.param(put("vectors", ONE.scope + NOWHERE, b"x"), "belongs to no entry", id="vector of none"),
+    pytest.param(
+        put("vectors", vector_key(ONE.scope, NOWHERE), b"x"), "belongs to no entry", id="vector of none"
+    ),
     pytest.param(sealed_head(size_bytes=1), "entry 1: its size is not", id="size"),
     pytest.param(sealed_head(expires_ms=1), "head and record disagree", id="expiry in the head"),
     pytest.param(sealed_head(tags=["u"]), "head and record disagree", id="tags in the head"),
@@ -303,6 +314,22 @@ def test_check_misses_nothing(store: LmdbStore, table: str, key: bytes) -> None:
     assert store.check() == []
     damage(store, delete(table, key))
     assert (store.check() == []) == (table == "log")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(lambda txn, tables: txn.drop(tables.firsts, delete=False), id="lost"),
+        pytest.param(put("firsts", bytes(24) + b"nobody", b""), id="one of nobody"),
+        pytest.param(put("firsts", bytes(24) + b"default", b""), id="one too many"),
+    ],
+)
+def test_damaged_firsts_are_told_and_eviction_mends_them(store: LmdbStore, how: Damage) -> None:
+    """Whatever the firsts tell, all entries can be evicted, and then the store is clean."""
+    damage(store, how)
+    assert [problem for problem in store.check() if "firsts" in problem]
+    assert sum(store.evict(10) for _ in range(2)) == 2
+    assert store.check() == []
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
+from cachesvc.adapters.lmdb_write import Write
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.identity import identify
 from cachesvc.core.selection import Near, Selector
@@ -249,7 +249,7 @@ def writer_held(store: LmdbStore) -> Iterator[None]:
     """The writer thread stands inside a transaction until the block is left."""
     entered, release = threading.Event(), threading.Event()
 
-    def hold(txn: lmdb.Transaction) -> None:
+    def hold(write: Write) -> None:
         entered.set()
         assert release.wait(WAIT_S)
 
@@ -265,12 +265,17 @@ def writer_held(store: LmdbStore) -> Iterator[None]:
 
 def queued(store: LmdbStore, count: int) -> None:
     """Return once so many writes wait."""
+    reached(lambda: len(store._writer._jobs) == count)
+
+
+def reached(state: Callable[[], bool]) -> None:
+    """Return once it is so."""
     tick = threading.Event()
     for _ in range(4000):
-        if store._writer._jobs.qsize() == count:
+        if state():
             return
         tick.wait(0.005)
-    raise AssertionError(f"{store._writer._jobs.qsize()} writes wait, not {count}")
+    raise AssertionError("it did not come to that")
 
 
 @pytest.fixture
@@ -309,8 +314,8 @@ def test_a_write_that_is_late_says_so(store: LmdbStore, wait_s: float) -> None:
 def test_one_bad_write_does_not_fail_its_group(store: LmdbStore) -> None:
     """Writes that were gathered with one that fails are committed all the same, each whole."""
 
-    def fail(txn: lmdb.Transaction) -> None:
-        txn.drop(store._tables.exact, delete=False)
+    def fail(write: Write) -> None:
+        write._txn.drop(store._tables.exact, delete=False)
         raise ZeroDivisionError
 
     store.put([draft("before")], None)
@@ -335,7 +340,7 @@ def test_close_commits_what_is_queued(tmp_path: Path) -> None:
             waiting = [pool.submit(store.put, [draft(f"q{n}")], None) for n in range(4)]
             queued(store, 4)
             closed = pool.submit(store.close)
-            queued(store, 5)
+            reached(lambda: store._writer._closing)
             assert kind_of(lambda: store.put([draft("late")], None)) is Kind.UNAVAILABLE
         closed.result()
         assert all(len(job.result()) == 1 for job in waiting)
