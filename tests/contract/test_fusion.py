@@ -19,7 +19,7 @@ from cachesvc.adapters.onnx_runtime import open_engine, write_engine
 
 WINDOW_TOKENS = 24
 LAYERS = 1
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": 128,
     "hidden_size": 32,
     "num_hidden_layers": LAYERS,
