@@ -17,6 +17,7 @@ held while a scope is read from the store; a view's ``loading`` lets one thread 
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from cachesvc.core.errors import CacheError
 from cachesvc.core.events import ScopesChanged
 from cachesvc.core.ports import Clock, Observer, ResponseStore, VectorIndex
 from cachesvc.core.types import Candidate, Change, Vector
+from cachesvc.engine.settling import Settler
 from cachesvc.engine.snapshots import Restoring, Snapshots
 
 _FOLLOW_COUNT = 1024
@@ -82,24 +84,37 @@ class _View:
         return 0 if held is None else held.memory_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is done for indexes behind the searches: kept on disk, and moved when they outgrow their layout; or not."""
+
+    snapshots: Snapshots | None = None
+    settler: Settler | None = None
+
+
+NOTHING_BEHIND = Behind()
+
+
 class Views:
     """Searches scopes. Thread-safe."""
 
     def __init__(
         self,
         store: ResponseStore,
-        make_index: Callable[[], VectorIndex],
+        make_index: Callable[[bytes], VectorIndex],
         *,
         row_bytes: int,
         max_bytes: int,
         clock: Clock,
         observer: Observer,
-        snapshots: Snapshots | None = None,
+        behind: Behind = NOTHING_BEHIND,
     ) -> None:
-        self._snapshots = snapshots
+        """``make_index`` makes an empty one for a scope."""
+        self._snapshots = behind.snapshots
+        self._settler = behind.settler
         self._store = store
         self._make_index = make_index
-        self._max_rows = max(max_bytes - make_index().memory_bytes, 0) // row_bytes
+        self._max_rows = max(max_bytes - make_index(b"").memory_bytes, 0) // row_bytes
         self._max_bytes = max_bytes
         self._clock = clock
         self._observer = observer
@@ -220,7 +235,7 @@ class Views:
         return part
 
     def _begun(self, scope: bytes) -> _Part:
-        part = _Part(self._make_index(), self._store.sequence(), self._clock.monotonic_s())
+        part = _Part(self._make_index(scope), self._store.sequence(), self._clock.monotonic_s())
         found = None if self._snapshots is None else self._snapshots.begin(scope)
         if found is not None:
             part.sequence, part.restoring = found
@@ -233,7 +248,7 @@ class Views:
             try:
                 return self._snapshots.restore(scope, part.restoring, part.index, self._max_rows)
             except ValueError:
-                part.begin_anew(self._make_index(), self._store.sequence())
+                part.begin_anew(self._make_index(scope), self._store.sequence())
         held = self._store.scope_vectors(scope, self._max_rows, after_id=part.last_id, limit=_PART_COUNT)
         if held is None:
             view.part, view.too_large_at = None, part.sequence
@@ -357,6 +372,9 @@ class Views:
             held_bytes = view.memory_bytes
             self._memory_bytes += held_bytes - view.counted_bytes
             view.counted_bytes = held_bytes
+            index = view.index
+            if self._settler is not None and index is not None and not index.is_settled:
+                self._settler.offer(_Settling(self, scope, view, index))
 
     def _shed(self) -> int:
         """Unload least recently used views until the bound is kept. A search under way keeps its index."""
@@ -376,3 +394,26 @@ class Views:
     def _report(self, unloaded: int) -> None:
         if unloaded:
             self._observer.on(ScopesChanged(loaded=0, unloaded=unloaded, load_us=0))
+
+    def _recount(self, scope: bytes, view: _View) -> None:
+        """A view's index has another size than when it was counted last."""
+        with self._lock:
+            self._count(scope, view)
+            unloaded = self._shed()
+        self._report(unloaded)
+
+
+class _Settling:
+    """A ``Settling`` of a view's index."""
+
+    def __init__(self, views: Views, scope: bytes, view: _View, index: VectorIndex) -> None:
+        self._views, self._scope, self._view, self.index = views, scope, view, index
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the index is still searched."""
+        return self._view.index is self.index
+
+    def note_size(self) -> None:
+        """It grew, or shrank."""
+        self._views._recount(self._scope, self._view)  # noqa: SLF001 - of this module

@@ -20,7 +20,7 @@ from cachesvc.core.identity import identify
 from cachesvc.core.ports import ResponseStore, SnapshotStore
 from cachesvc.core.types import Draft, Message, Payload, Request, Session, Snapshot, Vector
 from cachesvc.engine.snapshots import Snapshots
-from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError, Views
+from cachesvc.engine.views import Behind, ScopeLoadingError, ScopeTooLargeError, Views
 
 DIMENSION = 8
 SCOPE, OTHER = b"s" * 32, b"o" * 32
@@ -276,12 +276,12 @@ def views_of(
 ) -> Views:
     return Views(
         store,
-        lambda: FaissIndex(DIMENSION),
+        lambda scope: FaissIndex(DIMENSION),
         row_bytes=row_bytes(DIMENSION),
         max_bytes=max_bytes,
         clock=SystemClock(0),
         observer=events,
-        snapshots=Snapshots(held, store, events, min_rows=min_rows),
+        behind=Behind(Snapshots(held, store, events, min_rows=min_rows)),
     )
 
 
