@@ -22,7 +22,9 @@ _AFTER_FAILURE_S = 10.0
 class Settling(Protocol):
     """An index that is to be moved."""
 
-    index: VectorIndex
+    @property
+    def index(self) -> VectorIndex:
+        """Which."""
 
     @property
     def is_wanted(self) -> bool:
