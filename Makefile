@@ -104,6 +104,10 @@ generate:
 bench: setup ## Measure against the floors and the peers (ARGS=--quick)
 	$(BIN)/python -m bench.run $(ARGS)
 
+.PHONY: bench-index
+bench-index: setup ## The index alone, from ten thousand to a million vectors (ARGS="--sizes 10000")
+	$(BIN)/python -m bench.index $(ARGS)
+
 .PHONY: bench-quality
 bench-quality: setup ## Show that the compiled engine keeps the model's quality
 	$(BIN)/python -m bench.quality $(ARGS)

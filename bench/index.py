@@ -28,7 +28,7 @@ from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings, IndexSettings
 
 BUILD = ROOT / "build" / "index"
-PROMPTS, ASKED, SEARCHES, REMOVED = 10_000, 2_000, 2_000, 2_000
+PROMPTS, ASKED, SEARCHES, REMOVED = 10_000, 1_000, 2_000, 1_000
 NEAR = 0.8  # cosine from which on a neighbour is to be found
 COUNT = 5
 STEP = 4096

@@ -30,7 +30,8 @@ faiss.omp_set_num_threads(1)
 
 _OVERHEAD_BYTES = 4096  # of an empty index and its Python objects, measured
 _COPY_COUNT = 64  # rows that are moved in a step
-_MORE_CANDIDATES = 4  # that are ranked anew, for the order by codes is nearly right
+_MORE_CANDIDATES = 8  # that may be ranked anew, for the order by codes is nearly right
+_CODE_ERROR = 0.005  # of a score by codes, at most (measured: 0.0038 in 200,000)
 _GROWTH = 4  # lists are laid out anew when rows are this many times more than they were for
 _FLAT_SHARE = 4  # and are given up when rows are this many times fewer than lists begin at
 _LISTS_FACTOR = 2.8  # lists for the square root of the rows: some more than is best, for they will grow
@@ -109,7 +110,7 @@ class FaissIndex:
             rows = self._rows
             found = rows.search(vector, count if rows.is_exact else count + _MORE_CANDIDATES)
         if not rows.is_exact:
-            found = self._ranked(found, vector)[:count]
+            found = self._ranked(_worth_ranking(found, count), vector)[:count]
         # Rounding can take a score a little over one.
         return [one if one.score <= 1.0 else Candidate(one.entry_id, 1.0) for one in found]
 
@@ -257,6 +258,12 @@ class FaissIndex:
     def memory_bytes(self) -> int:
         """See ``VectorIndex.memory_bytes``."""
         return _OVERHEAD_BYTES + sum(rows.memory_bytes for rows in self._layouts())
+
+
+def _worth_ranking(found: list[Candidate], count: int) -> list[Candidate]:
+    """The first, and those after them that may be the best of all: each costs a read of the store."""
+    least = max((one.score for one in found), default=0.0) - 2 * _CODE_ERROR
+    return [one for n, one in enumerate(found) if n < count or one.score >= least]
 
 
 def _replace(rows: Rows, ids: NDArray[np.int64], codes: NDArray[np.uint8]) -> None:
