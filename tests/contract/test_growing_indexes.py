@@ -209,6 +209,24 @@ def test_everything_is_found_while_an_index_moves() -> None:
     assert index.ids() == frozenset(range(300))
 
 
+def test_a_change_at_any_step_of_a_move_stays() -> None:
+    """What was removed after n steps, n = 0, 1, 2, … until none are left, is gone; what was replaced is new."""
+    rows, cut, is_over = rows_of(2, 301), 0, False
+    while not is_over:
+        stored = Stored()
+        index = growing(stored)
+        fill(index, stored, np.arange(300), rows[:300])
+        steps = index.settle()
+        is_over = sum(1 for _ in zip(range(cut), steps, strict=False)) < cut
+        index.remove(np.array([0, 150, 299]))
+        fill(index, stored, np.array([1, 151, 298]), np.repeat(rows[300:], 3, axis=0))
+        for _ in steps:
+            pass
+        assert index.ids() == frozenset(range(300)) - {0, 150, 299}
+        assert {one.entry_id for one in index.search(rows[300], 3)} == {1, 151, 298}
+        cut += 3
+
+
 def test_a_dump_that_begins_before_a_move_and_ends_after_it_is_whole() -> None:
     """Nothing that stays is missing from it, and it restores what it was taken of."""
     stored = Stored()
