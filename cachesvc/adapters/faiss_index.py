@@ -152,17 +152,17 @@ class FaissIndex:
         """Lists for the rows there are, empty."""
         count = len(self)
         lists = min(max(int(_LISTS_FACTOR * count**0.5), _MIN_LISTS), _MAX_LISTS)
-        sample = yield from self._sample(max(count // (lists * _SAMPLE_PER_LIST), 1))
-        centres = yield from centres_of(sample, lists)
-        scale = 127 / (_HEADROOM * float(np.abs(sample).max(initial=1e-3)))
-        return IvfRows(encoded(centres, scale), scale, count)
-
-    def _sample(self, stride: int) -> Generator[None, None, NDArray[np.float16]]:
-        rows, some = self._rows, []
+        sample, largest = [], 1e-3
+        stride = max(count // (lists * _SAMPLE_PER_LIST), 1)
+        rows = self._rows
         for codes in self._read_all(rows):
-            some.append(rows.decode(codes.codes[::stride]).astype(np.float16))
+            some = rows.decode(codes.codes[::stride])
+            sample.append(some.astype(np.float16))
+            largest = max(largest, float(np.abs(some).max()))
             yield
-        return np.concatenate(some)
+        centres = yield from centres_of(np.concatenate(sample), lists)
+        scale = 127 / (_HEADROOM * largest)
+        return IvfRows(encoded(centres, scale), scale, count)
 
     def _read_all(self, rows: Rows) -> Iterator[Codes]:
         place = rows.begin()
