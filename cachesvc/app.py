@@ -36,10 +36,10 @@ from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
-from cachesvc.engine.settling import Settler
+from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import TicketBounds, Tickets
-from cachesvc.engine.views import Behind, Views
+from cachesvc.engine.views import Views
 from cachesvc.making import (
     admin_grpc_options,
     grpc_options,

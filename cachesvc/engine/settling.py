@@ -8,30 +8,26 @@ one that is let go of half way has lost nothing.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 from cachesvc.core.errors import Kind
 from cachesvc.core.events import IndexSettled, TaskFailed
 from cachesvc.core.ports import Clock, Observer, VectorIndex
+from cachesvc.engine.snapshots import Snapshots
 
 _NOTED_STEPS = 64  # after so many steps the account of memory is brought up to date
 _LONGEST_PAUSE_S = 0.1
 _AFTER_FAILURE_S = 10.0
 
 
-class Settling(Protocol):
-    """An index that is to be moved."""
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """An index that is to be moved, whether it is still searched, and whom to tell that its size is another."""
 
-    @property
-    def index(self) -> VectorIndex:
-        """Which."""
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the index is still searched."""
-
-    def note_size(self) -> None:
-        """It grew, or shrank."""
+    index: VectorIndex
+    is_wanted: Callable[[], bool]
+    note_size: Callable[[], None]
 
 
 class Settler:
@@ -89,7 +85,7 @@ class Settler:
     def settle(self, settling: Settling) -> None:
         """Move one index, on the caller's thread."""
         index, began_s = settling.index, self._clock.monotonic_s()
-        if index.is_settled or not settling.is_wanted:
+        if index.is_settled or not settling.is_wanted():
             return
         self._tell("started", index, began_s)
         steps = index.settle()
@@ -106,7 +102,7 @@ class Settler:
         """Whether it came to its end."""
         began_s = self._clock.monotonic_s()
         for number, _ in enumerate(steps):
-            if not settling.is_wanted:
+            if not settling.is_wanted():
                 return False
             if number % _NOTED_STEPS == 0:
                 settling.note_size()
@@ -122,3 +118,14 @@ class Settler:
         began_s: float,
     ) -> None:
         self._observer.on(IndexSettled(result, len(index), self._clock.monotonic_s() - began_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is done for indexes behind the searches: kept on disk, and moved when they outgrow their layout; or not."""
+
+    snapshots: Snapshots | None = None
+    settler: Settler | None = None
+
+
+NOTHING_BEHIND = Behind()

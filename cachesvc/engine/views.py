@@ -17,7 +17,6 @@ held while a scope is read from the store; a view's ``loading`` lets one thread 
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from cachesvc.core.errors import CacheError
 from cachesvc.core.events import ScopesChanged
 from cachesvc.core.ports import Clock, Observer, ResponseStore, VectorIndex
 from cachesvc.core.types import Candidate, Change, Vector
-from cachesvc.engine.settling import Settler
+from cachesvc.engine.settling import NOTHING_BEHIND, Behind, Settling
 from cachesvc.engine.snapshots import Restoring, Snapshots
 
 _FOLLOW_COUNT = 1024
@@ -82,17 +81,6 @@ class _View:
     def memory_bytes(self) -> int:
         held = self.part.index if self.part is not None else self.index
         return 0 if held is None else held.memory_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """What is done for indexes behind the searches: kept on disk, and moved when they outgrow their layout; or not."""
-
-    snapshots: Snapshots | None = None
-    settler: Settler | None = None
-
-
-NOTHING_BEHIND = Behind()
 
 
 class Views:
@@ -374,7 +362,9 @@ class Views:
             view.counted_bytes = held_bytes
             index = view.index
             if self._settler is not None and index is not None and not index.is_settled:
-                self._settler.offer(_Settling(self, scope, view, index))
+                self._settler.offer(
+                    Settling(index, lambda: view.index is index, lambda: self._recount(scope, view))
+                )
 
     def _shed(self) -> int:
         """Unload least recently used views until the bound is kept. A search under way keeps its index."""
@@ -401,19 +391,3 @@ class Views:
             self._count(scope, view)
             unloaded = self._shed()
         self._report(unloaded)
-
-
-class _Settling:
-    """A ``Settling`` of a view's index."""
-
-    def __init__(self, views: Views, scope: bytes, view: _View, index: VectorIndex) -> None:
-        self._views, self._scope, self._view, self.index = views, scope, view, index
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the index is still searched."""
-        return self._view.index is self.index
-
-    def note_size(self) -> None:
-        """It grew, or shrank."""
-        self._views._recount(self._scope, self._view)  # noqa: SLF001 - of this module

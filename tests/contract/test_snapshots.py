@@ -19,8 +19,9 @@ from cachesvc.core.events import Event, SnapshotDone
 from cachesvc.core.identity import identify
 from cachesvc.core.ports import ResponseStore, SnapshotStore
 from cachesvc.core.types import Draft, Message, Payload, Request, Session, Snapshot, Vector
+from cachesvc.engine.settling import Behind
 from cachesvc.engine.snapshots import Snapshots
-from cachesvc.engine.views import Behind, ScopeLoadingError, ScopeTooLargeError, Views
+from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError, Views
 
 DIMENSION = 8
 SCOPE, OTHER = b"s" * 32, b"o" * 32

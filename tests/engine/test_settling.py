@@ -12,9 +12,9 @@ from cachesvc.adapters.memory import MemoryIndex, MemorySnapshots, MemoryStore
 from cachesvc.core.events import Event, IndexSettled, TaskFailed
 from cachesvc.core.identity import identify
 from cachesvc.core.types import Draft, Message, Payload, Request, Vector
-from cachesvc.engine.settling import Settler
+from cachesvc.engine.settling import Behind, Settler, Settling
 from cachesvc.engine.snapshots import Snapshots
-from cachesvc.engine.views import Behind, Views
+from cachesvc.engine.views import Views
 
 DIMENSION = 16
 WAIT_S = 20.0
@@ -62,15 +62,9 @@ class Gated(MemoryIndex):
         self.settled = True
 
 
-class Offer:
-    """A ``Settling``."""
-
-    def __init__(self, index: Gated) -> None:
-        self.index = index
-        self.is_wanted = True
-
-    def note_size(self) -> None:
-        """See ``Settling.note_size``."""
+def offer(index: Gated, dropped: threading.Event | None = None) -> Settling:
+    """It is wanted until it is dropped."""
+    return Settling(index, lambda: dropped is None or not dropped.is_set(), lambda: None)
 
 
 @pytest.fixture
@@ -91,9 +85,9 @@ def test_what_is_offered_is_moved_once_and_told(settler: Settler, events: Events
     """Offered again while it waits or moves it is not moved again; the next one follows."""
     first, second = Gated(), Gated()
     for index in (first, first, second, second, first):
-        settler.offer(Offer(index))
+        settler.offer(offer(index))
     first.begun.wait(WAIT_S)
-    settler.offer(Offer(first))
+    settler.offer(offer(first))
     first.gate.set()
     second.gate.set()
     events.wait_for("finished", 2)
@@ -103,12 +97,12 @@ def test_what_is_offered_is_moved_once_and_told(settler: Settler, events: Events
 
 def test_an_index_that_is_let_go_of_is_not_moved_further(settler: Settler, events: Events) -> None:
     """Nor is one that is no longer wanted when its turn comes."""
-    under_way, waiting = Offer(Gated()), Offer(Gated())
-    settler.offer(under_way)
-    settler.offer(waiting)
-    under_way.index.begun.wait(WAIT_S)
-    under_way.is_wanted = waiting.is_wanted = False
-    under_way.index.gate.set()
+    under_way, waiting, dropped = Gated(), Gated(), threading.Event()
+    settler.offer(offer(under_way, dropped))
+    settler.offer(offer(waiting, dropped))
+    under_way.begun.wait(WAIT_S)
+    dropped.set()
+    under_way.gate.set()
     events.wait_for("abandoned")
     settler.stop()
     assert events.results() == ["started", "abandoned"]
@@ -117,17 +111,17 @@ def test_an_index_that_is_let_go_of_is_not_moved_further(settler: Settler, event
 def test_it_stops_in_the_middle_of_a_move(settler: Settler, events: Events) -> None:
     """Stopping waits for a step, not for the rest."""
     index = Gated()
-    settler.offer(Offer(index))
+    settler.offer(offer(index))
     index.begun.wait(WAIT_S)
     index.gate.set()
     settler.stop()
     assert events.results()[-1] in ("abandoned", "finished")
-    settler.offer(Offer(Gated()))  # is not an error
+    settler.offer(offer(Gated()))  # is not an error
 
 
 def test_a_failed_move_is_told_and_the_thread_lives_on(settler: Settler, events: Events) -> None:
     """The failure has its event, and it can be stopped while it pauses after it."""
-    settler.offer(Offer(Gated(fails=True)))
+    settler.offer(offer(Gated(fails=True)))
     events.wait_for("failed")
     settler.stop()
     assert events.results() == ["started", "failed"]
