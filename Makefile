@@ -112,6 +112,10 @@ bench: setup ## Measure against the floors and the peers (ARGS=--quick, ARGS=--p
 bench-compare: setup ## Compare a quick run, or a kept one, with the published one (ARGS=FILE)
 	$(BIN)/python -m bench.compare $(ARGS)
 
+.PHONY: bench-index
+bench-index: setup ## The index alone, from ten thousand to a million vectors (ARGS="--sizes 10000")
+	$(BIN)/python -m bench.index $(ARGS)
+
 .PHONY: bench-quality
 bench-quality: setup ## Show that the compiled engine keeps the model's quality
 	$(BIN)/python -m bench.quality $(ARGS)

@@ -76,7 +76,7 @@ def measure(directory: Path, scopes: int, entries: int) -> str:
     unloads = Unloads()
     views = Views(
         store,
-        lambda: FaissIndex(DIMENSION),
+        lambda scope: FaissIndex(DIMENSION),
         row_bytes=row_bytes(DIMENSION),
         max_bytes=INDEX_BYTES,
         clock=SystemClock(0),

@@ -9,9 +9,12 @@ import os
 import queue
 import secrets
 import signal
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
-from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
+from cachesvc.adapters.faiss_index import FaissIndex, Growing, row_bytes
 from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.adapters.snapshot_files import SnapshotFiles
@@ -34,6 +37,7 @@ from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
+from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
@@ -118,14 +122,20 @@ class App:
             self._logger.error("wall_clock_behind_store", seconds=round(clock.ahead_s))
         self._guard = Guard(embedder, make_embedder, guard_options(settings), clock=clock, observer=observer)
         self._closing.callback(self._guard.stop)
+        settler = Settler(clock, observer, _step_back)
+        self._closing.callback(settler.stop)
+        settler.start()
         self._views = Views(
             store,
-            lambda: FaissIndex(embedder.dimension),
+            lambda scope: FaissIndex(
+                embedder.dimension,
+                Growing(partial(store.vectors, scope), settings.index.lists_min_vectors),
+            ),
             row_bytes=row_bytes(embedder.dimension),
             max_bytes=settings.index.max_bytes,
             clock=clock,
             observer=observer,
-            snapshots=self._snapshots(settings, embedder, observer),
+            behind=Behind(self._snapshots(settings, embedder, observer), settler),
         )
         self._janitor = Janitor(
             store,
@@ -354,3 +364,9 @@ def _grpc_server(
 
 def _new_id() -> str:
     return secrets.token_hex(12)
+
+
+def _step_back() -> None:
+    """Let the calling thread, and on Linux it alone, have what processor time others leave."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

@@ -255,6 +255,13 @@ class IndexSettings(_Section):
     max_bytes: int = Field(
         GIB, ge=MIB, le=1 << 44, description="Memory for all scopes; least recently used scopes are unloaded"
     )
+    lists_min_vectors: int = Field(
+        4096,
+        ge=256,
+        le=1 << 40,
+        description="Indexes of scopes at least this large are kept in lists of one byte a value, of which a "
+        "search reads the nearest; smaller ones are compared whole",
+    )
     snapshot_min_vectors: int = Field(
         20_000,
         ge=0,

@@ -1,190 +1,292 @@
-"""One scope's vectors in FAISS: every vector is compared, in half precision, under our own ids.
+"""One scope's vectors in FAISS, under our own ids: few are all compared, many lie in the lists of an inverted file.
 
-Half precision halves the memory, and the time of a search, which is that of reading it; scores are
-off by at most 0.0001 (measured: 0.00006). FAISS searches may run together, but one thread adding
-while another searches crashes the process (measured), so searches share a lock and changes take it
-alone. FAISS keeps the memory of removed rows, so an index that lost half of its rows is copied.
-Vectors have unit norm, so inner product is cosine.
+An index that has outgrown its layout, or shrunk far below it, says so and is moved to another one by whoever calls
+``settle``, step by step: the new rows are made beside the old, which are searched and changed until the last is there,
+and changes go to both. FAISS searches may run together, but one thread adding while another searches crashes the process
+(measured), so searches share a lock and changes take it alone, a few rows at a time. Vectors have unit norm, so
+inner product is cosine.
 """
 
 import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from cachesvc.adapters.faiss_codes import Codes, kind_of, packed, unpacked
+from cachesvc.adapters.faiss_flat import FlatRows, row_bytes
+from cachesvc.adapters.faiss_ivf import IvfRows, encoded
+from cachesvc.adapters.kmeans import centres_of
+from cachesvc.adapters.shared_lock import SharedLock
 from cachesvc.core.types import Candidate, Vector
+
+__all__ = ["FaissIndex", "Growing", "row_bytes"]
 
 # One thread per search: as many searches run at once as there are callers.
 faiss.omp_set_num_threads(1)
 
-_ID_BYTES = 8 + 64  # FAISS's and, as a Python set's member, ours
 _OVERHEAD_BYTES = 4096  # of an empty index and its Python objects, measured
-_PIECE_COUNT = 2048  # rows of a dump that are copied under the lock at once: some 2 ms
-_PIECE_HEAD = struct.Struct("<4sII")  # kind, dimension, rows; then ids, then float16s
-_PIECE_KIND = b"fp16"
-_COMPACT_MIN_COUNT = 1024  # below, there is less than a megabyte to win
+_COPY_COUNT = 64  # rows that are moved in a step
+_MORE_CANDIDATES = 8  # that may be ranked anew, for the order by codes is nearly right
+_CODE_ERROR = 0.005  # of a score by codes, at most (measured: 0.0038 in 200,000)
+_GROWTH = 4  # lists are laid out anew when rows are this many times more than they were for
+_FLAT_SHARE = 4  # and are given up when rows are this many times fewer than lists begin at
+_LISTS_FACTOR = 2.8  # lists for the square root of the rows: some more than is best, for they will grow
+_MIN_LISTS, _MAX_LISTS = 16, 65_536
+_SAMPLE_PER_LIST = 40  # rows that centres are found from
+_HEADROOM = 1.1  # of the scale, for values larger than the sample's
+_IVF_HEAD = struct.Struct("<4sIIQd")  # kind, dimension, lists, rows laid out for, scale; then centres
+_IVF_HEAD_KIND = b"ivfh"
+
+Rows: TypeAlias = FlatRows | IvfRows
+Fetch: TypeAlias = Callable[[Sequence[int]], Sequence[Vector | None]]
+"""The stored vectors of ids, None for one that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """From how many rows on an index has lists, and where it takes the vectors from that it then ranks by."""
+
+    fetch: Fetch
+    lists_min_count: int
 
 
 class FaissIndex:
-    """``VectorIndex`` on ``IndexIDMap(IndexScalarQuantizer(fp16))``."""
+    """``VectorIndex``: flat in half precision, then ``IndexIVFScalarQuantizer`` with ranking by the stored vectors."""
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, growing: Growing | None = None) -> None:
+        """Flat at any size without ``growing``."""
         self._dimension = dimension
-        flat = faiss.IndexScalarQuantizer(
-            dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        self._index: faiss.Index = faiss.IndexIDMap(flat)
-        self._ids: set[int] = set()
-        self._held_count = 0  # rows there is memory for: the most there were since the last copy
-        self._removed_count = 0  # ever
+        self._growing = growing
+        self._rows: Rows = FlatRows(dimension)
+        self._next: Rows | None = None  # being made, and changed beside
+        self._removed: set[int] = set()  # since rows were last read for it
         self._lock = SharedLock()
 
     def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """See ``VectorIndex.add``."""
-        with self._lock.alone():
-            self._drop(ids)
-            self._index.add_with_ids(vectors, ids)
-            self._note_added(ids)
+        step = self._step_count()
+        for first in range(0, len(ids), step):
+            self._add(ids[first : first + step], vectors[first : first + step])
 
-    def _note_added(self, ids: NDArray[np.int64]) -> None:
-        self._ids.update(ids.tolist())
-        self._held_count = max(self._held_count, len(self._ids))
+    def _step_count(self) -> int:
+        """Rows that are changed before searches get their turn."""
+        return min(rows.change_count for rows in self._layouts())
+
+    def _add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        prepared: dict[Rows, NDArray[np.uint8]] = {}
+        while True:
+            for rows in self._layouts():  # the lists of new rows are looked for beside searches
+                if rows not in prepared:
+                    prepared[rows] = rows.prepare(vectors)
+            with self._lock.alone():
+                layouts = self._layouts()
+                if all(rows in prepared for rows in layouts):
+                    for rows in layouts:
+                        _replace(rows, ids, prepared[rows])
+                    return
+
+    def _layouts(self) -> list[Rows]:
+        following = self._next
+        return [self._rows] if following is None else [self._rows, following]
 
     def remove(self, ids: NDArray[np.int64]) -> None:
         """See ``VectorIndex.remove``."""
-        with self._lock.alone():
-            self._drop(ids)
-
-    def _drop(self, ids: NDArray[np.int64]) -> None:
-        known = self._ids.intersection(ids.tolist())
-        if known:  # each removal scans the index
-            selector = faiss.IDSelectorBatch(np.fromiter(known, dtype=np.int64))
-            self._index.remove_ids(selector)
-            self._ids -= known
-            self._removed_count += len(known)
-            if self._held_count >= _COMPACT_MIN_COUNT and len(self._ids) < self._held_count // 2:
-                self._index = faiss.clone_index(self._index)
-                self._ids = set(self._ids)
-                self._held_count = len(self._ids)
+        step = self._step_count()
+        for first in range(0, len(ids), step):
+            some = np.unique(ids[first : first + step])
+            with self._lock.alone():
+                for rows in self._layouts():
+                    _drop(rows, some)
+                if self._next is not None:
+                    self._removed.update(some.tolist())
 
     def search(self, vector: Vector, count: int) -> list[Candidate]:
         """See ``VectorIndex.search``."""
         with self._lock.shared():
-            scores, ids = self._index.search(vector[np.newaxis, :], count)
-        return [
-            Candidate(entry_id, min(score, 1.0))  # rounding can take it a little over
-            for entry_id, score in zip(ids[0].tolist(), scores[0].tolist(), strict=True)
-            if entry_id >= 0  # FAISS pads with -1
+            rows = self._rows
+            found = rows.search(vector, count if rows.is_exact else count + _MORE_CANDIDATES)
+        if not rows.is_exact:
+            found = self._ranked(_worth_ranking(found, count), vector)[:count]
+        # Rounding can take a score a little over one.
+        return [one if one.score <= 1.0 else Candidate(one.entry_id, 1.0) for one in found]
+
+    def _ranked(self, found: list[Candidate], vector: Vector) -> list[Candidate]:
+        """By the stored vectors. One that is gone keeps its place: whoever reads its row will find that."""
+        assert self._growing is not None
+        stored = self._growing.fetch([one.entry_id for one in found])
+        exact = [
+            one if row is None else Candidate(one.entry_id, float(row @ vector))
+            for one, row in zip(found, stored, strict=True)
         ]
+        return sorted(exact, key=lambda one: -one.score)
 
-    def dump(self) -> Iterator[bytes]:
-        """See ``VectorIndex.dump``.
+    @property
+    def is_settled(self) -> bool:
+        """See ``VectorIndex.is_settled``."""
+        return self._growing is None or _fits(self._rows, self._growing.lists_min_count)
 
-        Removals move later rows up and keep their order, and new ones come last: the next row to take is at
-        most as far up as rows were removed meanwhile. Some are taken twice then, and none is missed.
-        """
-        position, removed = 0, self._removed_count
+    def settle(self) -> Generator[None, None, None]:
+        """See ``VectorIndex.settle``."""
+        if self._growing is None or self.is_settled:
+            return
+        try:
+            if _wants_lists(self._rows, self._growing.lists_min_count):
+                following: Rows = yield from self._laid_out()
+            else:
+                following = FlatRows(self._dimension)
+            with self._lock.alone():
+                self._next = following
+            yield from self._fill(following)
+            with self._lock.alone():
+                self._rows, self._next = following, None
+        finally:
+            with self._lock.alone():
+                self._next = None
+                self._removed.clear()
+
+    def _laid_out(self) -> Generator[None, None, IvfRows]:
+        """Lists for the rows there are, empty."""
+        count = len(self)
+        lists = min(max(int(_LISTS_FACTOR * count**0.5), _MIN_LISTS), _MAX_LISTS)
+        sample, largest = [], 1e-3
+        stride = max(count // (lists * _SAMPLE_PER_LIST), 1)
+        rows = self._rows
+        for codes in self._read_all(rows):
+            some = rows.decode(codes.codes[::stride])
+            sample.append(some.astype(np.float16))
+            largest = max(largest, float(np.abs(some).max()))
+            yield
+        centres = yield from centres_of(np.concatenate(sample), lists)
+        scale = 127 / (_HEADROOM * largest)
+        return IvfRows(encoded(centres, scale), scale, count)
+
+    def _read_all(self, rows: Rows) -> Iterator[Codes]:
+        place = rows.begin()
         while True:
             with self._lock.shared():
-                position = max(position - (self._removed_count - removed), 0)
-                removed = self._removed_count
-                piece = self._piece(position)
-            if piece is None:
+                codes = rows.read(place)
+                self._removed = set()
+            if codes is None:
                 return
-            position += _PIECE_COUNT
-            yield piece
+            yield codes
 
-    def _piece(self, position: int) -> bytes | None:
-        index: Any = self._index
-        end = min(index.ntotal, position + _PIECE_COUNT)
-        if position >= end:
-            return None
-        flat: Any = faiss.downcast_index(index.index)
-        ids = faiss.rev_swig_ptr(index.id_map.data(), index.ntotal)[position:end]
-        rows = faiss.rev_swig_ptr(flat.codes.data(), index.ntotal * flat.code_size)
-        head = _PIECE_HEAD.pack(_PIECE_KIND, self._dimension, end - position)
-        return b"".join(
-            (head, ids.tobytes(), rows[position * flat.code_size : end * flat.code_size].tobytes())
-        )
+    def _fill(self, following: Rows) -> Iterator[None]:
+        """Copy every row that stays; those that come meanwhile are there already."""
+        rows = self._rows
+        for codes in self._read_all(rows):
+            for first in range(0, len(codes.ids), _COPY_COUNT):
+                some = slice(first, first + _COPY_COUNT)
+                self._copy(rows, following, Codes(codes.ids[some], codes.codes[some]))
+                yield
+
+    def _copy(self, rows: Rows, following: Rows, codes: Codes) -> None:
+        ids, vectors = codes.ids, rows.decode(codes.codes)
+        if following.is_exact and not rows.is_exact:
+            ids, vectors = self._fetched(ids)
+        prepared = following.prepare(vectors)
+        with self._lock.alone():
+            wanted = ~following.has(ids) & np.array([n not in self._removed for n in ids.tolist()], np.bool_)
+            following.insert(ids[wanted], prepared[wanted])
+
+    def _fetched(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Ids that are still stored, with their vectors: codes are not exact enough."""
+        assert self._growing is not None
+        stored = self._growing.fetch(ids.tolist())
+        there = [n for n, row in enumerate(stored) if row is not None]
+        vectors = [row for row in stored if row is not None]
+        return ids[there], np.stack(vectors) if vectors else np.empty((0, self._dimension), np.float32)
+
+    def dump(self) -> Iterator[bytes]:
+        """See ``VectorIndex.dump``. Of the layout that is searched when it begins."""
+        rows = self._rows
+        if isinstance(rows, IvfRows):
+            head = _IVF_HEAD.pack(
+                _IVF_HEAD_KIND, self._dimension, len(rows.centres), rows.laid_out_for, rows.scale
+            )
+            yield head + rows.centres.tobytes()
+        place = rows.begin()
+        while True:
+            with self._lock.shared():
+                codes = rows.read(place)
+            if codes is None:
+                return
+            yield packed(rows.kind, self._dimension, codes)
 
     def load(self, piece: bytes) -> None:
         """See ``VectorIndex.load``."""
-        if len(piece) < _PIECE_HEAD.size:
-            raise ValueError("not of a dump")
-        kind, dimension, count = _PIECE_HEAD.unpack_from(piece)
-        rows_at = _PIECE_HEAD.size + 8 * count
-        if (kind, dimension) != (_PIECE_KIND, self._dimension) or len(
-            piece
-        ) != rows_at + 2 * dimension * count:
+        kind = kind_of(piece)
+        if kind == _IVF_HEAD_KIND:
+            self._begin_lists(piece)
+            return
+        rows = self._rows
+        expected = 2 * self._dimension if isinstance(rows, FlatRows) else rows.code_bytes
+        codes = unpacked(piece, self._dimension, expected)
+        if kind != rows.kind:
             raise ValueError("of another kind of index")
-        ids = np.frombuffer(piece, np.int64, count, _PIECE_HEAD.size)
-        rows = np.frombuffer(piece, np.uint8, offset=rows_at).reshape(count, 2 * dimension)
+        if isinstance(rows, IvfRows) and not rows.knows(codes.codes):
+            raise ValueError("of another layout")
         with self._lock.alone():
-            self._drop(ids)
-            index: Any = self._index
-            index.add_sa_codes(rows, ids)
-            self._note_added(ids)
+            if self._next is None and self._rows is rows:
+                _replace(rows, codes.ids, codes.codes)
+                return
+        self.add(codes.ids, rows.decode(codes.codes))  # it is being moved
+
+    def _begin_lists(self, piece: bytes) -> None:
+        if len(piece) < _IVF_HEAD.size:
+            raise ValueError("not of a dump")
+        _, dimension, lists, laid_out_for, scale = _IVF_HEAD.unpack_from(piece)
+        if dimension != self._dimension or len(piece) != _IVF_HEAD.size + lists * dimension:
+            raise ValueError("of another kind of index")
+        if self._growing is None or len(self) or self._next is not None or lists < 2:
+            raise ValueError("of a larger index")
+        centres = np.frombuffer(piece, np.uint8, offset=_IVF_HEAD.size).reshape(lists, dimension)
+        self._rows = IvfRows(centres.copy(), scale, laid_out_for)
 
     def ids(self) -> frozenset[int]:
         """See ``VectorIndex.ids``."""
         with self._lock.shared():
-            return frozenset(self._ids)
+            return frozenset(self._rows.ids().tolist())
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._rows)
 
     @property
     def memory_bytes(self) -> int:
         """See ``VectorIndex.memory_bytes``."""
-        return _OVERHEAD_BYTES + self._held_count * row_bytes(self._dimension)
+        return _OVERHEAD_BYTES + sum(rows.memory_bytes for rows in self._layouts())
 
 
-def row_bytes(dimension: int) -> int:
-    """Memory of one vector and its id."""
-    return dimension * 2 + _ID_BYTES
+def _worth_ranking(found: list[Candidate], count: int) -> list[Candidate]:
+    """The first, and those after them that may be the best of all: each costs a read of the store."""
+    least = max((one.score for one in found), default=0.0) - 2 * _CODE_ERROR
+    return [one for n, one in enumerate(found) if n < count or one.score >= least]
 
 
-class SharedLock:
-    """Many readers or one writer. A waiting writer goes before new readers, so that it gets its turn."""
+def _replace(rows: Rows, ids: NDArray[np.int64], codes: NDArray[np.uint8]) -> None:
+    """Add rows in place of those of the same ids. Of an id that comes twice the last counts."""
+    if len(np.unique(ids)) < len(ids):
+        last = np.sort(len(ids) - 1 - np.unique(ids[::-1], return_index=True)[1])
+        ids, codes = ids[last], codes[last]
+    _drop(rows, ids)
+    rows.insert(ids, codes)
 
-    def __init__(self) -> None:
-        self._state = threading.Condition(threading.Lock())
-        self._readers = 0
-        self._writers_waiting = 0
-        self._writing = False
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Hold it with other readers."""
-        with self._state:
-            while self._writing or self._writers_waiting:
-                self._state.wait()
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._state:
-                self._readers -= 1
-                if not self._readers:
-                    self._state.notify_all()
+def _drop(rows: Rows, ids: NDArray[np.int64]) -> None:
+    there = ids[rows.has(ids)]
+    if len(there):
+        rows.remove(there)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold it alone."""
-        with self._state:
-            self._writers_waiting += 1
-            while self._writing or self._readers:
-                self._state.wait()
-            self._writers_waiting -= 1
-            self._writing = True
-        try:
-            yield
-        finally:
-            with self._state:
-                self._writing = False
-                self._state.notify_all()
+
+def _fits(rows: Rows, lists_min_count: int) -> bool:
+    if isinstance(rows, FlatRows):
+        return len(rows) < lists_min_count
+    is_whole = rows.held_count // 2 <= len(rows)  # FAISS keeps the memory of removed rows
+    return is_whole and _wants_lists(rows, lists_min_count) and len(rows) < rows.laid_out_for * _GROWTH
+
+
+def _wants_lists(rows: Rows, lists_min_count: int) -> bool:
+    return len(rows) >= (lists_min_count if isinstance(rows, FlatRows) else lists_min_count // _FLAT_SHARE)

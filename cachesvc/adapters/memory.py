@@ -4,7 +4,7 @@ Nothing is durable and everything is linear; what these say is right, the real a
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,6 +79,15 @@ class MemoryIndex:
         with self._lock:
             scored = [Candidate(entry_id, float(row @ vector)) for entry_id, row in self._rows.items()]
         return sorted(scored, key=lambda candidate: -candidate.score)[:count]
+
+    @property
+    def is_settled(self) -> bool:
+        """See ``VectorIndex.is_settled``. There is only ever one layout here."""
+        return True
+
+    def settle(self) -> Generator[None, None, None]:
+        """See ``VectorIndex.settle``."""
+        yield from ()
 
     def dump(self) -> Iterator[bytes]:
         """See ``VectorIndex.dump``."""

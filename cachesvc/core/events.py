@@ -107,6 +107,15 @@ class SnapshotDone:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexSettled:
+    """An index began to move to another layout, or has moved, or was let go of before, or failed. ``took_s`` so far."""
+
+    result: Literal["started", "finished", "abandoned", "failed"]
+    rows: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class StoreMovedAside:
     """At the start the store was too damaged to open; it went to ``path`` and an empty one took its place."""
 
@@ -123,5 +132,6 @@ Event: TypeAlias = (
     | ConfigRead
     | EmbedderChanged
     | SnapshotDone
+    | IndexSettled
     | StoreMovedAside
 )

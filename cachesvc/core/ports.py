@@ -4,7 +4,7 @@ All calls are synchronous and thread-safe unless a docstring says otherwise; all
 ``CacheError``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -84,6 +84,16 @@ class VectorIndex(Protocol):
 
     def search(self, vector: Vector, count: int) -> list[Candidate]:
         """The nearest rows, best score first, at most ``count``. Empty for an empty index."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is laid out for as many rows as it has. Cheap."""
+
+    def settle(self) -> Generator[None, None, None]:
+        """Lay it out for the rows it has, in steps of some ms between which one may pause, or leave it at that.
+
+        It is searched and changed meanwhile as ever. Nothing to do when it is settled. By one thread at a time.
+        """
 
     def dump(self) -> Iterator[bytes]:
         """Every row, in pieces for ``load``. Others wait for one piece at most, so that what is changed meanwhile

@@ -24,6 +24,7 @@ from cachesvc.core.errors import CacheError
 from cachesvc.core.events import ScopesChanged
 from cachesvc.core.ports import Clock, Observer, ResponseStore, VectorIndex
 from cachesvc.core.types import Candidate, Change, Vector
+from cachesvc.engine.settling import NOTHING_BEHIND, Behind, Settling
 from cachesvc.engine.snapshots import Restoring, Snapshots
 
 _FOLLOW_COUNT = 1024
@@ -88,18 +89,20 @@ class Views:
     def __init__(
         self,
         store: ResponseStore,
-        make_index: Callable[[], VectorIndex],
+        make_index: Callable[[bytes], VectorIndex],
         *,
         row_bytes: int,
         max_bytes: int,
         clock: Clock,
         observer: Observer,
-        snapshots: Snapshots | None = None,
+        behind: Behind = NOTHING_BEHIND,
     ) -> None:
-        self._snapshots = snapshots
+        """``make_index`` makes an empty one for a scope."""
+        self._snapshots = behind.snapshots
+        self._settler = behind.settler
         self._store = store
         self._make_index = make_index
-        self._max_rows = max(max_bytes - make_index().memory_bytes, 0) // row_bytes
+        self._max_rows = max(max_bytes - make_index(b"").memory_bytes, 0) // row_bytes
         self._max_bytes = max_bytes
         self._clock = clock
         self._observer = observer
@@ -220,7 +223,7 @@ class Views:
         return part
 
     def _begun(self, scope: bytes) -> _Part:
-        part = _Part(self._make_index(), self._store.sequence(), self._clock.monotonic_s())
+        part = _Part(self._make_index(scope), self._store.sequence(), self._clock.monotonic_s())
         found = None if self._snapshots is None else self._snapshots.begin(scope)
         if found is not None:
             part.sequence, part.restoring = found
@@ -233,7 +236,7 @@ class Views:
             try:
                 return self._snapshots.restore(scope, part.restoring, part.index, self._max_rows)
             except ValueError:
-                part.begin_anew(self._make_index(), self._store.sequence())
+                part.begin_anew(self._make_index(scope), self._store.sequence())
         held = self._store.scope_vectors(scope, self._max_rows, after_id=part.last_id, limit=_PART_COUNT)
         if held is None:
             view.part, view.too_large_at = None, part.sequence
@@ -357,6 +360,11 @@ class Views:
             held_bytes = view.memory_bytes
             self._memory_bytes += held_bytes - view.counted_bytes
             view.counted_bytes = held_bytes
+            index = view.index
+            if self._settler is not None and index is not None and not index.is_settled:
+                self._settler.offer(
+                    Settling(index, lambda: view.index is index, lambda: self._recount(scope, view))
+                )
 
     def _shed(self) -> int:
         """Unload least recently used views until the bound is kept. A search under way keeps its index."""
@@ -376,3 +384,10 @@ class Views:
     def _report(self, unloaded: int) -> None:
         if unloaded:
             self._observer.on(ScopesChanged(loaded=0, unloaded=unloaded, load_us=0))
+
+    def _recount(self, scope: bytes, view: _View) -> None:
+        """A view's index has another size than when it was counted last."""
+        with self._lock:
+            self._count(scope, view)
+            unloaded = self._shed()
+        self._report(unloaded)

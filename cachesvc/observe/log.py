@@ -19,6 +19,7 @@ from cachesvc.core.events import (
     EmbedderChanged,
     EntriesRemoved,
     Event,
+    IndexSettled,
     LookupDone,
     ScopesChanged,
     SnapshotDone,
@@ -131,6 +132,9 @@ class LogObserver:
             case SnapshotDone():
                 log = self._logger.error if event.result == "rejected" else self._logger.debug
                 log("snapshot", result=event.result, size_bytes=event.size_bytes)
+            case IndexSettled():
+                log = self._logger.error if event.result == "failed" else self._logger.info
+                log("index_move", result=event.result, rows=event.rows, seconds=round(event.took_s, 3))
             case StoreMovedAside():
                 self._logger.error("store_moved_aside", path=event.path)
             case ConfigRead():

@@ -16,6 +16,7 @@ from cachesvc.core.events import (
     EmbedderChanged,
     EntriesRemoved,
     Event,
+    IndexSettled,
     LookupDone,
     ScopesChanged,
     SnapshotDone,
@@ -28,6 +29,7 @@ from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
 _BUCKETS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
+_MOVE_BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 _STAGES = ("identity", "exact", "embed", "search", "fetch", "decide")
 _TIERS = {Outcome.HIT_EXACT: "exact", Outcome.HIT_SEMANTIC: "semantic"}
 _OTHER_JOURNEY = "other"
@@ -149,6 +151,18 @@ class MetricsObserver:
             "0 while the configuration last read was refused and an older one is in force.",
             registry=registry,
         )
+        self._settles = Counter(
+            "cachesvc_index_moves",
+            "Indexes that began to move to another layout, finished, were let go of before, or failed.",
+            ["result"],
+            registry=registry,
+        )
+        self._settle_s = Histogram(
+            "cachesvc_index_move_seconds",
+            "Time that moving an index to another layout took, behind the requests.",
+            buckets=_MOVE_BUCKETS,
+            registry=registry,
+        )
         self._snapshots = Counter(
             "cachesvc_index_snapshots",
             "Snapshots of indexes by what became of them (saved, loaded, stale, rejected).",
@@ -201,6 +215,10 @@ class MetricsObserver:
                 self._embedder_stuck.set(event.stuck)
             case SnapshotDone():
                 self._snapshots.labels(event.result).inc()
+            case IndexSettled():
+                self._settles.labels(event.result).inc()
+                if event.result == "finished":
+                    self._settle_s.observe(event.took_s)
             case StoreMovedAside():
                 self._moved_aside.set(1)
             case ConfigRead():
@@ -264,6 +282,8 @@ class MetricsObserver:
             self._unseen.labels(unseen.name.lower())
         for result in ("saved", "loaded", "stale", "rejected"):
             self._snapshots.labels(result)
+        for result in ("started", "finished", "abandoned", "failed"):
+            self._settles.labels(result)
         for result in ("applied", "unchanged", "refused"):
             self._config_reloads.labels(result)
         for why in Removal:

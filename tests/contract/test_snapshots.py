@@ -19,6 +19,7 @@ from cachesvc.core.events import Event, SnapshotDone
 from cachesvc.core.identity import identify
 from cachesvc.core.ports import ResponseStore, SnapshotStore
 from cachesvc.core.types import Draft, Message, Payload, Request, Session, Snapshot, Vector
+from cachesvc.engine.settling import Behind
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError, Views
 
@@ -276,12 +277,12 @@ def views_of(
 ) -> Views:
     return Views(
         store,
-        lambda: FaissIndex(DIMENSION),
+        lambda scope: FaissIndex(DIMENSION),
         row_bytes=row_bytes(DIMENSION),
         max_bytes=max_bytes,
         clock=SystemClock(0),
         observer=events,
-        snapshots=Snapshots(held, store, events, min_rows=min_rows),
+        behind=Behind(Snapshots(held, store, events, min_rows=min_rows)),
     )
 
 

@@ -165,7 +165,7 @@ class World:
         row_bytes = DIMENSION * 4 + 8
         views = Views(
             self.store,
-            lambda: MemoryIndex(DIMENSION),
+            lambda scope: MemoryIndex(DIMENSION),
             row_bytes=row_bytes,
             max_bytes=index_rows * row_bytes,
             clock=self.clock,

@@ -22,7 +22,7 @@ from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError, Views
 
 DIMENSION = 16
 ROW_BYTES = DIMENSION * 4 + 8
-MakeIndex: TypeAlias = Callable[[], VectorIndex]
+MakeIndex: TypeAlias = Callable[[bytes], VectorIndex]
 
 
 def vector(seed: int) -> Vector:
@@ -126,7 +126,7 @@ def make_views(
     store: ResponseStore,
     events: Events,
     max_rows: int = 10_000,
-    make_index: MakeIndex = lambda: MemoryIndex(DIMENSION),
+    make_index: MakeIndex = lambda scope: MemoryIndex(DIMENSION),
 ) -> Views:
     return Views(
         store,
@@ -359,7 +359,7 @@ def counted(store: CountingStore, events: Events) -> tuple[Views, list[CountingI
     """Views, and the indexes they made, the last of them last."""
     made: list[CountingIndex] = []
 
-    def make_index() -> CountingIndex:
+    def make_index(scope: bytes) -> CountingIndex:
         made.append(CountingIndex())
         return made[-1]
 
@@ -545,7 +545,7 @@ def test_other_scopes_are_searched_while_one_is_read_again(store: CountingStore,
 def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[ResponseStore, MakeIndex]]:
     """A store and its index: the plain ones, and those of the service, its log kept short."""
     if request.param == "memory":
-        yield MemoryStore(), lambda: MemoryIndex(DIMENSION)
+        yield MemoryStore(), lambda scope: MemoryIndex(DIMENSION)
         return
     options = StoreOptions(
         path=tmp_path / "store",
@@ -557,7 +557,7 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Respo
         log_max_records=20,
     )
     made = LmdbStore(options, "engine:test")
-    yield made, lambda: FaissIndex(DIMENSION)
+    yield made, lambda scope: FaissIndex(DIMENSION)
     assert made.check() == []
     made.close()
 
@@ -568,7 +568,7 @@ def test_every_acknowledged_entry_is_found_from_every_thread(
 ) -> None:
     """Threads that store, search, replace and remove in five scopes always find what they were told is stored."""
     store, make_index = real
-    one_scope_bytes = make_index().memory_bytes + 120 * ROW_BYTES
+    one_scope_bytes = make_index(b"").memory_bytes + 120 * ROW_BYTES
     scopes_in_memory = 2 if room == "for two scopes" else 10
     views = make_views(store, events, scopes_in_memory * one_scope_bytes // ROW_BYTES, make_index)
     barrier = threading.Barrier(8)

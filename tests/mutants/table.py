@@ -112,9 +112,16 @@ MUTANTS = (
     Mutant(
         "searches without the index's lock",
         "cachesvc/adapters/faiss_index.py",
-        "        with self._lock.shared():\n            scores, ids",
-        "        if True:\n            scores, ids",
+        "        with self._lock.shared():\n            rows = self._rows\n            found",
+        "        if True:\n            rows = self._rows\n            found",
         ("tests/contract/test_indexes.py",),
+    ),
+    Mutant(
+        "what is removed while an index moves comes back",
+        "cachesvc/adapters/faiss_index.py",
+        "n not in self._removed for",
+        "True for",
+        ("tests/contract/test_growing_indexes.py",),
     ),
     Mutant(
         "gives ids again",

@@ -228,7 +228,7 @@ def _engine(loaded_scopes: int) -> Engine:
     store, clock, counts, ids = MemoryStore(), ManualClock(), _Counts(), count()
     views = Views(
         store,
-        lambda: FaissIndex(DIMENSION),
+        lambda scope: FaissIndex(DIMENSION),
         row_bytes=DIMENSION * 4 + 8,
         max_bytes=FaissIndex(DIMENSION).memory_bytes * loaded_scopes,
         clock=clock,
