@@ -1,6 +1,6 @@
 """The composition root: what is made, in which order it starts and stops, and the signals.
 
-Start: settings → embedder → store → clock → engine → operators' ports → gRPC → health SERVING.
+Start: settings → embedder → store → clock → engine → operators' ports → gRPC → health SERVING → indexes warm.
 Stop is the reverse: health NOT_SERVING → calls under way finish → last housekeeping → store.
 """
 
@@ -22,6 +22,7 @@ from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
 from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_store import LmdbStore
+from cachesvc.adapters.scope_notes import NoteFile
 from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import StoreMovedAside
@@ -36,6 +37,7 @@ from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
+from cachesvc.engine.warmup import Warmup, WarmupOptions
 from cachesvc.making import (
     admin_grpc_options,
     grpc_options,
@@ -126,13 +128,20 @@ class App:
             observer=observer,
             snapshots=self._snapshots(settings, embedder, observer),
         )
+        self._warmup = Warmup(
+            self._views,
+            NoteFile(settings.store.path / "scopes.recent", store.key_for(b"scopes")),
+            WarmupOptions(settings.index.warm_max_scopes, settings.index.warm_share),
+            clock=clock,
+            observer=observer,
+        )
         self._janitor = Janitor(
             store,
             lambda: self._live.janitor,
             policies=lambda: self._live.tuning.policies,
             clock=clock,
             observer=observer,
-            chores=[self._views.save_snapshots],
+            chores=[self._views.save_snapshots, self._warmup.note],
         )
         parts = Parts(
             store=store,
@@ -176,6 +185,7 @@ class App:
             usage=self._store.usage,
             index_bytes=lambda: self._views.memory_bytes,
             index_scopes=lambda: self._views.loaded_count,
+            warming=self._warmup.progress,
         )
         upkeep = Upkeep(
             mover=Mover(parts),
@@ -206,6 +216,7 @@ class App:
                 store=insight.store,
                 index_bytes=insight.index_bytes,
                 index_scopes=insight.index_scopes,
+                warming=insight.warming,
                 ready=self._is_ready,
             )
         )
@@ -214,6 +225,7 @@ class App:
             later.flush,
             self._is_ready,
             self._components,
+            insight.warming,
             lambda: self._store.alive,
             self._redacted,
         )
@@ -224,10 +236,12 @@ class App:
         self._closing.callback(self._admin_grpc.stop)
         self._admin_grpc.begin_serving()
         self._closing.callback(self._janitor.stop)
+        self._closing.callback(self._warmup.stop)
         self.address = self._grpc.start()
         self._closing.callback(self._grpc.stop)
         self._janitor.start()
         self._grpc.begin_serving()
+        self._warmup.start()
 
     def stop(self) -> None:
         """Finish what is under way and close everything."""
@@ -272,14 +286,15 @@ class App:
             "housekeeping": self._janitor.alive,
             "embedder": self._guard.healthy,
             "config": not self.reloader.now.last_error,
+            "index": self._warmup.progress().is_done,
         }
 
 
 _CLOCK_ODD_S = 60.0  # less is what machines differ by
 
 # Parts that may fail while the service answers all the same: without an embedder from the exact tier, with
-# a refused configuration by the last good one.
-_INFORMATIONAL = ("embedder", "config")
+# a refused configuration by the last good one, while indexes are loaded from the exact tier and those that are in.
+_INFORMATIONAL = ("embedder", "config", "index")
 
 
 @dataclass(frozen=True, slots=True)

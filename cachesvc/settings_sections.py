@@ -249,6 +249,19 @@ class IndexSettings(_Section):
         description="Indexes of scopes at least this large are kept on disk, so that a restart reads no "
         "vectors; 0: none",
     )
+    warm_max_scopes: int = Field(
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="Scopes in memory that a restart loads again by itself, the most recently used first; "
+        "others when they are asked for; 0: none",
+    )
+    warm_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the time that this loading takes; the rest it leaves to requests",
+    )
 
 
 class TicketSettings(_Section):

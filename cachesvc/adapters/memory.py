@@ -31,6 +31,7 @@ from cachesvc.core.types import (
     Use,
     Vector,
 )
+from cachesvc.core.warming import ScopeNote
 
 _MAX_MADE_ROOM = 16  # as the real store does
 _SLIDE_SHARE = 10  # the same
@@ -143,6 +144,21 @@ class MemorySnapshots:
     def forget(self, scope: bytes) -> None:
         """See ``SnapshotStore.forget``."""
         self._held.pop(scope, None)
+
+
+class MemoryNotes:
+    """``ScopeNotes`` in a list."""
+
+    def __init__(self) -> None:
+        self._notes: list[ScopeNote] = []
+
+    def load(self) -> list[ScopeNote]:
+        """See ``ScopeNotes.load``."""
+        return list(self._notes)
+
+    def save(self, notes: Sequence[ScopeNote]) -> None:
+        """See ``ScopeNotes.save``."""
+        self._notes = list(notes)
 
 
 class MemoryStore:

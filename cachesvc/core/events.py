@@ -107,6 +107,19 @@ class SnapshotDone:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexWarmed:
+    """The start is over: so many of the scopes that were in memory before are again. ``is_whole``: there was room
+    for all.
+    """
+
+    scopes: int
+    scopes_total: int
+    rows: int
+    elapsed_s: float
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoreMovedAside:
     """At the start the store was too damaged to open; it went to ``path`` and an empty one took its place."""
 
@@ -123,5 +136,6 @@ Event: TypeAlias = (
     | ConfigRead
     | EmbedderChanged
     | SnapshotDone
+    | IndexWarmed
     | StoreMovedAside
 )

@@ -29,6 +29,7 @@ from cachesvc.core.types import (
     Use,
     Vector,
 )
+from cachesvc.core.warming import ScopeNote
 
 
 def no_failpoint(name: str) -> None:
@@ -122,6 +123,18 @@ class SnapshotStore(Protocol):
 
     def forget(self, scope: bytes) -> None:
         """Keep none of this scope."""
+
+
+class ScopeNotes(Protocol):
+    """Which scopes were in memory, kept over the end of the process. A hint: it may be old, or lost."""
+
+    def load(self) -> list[ScopeNote]:
+        """What was saved last, the most recently used first; empty for none, and for what is damaged or of another
+        store.
+        """
+
+    def save(self, notes: Sequence[ScopeNote]) -> None:
+        """Keep these in place of the last. Need not be on disk when it returns. Raises FULL."""
 
 
 class ResponseStore(Protocol):

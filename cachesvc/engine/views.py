@@ -17,6 +17,7 @@ held while a scope is read from the store; a view's ``loading`` lets one thread 
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from cachesvc.core.errors import CacheError
 from cachesvc.core.events import ScopesChanged
 from cachesvc.core.ports import Clock, Observer, ResponseStore, VectorIndex
 from cachesvc.core.types import Candidate, Change, Vector
+from cachesvc.core.warming import ScopeNote, WarmStep
 from cachesvc.engine.snapshots import Restoring, Snapshots
 
 _FOLLOW_COUNT = 1024
@@ -131,6 +133,40 @@ class Views:
             index = self._load(scope, view, until_s)
         self._follow()
         return index
+
+    def warm(self, scope: bytes, size_bytes: int) -> WarmStep:
+        """Read the next part of a scope that nobody has asked for, as the least recently used of all.
+
+        ``size_bytes`` is what it took when it was last in memory: where there is no room for it, nothing is read.
+        """
+        with self._lock:
+            view = self._views.get(scope)
+            if view is None:
+                if self._memory_bytes + size_bytes > self._max_bytes:
+                    return WarmStep(0, is_without_room=True)
+                view = self._views[scope] = _View()
+                self._views.move_to_end(scope, last=False)
+        try:
+            index = view.index
+            rows = len(self._load(scope, view, self._clock.monotonic_s()) if index is None else index)
+        except ScopeLoadingError:
+            part = view.part
+            rows = 0 if part is None else len(part.index)
+            return WarmStep(rows, is_without_room=self._views.get(scope) is not view)
+        except ScopeTooLargeError:
+            return WarmStep(0, is_without_room=True)
+        return WarmStep(rows, is_loaded=True)
+
+    def in_use(self, limit: int) -> list[ScopeNote]:
+        """The scopes in memory, the most recently used first, at most ``limit``."""
+        with self._lock:
+            views = list(islice(reversed(self._views.items()), limit))
+        loaded = ((scope, view.index) for scope, view in views)
+        return [
+            ScopeNote(scope, len(index), index.memory_bytes)
+            for scope, index in loaded
+            if index is not None and len(index)
+        ]
 
     def forget(self, scope: bytes, entry_id: int) -> None:
         """Drop an entry that the store no longer has, should the log not have told."""
@@ -286,8 +322,7 @@ class Views:
                 self._drop(displaced)
             view.part, view.index, view.sequence = None, part.index, part.sequence
             view.saved_at, view.changes = part.saved_at, part.changes
-            self._views[scope] = view
-            self._views.move_to_end(scope)
+            self._views[scope] = view  # in its place by use, which is the last one only if it had none
             self._count(scope, view)
             unloaded = self._shed()
         load_us = int((self._clock.monotonic_s() - part.started_s) * 1e6)

@@ -19,6 +19,7 @@ from cachesvc.core.events import (
     EmbedderChanged,
     EntriesRemoved,
     Event,
+    IndexWarmed,
     LookupDone,
     ScopesChanged,
     SnapshotDone,
@@ -131,6 +132,8 @@ class LogObserver:
             case SnapshotDone():
                 log = self._logger.error if event.result == "rejected" else self._logger.debug
                 log("snapshot", result=event.result, size_bytes=event.size_bytes)
+            case IndexWarmed():
+                self._logger.info("index_warmed", **asdict(event))
             case StoreMovedAside():
                 self._logger.error("store_moved_aside", path=event.path)
             case ConfigRead():
