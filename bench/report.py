@@ -43,8 +43,10 @@ class Figure:
         return f" {self.unit}" if self.unit else ""
 
 
-def report(figures: Sequence[Figure], notes: Sequence[str], *, mode: str, publish: bool) -> None:
-    """Print the table; to publish it, write ``results/latest.json`` and ``results/latest.md`` too."""
+def report(
+    figures: Sequence[Figure], notes: Sequence[str], *, mode: str, publish: bool, name: str = "latest"
+) -> None:
+    """Print the table; to publish it, write ``results/NAME.json`` and ``results/NAME.md`` too."""
     table = Table(*_COLUMNS, title="cachesvc, measured")
     for figure in figures:
         table.add_row(*figure.cells())
@@ -62,10 +64,10 @@ def report(figures: Sequence[Figure], notes: Sequence[str], *, mode: str, publis
         "notes": lines,
         "figures": [asdict(figure) | {"median": figure.median} for figure in figures],
     }
-    (RESULTS / "latest.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(figure.cells() for figure in figures)]
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    (RESULTS / "latest.md").write_text(text + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
+    (RESULTS / f"{name}.md").write_text(text + "\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
 
 
 def _machine() -> list[str]:

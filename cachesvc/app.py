@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
+from cachesvc.adapters.lmdb_pages import MappedPages
 from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.adapters.scope_notes import NoteFile
@@ -135,13 +136,14 @@ class App:
             clock=clock,
             observer=observer,
         )
+        pages = MappedPages(settings.store.path / "data.mdb", settings.store.max_mapped_bytes)
         self._janitor = Janitor(
             store,
             lambda: self._live.janitor,
             policies=lambda: self._live.tuning.policies,
             clock=clock,
             observer=observer,
-            chores=[self._views.save_snapshots, self._warmup.note],
+            chores=[self._views.save_snapshots, self._warmup.note, pages.give_back],
         )
         parts = Parts(
             store=store,

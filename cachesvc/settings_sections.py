@@ -178,6 +178,13 @@ class StoreSettings(_Section):
     tidy_interval_s: float = Field(
         1.0, gt=0, le=3600, description="How often expired entries are removed and use is noted"
     )
+    max_mapped_bytes: int = Field(
+        256 * MIB,
+        ge=0,
+        le=1 << 44,
+        description="Pages of the store that may count as the process's memory (RSS); more are given back to the page "
+        "cache, where they stay; 0: never",
+    )
     max_use_notes: int = Field(
         65_536, ge=1, le=10_000_000, description="Hits remembered until use is noted, for eviction"
     )

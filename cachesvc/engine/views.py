@@ -29,7 +29,7 @@ from cachesvc.core.warming import ScopeNote, WarmStep
 from cachesvc.engine.snapshots import Restoring, Snapshots
 
 _FOLLOW_COUNT = 1024
-_PART_COUNT = 1024  # vectors read at once: about 10 ms, by which a caller may overrun its time
+_PART_COUNT = 256  # vectors read at once: about 3 ms, by which a caller may overrun its time
 _MORE_ATTEMPTS = 2
 _MAX_WAIT_S = 5.0  # at most, deadline or none: some 400,000 vectors are read in that time
 
