@@ -267,7 +267,7 @@ class IndexSettings(_Section):
         0.5,
         gt=0,
         le=1,
-        description="Share of the time that this loading takes; the rest it leaves to requests",
+        description="Share of a core that this loading takes; the rest it leaves to requests",
     )
 
 

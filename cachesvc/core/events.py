@@ -108,15 +108,14 @@ class SnapshotDone:
 
 @dataclass(frozen=True, slots=True)
 class IndexWarmed:
-    """The start is over: so many of the scopes that were in memory before are again. ``is_whole``: there was room
-    for all.
+    """The start is over: so many of the scopes that were in memory before are again; for the others there was no
+    room, or they could not be read.
     """
 
     scopes: int
     scopes_total: int
     rows: int
     elapsed_s: float
-    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)

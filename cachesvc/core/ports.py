@@ -54,6 +54,9 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Seconds from an arbitrary instant, for durations and deadlines."""
 
+    def thread_s(self) -> float:
+        """Seconds of a core that the calling thread has taken so far."""
+
 
 class Embedder(Protocol):
     """Text to vector. The same text gives the same vector, whatever runs beside it."""

@@ -155,7 +155,8 @@ class Views:
             return WarmStep(rows, is_without_room=self._views.get(scope) is not view)
         except ScopeTooLargeError:
             return WarmStep(0, is_without_room=True)
-        return WarmStep(rows, is_loaded=True)
+        is_held = self._views.get(scope) is view  # else it grew, and was the first to go
+        return WarmStep(rows, is_loaded=is_held, is_without_room=not is_held)
 
     def in_use(self, limit: int) -> list[ScopeNote]:
         """The scopes in memory, the most recently used first, at most ``limit``."""

@@ -23,7 +23,7 @@ _MAX_REST_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class WarmupOptions:
-    """At most so many scopes are noted and loaded. ``share`` of the time is spent loading, the rest left to others."""
+    """At most so many scopes are noted and loaded. Loading takes ``share`` of a core and leaves the rest to others."""
 
     max_scopes: int
     share: float
@@ -45,8 +45,10 @@ class Warmup:
         self._noted: Sequence[ScopeNote] = ()
         self._noted_s = clock.monotonic_s()
         self._wanted: Sequence[ScopeNote] = notes.load()[: options.max_scopes]
-        self._done_count = 0  # of those, the first
-        self._rows = 0  # of scopes that are in, and of the one under way
+        self._looked_count = 0  # at so many of those, the first
+        self._loaded_count = 0
+        self._rows_before = 0  # of those that are in
+        self._rows = 0  # the same, with the one under way
         self._began_s = clock.monotonic_s()
         self._ended_s: float | None = None if self._wanted else self._began_s
         self._thread = threading.Thread(target=self.warm, name="cachesvc-warmup", daemon=True)
@@ -78,7 +80,7 @@ class Warmup:
         until_s = self._clock.monotonic_s() if self._ended_s is None else self._ended_s
         return Warming(
             is_done=self._ended_s is not None,
-            scopes=self._done_count,
+            scopes=self._loaded_count,
             scopes_total=len(self._wanted),
             rows=self._rows,
             rows_total=sum(note.rows for note in self._wanted),
@@ -87,47 +89,44 @@ class Warmup:
 
     def warm(self) -> None:
         """Load them all, one after the other, on the caller's thread."""
-        has_room = True
         for note in self._wanted:
-            has_room = self._load(note)
+            rows = self._load(note)
             if self._stopping.is_set():
                 return  # what is left is noted once more
-            if not has_room:
-                break
-            self._done_count += 1
+            self._looked_count += 1
+            self._loaded_count += rows is not None
+            self._rows = self._rows_before = self._rows_before + (rows or 0)
         self._ended_s = self._clock.monotonic_s()
         told = self.progress()
         if told.scopes_total:
-            self._observer.on(
-                IndexWarmed(told.scopes, told.scopes_total, told.rows, told.elapsed_s, is_whole=has_room)
-            )
+            self._observer.on(IndexWarmed(told.scopes, told.scopes_total, told.rows, told.elapsed_s))
 
-    def _load(self, note: ScopeNote) -> bool:
-        """Load a scope. False when there is no room for it, and so none for those that were used before it."""
-        before, rested_s = self._rows, self._clock.monotonic_s()
+    def _load(self, note: ScopeNote) -> int | None:
+        """Load a scope. Its rows, or None where there was no room for it, or it could not be read."""
         try:
             while not self._stopping.is_set():
+                began_s = self._clock.thread_s()
                 step = self._views.warm(note.scope, note.size_bytes)
-                self._rows = before + step.rows
-                if step.is_loaded or step.is_without_room:
-                    return step.is_loaded
-                rested_s = self._rest(rested_s)
+                self._rows = self._rows_before + step.rows
+                self._rest(self._clock.thread_s() - began_s)
+                if step.is_without_room:
+                    return None
+                if step.is_loaded:
+                    return step.rows
         except CacheError as error:
             self._observer.on(TaskFailed("warm", error.kind, error.message))
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the others are loaded
             self._observer.on(TaskFailed("warm", Kind.INTERNAL, type(error).__name__))
-        return True
+        return None
 
-    def _rest(self, since_s: float) -> float:
-        """Leave the others their share of the time since the last rest. When it ended."""
+    def _rest(self, worked_s: float) -> None:
+        """Leave the others their share of a core."""
         share = self._options.share
-        worked_s = self._clock.monotonic_s() - since_s
         self._stopping.wait(min(worked_s * (1 - share) / share, _MAX_REST_S))
-        return self._clock.monotonic_s()
 
     def _current(self) -> list[ScopeNote]:
         """What is in memory, and after it what is to be loaded still: a kill while it warms loses neither."""
-        pending = self._wanted[self._done_count :] if self._ended_s is None else []
+        pending = self._wanted[self._looked_count :] if self._ended_s is None else []
         held = self._views.in_use(self._options.max_scopes)
         known = {note.scope for note in held}
         return [*held, *(note for note in pending if note.scope not in known)][: self._options.max_scopes]
