@@ -108,6 +108,10 @@ bench: setup ## Measure against the floors and the peers (ARGS=--quick)
 bench-quality: setup ## Show that the compiled engine keeps the model's quality
 	$(BIN)/python -m bench.quality $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: setup ## Start-up, memory and latency up to a million entries (ARGS=--quick)
+	$(BIN)/python -m bench.scale $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what set-up and tests made in the checkout
 	rm -rf $(VENV) build bench/.venv-* tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -35,7 +35,9 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "settings": markdown_table,
         "metrics": metrics_table,
     },
-    "reliability.md": {name: partial(_result, name) for name in ("soak", "overload", "scopes", "stalls")},
+    "reliability.md": {
+        name: partial(_result, name) for name in ("soak", "overload", "scopes", "scale", "stalls")
+    },
 }
 
 
