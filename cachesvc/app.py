@@ -113,6 +113,9 @@ class App:
             store_options(settings), embedder.fingerprint, self._failpoint, self._tell_migration
         )
         self._closing.callback(store.close)
+        pages = MappedPages(settings.store.path / "data.mdb", settings.store.max_mapped_bytes)
+        self._closing.callback(pages.stop)
+        pages.start()
         if store.moved_aside is not None:
             observer.on(StoreMovedAside(str(store.moved_aside)))
         clock = SystemClock(floor_ms=store.last_clock_ms())
@@ -136,14 +139,13 @@ class App:
             clock=clock,
             observer=observer,
         )
-        pages = MappedPages(settings.store.path / "data.mdb", settings.store.max_mapped_bytes)
         self._janitor = Janitor(
             store,
             lambda: self._live.janitor,
             policies=lambda: self._live.tuning.policies,
             clock=clock,
             observer=observer,
-            chores=[self._views.save_snapshots, self._warmup.note, pages.give_back],
+            chores=[self._views.save_snapshots, self._warmup.note],
         )
         parts = Parts(
             store=store,

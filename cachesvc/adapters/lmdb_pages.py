@@ -8,16 +8,20 @@ them back drops no data and no cache; a page that is read again costs a minor fa
 import ctypes
 import mmap
 import os
+import threading
 from pathlib import Path
 
 _MAX_MAPS_BYTES = 4 << 20
+_LOOK_S = 1.0
 _PART_BYTES = 64 << 20  # given back at once: a millisecond at most, in which others cannot map memory
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class MappedPages:
-    """Of one file. Safe beside readers and the writer: what they touch meanwhile is simply mapped again."""
+    """Of one file, looked at every second by a thread of its own: housekeeping may be busy for minutes, with saving a
+    large index say. Safe beside readers and the writer: what they touch meanwhile is simply mapped again.
+    """
 
     def __init__(self, data: Path, max_bytes: int) -> None:
         """``data`` is mapped already; up to ``max_bytes`` (0: any number) may count as this process's."""
@@ -25,6 +29,23 @@ class MappedPages:
         self._ranges = _ranges_of(data) if max_bytes else []
         self._max_bytes = max_bytes
         self._others_bytes = _file_bytes()  # of libraries; little of the store was read by now
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cachesvc-pages", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        if self._ranges:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread: before the store is closed, for its address may be another's then."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_LOOK_S):
+            self.give_back()
 
     def give_back(self) -> None:
         """Give them all back if they are too many."""

@@ -50,7 +50,7 @@ class Service:
         self.clock = ManualClock()
         self.views = Views(
             disk,
-            lambda: MemoryIndex(DIMENSION),
+            make_index,
             row_bytes=ROW_BYTES,
             max_bytes=max_rows * ROW_BYTES,
             clock=self.clock,
@@ -70,6 +70,10 @@ class Service:
         """Housekeeping comes by, a while after the last time."""
         self.clock.advance(NOTE_MS)
         self.warmup.note()
+
+
+def make_index(*of: bytes) -> MemoryIndex:
+    return MemoryIndex(DIMENSION)
 
 
 def vector(seed: int) -> Vector:
