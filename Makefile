@@ -129,6 +129,10 @@ bench-eviction: setup ## Policies of eviction beside the optimum; a full server 
 bench-engines: setup ## Compare ways of running the default model (ARGS=--quick)
 	$(BIN)/python -m bench.engines $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: setup ## Start-up, memory and latency up to a million entries (ARGS=--quick)
+	$(BIN)/python -m bench.scale $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what set-up and tests made in the checkout
 	rm -rf $(VENV) build bench/.venv-* tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -54,8 +54,8 @@ def write_config(directory: Path) -> Path:
     """A configuration with default settings, on free ports, its store beside it."""
     file = directory / "cachesvc.toml"
     file.write_text(
-        f'[server]\nlisten = "127.0.0.1:{_free_port()}"\n'
-        f'[admin]\nlisten = "127.0.0.1:{_free_port()}"\nrpc_listen = "127.0.0.1:0"\n'
+        f'[server]\nlisten = "127.0.0.1:{free_port()}"\n'
+        f'[admin]\nlisten = "127.0.0.1:{free_port()}"\nrpc_listen = "127.0.0.1:0"\n'
         f'[store]\npath = "{directory / "store"}"\n'
         '[log]\nlevel = "warning"\n'
         '[policy."exact-*"]\nsemantic = false\n'
@@ -145,7 +145,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,6 +1,6 @@
 """The composition root: what is made, in which order it starts and stops, and the signals.
 
-Start: settings → embedder → store → clock → engine → operators' ports → gRPC → health SERVING.
+Start: settings → embedder → store → clock → engine → operators' ports → gRPC → health SERVING → indexes warm.
 Stop is the reverse: health NOT_SERVING → calls under way finish → last housekeeping → store.
 """
 
@@ -24,8 +24,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.faiss_index import FaissIndex, Growing, row_bytes
+from cachesvc.adapters.lmdb_pages import MappedPages
 from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_store import LmdbStore
+from cachesvc.adapters.scope_notes import NoteFile
 from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import StoreMovedAside
@@ -41,6 +43,7 @@ from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import TicketBounds, Tickets
 from cachesvc.engine.views import Views
+from cachesvc.engine.warmup import Warmup, WarmupOptions
 from cachesvc.making import (
     admin_grpc_options,
     grpc_options,
@@ -115,6 +118,9 @@ class App:
             store_options(settings), embedder.fingerprint, self._failpoint, self._tell_migration
         )
         self._closing.callback(store.close)
+        pages = MappedPages(settings.store.path / "data.mdb", settings.store.max_mapped_bytes)
+        self._closing.callback(pages.stop)
+        pages.start()
         if store.moved_aside is not None:
             observer.on(StoreMovedAside(str(store.moved_aside)))
         clock = SystemClock(floor_ms=store.last_clock_ms())
@@ -137,13 +143,20 @@ class App:
             observer=observer,
             behind=Behind(self._snapshots(settings, embedder, observer), settler),
         )
+        self._warmup = Warmup(
+            self._views,
+            NoteFile(settings.store.path / "scopes.recent", store.key_for(b"scopes")),
+            WarmupOptions(settings.index.warm_max_scopes, settings.index.warm_share),
+            clock=clock,
+            observer=observer,
+        )
         self._janitor = Janitor(
             store,
             lambda: self._live.janitor,
             policies=lambda: self._live.tuning.policies,
             clock=clock,
             observer=observer,
-            chores=[self._views.save_snapshots],
+            chores=[self._views.save_snapshots, self._warmup.note],
         )
         parts = Parts(
             store=store,
@@ -187,6 +200,7 @@ class App:
             usage=self._store.usage,
             index_bytes=lambda: self._views.memory_bytes,
             index_scopes=lambda: self._views.loaded_count,
+            warming=self._warmup.progress,
         )
         upkeep = Upkeep(
             mover=Mover(parts),
@@ -217,6 +231,7 @@ class App:
                 store=insight.store,
                 index_bytes=insight.index_bytes,
                 index_scopes=insight.index_scopes,
+                warming=insight.warming,
                 ready=self._is_ready,
             )
         )
@@ -225,6 +240,7 @@ class App:
             later.flush,
             self._is_ready,
             self._components,
+            insight.warming,
             lambda: self._store.alive,
             self._redacted,
         )
@@ -235,10 +251,12 @@ class App:
         self._closing.callback(self._admin_grpc.stop)
         self._admin_grpc.begin_serving()
         self._closing.callback(self._janitor.stop)
+        self._closing.callback(self._warmup.stop)
         self.address = self._grpc.start()
         self._closing.callback(self._grpc.stop)
         self._janitor.start()
         self._grpc.begin_serving()
+        self._warmup.start()
 
     def stop(self) -> None:
         """Finish what is under way and close everything."""
@@ -283,14 +301,15 @@ class App:
             "housekeeping": self._janitor.alive,
             "embedder": self._guard.healthy,
             "config": not self.reloader.now.last_error,
+            "index": self._warmup.progress().is_done,
         }
 
 
 _CLOCK_ODD_S = 60.0  # less is what machines differ by
 
 # Parts that may fail while the service answers all the same: without an embedder from the exact tier, with
-# a refused configuration by the last good one.
-_INFORMATIONAL = ("embedder", "config")
+# a refused configuration by the last good one, while indexes are loaded from the exact tier and those that are in.
+_INFORMATIONAL = ("embedder", "config", "index")
 
 
 @dataclass(frozen=True, slots=True)

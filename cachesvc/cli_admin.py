@@ -61,9 +61,15 @@ def stats(
         f"store        {answer.entries} entries, {_mib(answer.used_bytes)} of {_mib(answer.max_bytes)}"
     )
     typer.echo(f"index        {answer.index_scopes} scopes in memory, {_mib(answer.index_bytes)}")
+    warming = answer.warming
+    if not warming.done:
+        typer.echo(
+            f"  loading    {warming.scopes} of {warming.scopes_total} scopes, "
+            f"{warming.rows} of {warming.rows_total} vectors; exact hits are served meanwhile"
+        )
     typer.echo(f"sequence     {answer.sequence}")
     typer.echo(f"config       generation {answer.config_generation}")
-    broken = [name for name, works in answer.components.items() if not works]
+    broken = [name for name, works in answer.components.items() if not works and name != "index"]
     typer.echo(f"components   {'all work' if not broken else 'failing: ' + ', '.join(sorted(broken))}")
     for usage in answer.namespaces:
         typer.echo(f"  {usage.namespace:<40} {usage.entries:>9} entries  {_mib(usage.bytes):>12}")

@@ -184,6 +184,13 @@ class StoreSettings(_Section):
     tidy_interval_s: float = Field(
         1.0, gt=0, le=3600, description="How often expired entries are removed and use is noted"
     )
+    max_mapped_bytes: int = Field(
+        256 * MIB,
+        ge=0,
+        le=1 << 44,
+        description="Pages of the store that may count as the process's memory (RSS); more are given back to the page "
+        "cache, where they stay; 0: never",
+    )
     max_use_notes: int = Field(
         65_536, ge=1, le=10_000_000, description="Hits remembered until use is noted, for eviction"
     )
@@ -268,6 +275,19 @@ class IndexSettings(_Section):
         le=1 << 40,
         description="Indexes of scopes at least this large are kept on disk, so that a restart reads no "
         "vectors; 0: none",
+    )
+    warm_max_scopes: int = Field(
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="Scopes in memory that a restart loads again by itself, the most recently used first; "
+        "others when they are asked for; 0: none",
+    )
+    warm_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of a core that this loading takes; the rest it leaves to requests",
     )
 
 

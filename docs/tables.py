@@ -36,7 +36,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "metrics": metrics_table,
     },
     "reliability.md": {
-        name: partial(_result, name) for name in ("soak", "overload", "scopes", "stalls", "pressure")
+        name: partial(_result, name) for name in ("soak", "overload", "scopes", "scale", "stalls", "pressure")
     },
 }
 

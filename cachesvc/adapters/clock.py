@@ -27,5 +27,9 @@ class SystemClock:
         """See ``Clock.monotonic_s``."""
         return time.monotonic()
 
+    def thread_s(self) -> float:
+        """See ``Clock.thread_s``."""
+        return time.thread_time()
+
 
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # BOOTTIME is Linux only

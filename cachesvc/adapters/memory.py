@@ -31,6 +31,7 @@ from cachesvc.core.types import (
     Use,
     Vector,
 )
+from cachesvc.core.warming import ScopeNote
 
 _MAX_MADE_ROOM = 16  # as the real store does
 _SLIDE_SHARE = 10  # the same
@@ -52,6 +53,10 @@ class ManualClock:
 
     def monotonic_s(self) -> float:
         """See ``Clock.monotonic_s``."""
+        return self._now_ms / 1000
+
+    def thread_s(self) -> float:
+        """See ``Clock.thread_s``. Whoever runs takes all the time there is."""
         return self._now_ms / 1000
 
 
@@ -152,6 +157,21 @@ class MemorySnapshots:
     def forget(self, scope: bytes) -> None:
         """See ``SnapshotStore.forget``."""
         self._held.pop(scope, None)
+
+
+class MemoryNotes:
+    """``ScopeNotes`` in a list."""
+
+    def __init__(self) -> None:
+        self._notes: list[ScopeNote] = []
+
+    def load(self) -> list[ScopeNote]:
+        """See ``ScopeNotes.load``."""
+        return list(self._notes)
+
+    def save(self, notes: Sequence[ScopeNote]) -> None:
+        """See ``ScopeNotes.save``."""
+        self._notes = list(notes)
 
 
 class MemoryStore:

@@ -116,6 +116,18 @@ class IndexSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexWarmed:
+    """The start is over: so many of the scopes that were in memory before are again; for the others there was no
+    room, or they could not be read.
+    """
+
+    scopes: int
+    scopes_total: int
+    rows: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class StoreMovedAside:
     """At the start the store was too damaged to open; it went to ``path`` and an empty one took its place."""
 
@@ -133,5 +145,6 @@ Event: TypeAlias = (
     | EmbedderChanged
     | SnapshotDone
     | IndexSettled
+    | IndexWarmed
     | StoreMovedAside
 )

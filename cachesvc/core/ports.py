@@ -29,6 +29,7 @@ from cachesvc.core.types import (
     Use,
     Vector,
 )
+from cachesvc.core.warming import ScopeNote
 
 
 def no_failpoint(name: str) -> None:
@@ -52,6 +53,9 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Seconds from an arbitrary instant, for durations and deadlines."""
+
+    def thread_s(self) -> float:
+        """Seconds of a core that the calling thread has taken so far."""
 
 
 class Embedder(Protocol):
@@ -132,6 +136,18 @@ class SnapshotStore(Protocol):
 
     def forget(self, scope: bytes) -> None:
         """Keep none of this scope."""
+
+
+class ScopeNotes(Protocol):
+    """Which scopes were in memory, kept over the end of the process. A hint: it may be old, or lost."""
+
+    def load(self) -> list[ScopeNote]:
+        """What was saved last, the most recently used first; empty for none, and for what is damaged or of another
+        store.
+        """
+
+    def save(self, notes: Sequence[ScopeNote]) -> None:
+        """Keep these in place of the last. Need not be on disk when it returns. Raises FULL."""
 
 
 class ResponseStore(Protocol):

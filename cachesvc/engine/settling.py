@@ -23,11 +23,14 @@ _AFTER_FAILURE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """An index that is to be moved, whether it is still searched, and whom to tell that its size is another."""
+    """An index that is to be moved, whether it is still searched, and whom to tell that its size is another, and that
+    it has moved.
+    """
 
     index: VectorIndex
     is_wanted: Callable[[], bool]
     note_size: Callable[[], None]
+    note_moved: Callable[[], None]
 
 
 class Settler:
@@ -96,6 +99,8 @@ class Settler:
             raise
         finally:
             steps.close()
+        if finished:
+            settling.note_moved()
         self._tell("finished" if finished else "abandoned", index, began_s)
 
     def _go_through(self, steps: Iterator[None], settling: Settling) -> bool:

@@ -17,6 +17,7 @@ held while a scope is read from the store; a view's ``loading`` lets one thread 
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -24,11 +25,13 @@ from cachesvc.core.errors import CacheError
 from cachesvc.core.events import ScopesChanged
 from cachesvc.core.ports import Clock, Observer, ResponseStore, VectorIndex
 from cachesvc.core.types import Candidate, Change, Vector
+from cachesvc.core.warming import ScopeNote, WarmStep
 from cachesvc.engine.settling import NOTHING_BEHIND, Behind, Settling
-from cachesvc.engine.snapshots import Restoring, Snapshots
+from cachesvc.engine.snapshots import Snapshots
+from cachesvc.engine.view import Part, View
 
 _FOLLOW_COUNT = 1024
-_PART_COUNT = 1024  # vectors read at once: about 10 ms, by which a caller may overrun its time
+_PART_COUNT = 256  # vectors read at once: about 3 ms, by which a caller may overrun its time
 _MORE_ATTEMPTS = 2
 _MAX_WAIT_S = 5.0  # at most, deadline or none: some 400,000 vectors are read in that time
 
@@ -39,48 +42,6 @@ class ScopeTooLargeError(Exception):
 
 class ScopeLoadingError(Exception):
     """A scope was not loaded within the caller's time. The next caller goes on with it."""
-
-
-class _Part:
-    """An index that has a part of the vectors so far, and has still to follow the log.
-
-    From a snapshot when it is being restored, else from the store, up to ``last_id``.
-    """
-
-    def __init__(self, index: VectorIndex, sequence: int, started_s: float) -> None:
-        self.index = index
-        self.sequence = sequence
-        self.started_s = started_s
-        self.restoring: Restoring | None = None
-        self.saved_at = -1  # of the snapshot that it is restored from
-        self.last_id = 0
-        self.changes = 0  # of its rows, since its sequence
-
-    def begin_anew(self, index: VectorIndex, sequence: int) -> None:
-        """Its snapshot was of no use: read it from the store."""
-        self.index, self.sequence, self.restoring, self.saved_at = index, sequence, None, -1
-
-
-class _View:
-    def __init__(self) -> None:
-        self.loading = threading.Lock()
-        self.part: _Part | None = None  # a load under way, or left by a caller whose time was up
-        self.index: VectorIndex | None = None  # None until loaded, and again once dropped
-        self.sequence = 0  # the log position that the index had when it was loaded
-        self.counted_bytes = 0  # its share of the account
-        self.removed_at = 0  # the last removal the log told of
-        self.too_large_at = -1  # the log position when it was last found too large
-        self.saved_at = -1  # the log position when it was last saved, or could not be
-        self.changes = 0  # of its rows, since then
-
-    @property
-    def is_too_large(self) -> bool:
-        return self.too_large_at >= self.removed_at
-
-    @property
-    def memory_bytes(self) -> int:
-        held = self.part.index if self.part is not None else self.index
-        return 0 if held is None else held.memory_bytes
 
 
 class Views:
@@ -107,7 +68,7 @@ class Views:
         self._clock = clock
         self._observer = observer
         self._lock = threading.Lock()
-        self._views: OrderedDict[bytes, _View] = OrderedDict()  # least recently used first
+        self._views: OrderedDict[bytes, View] = OrderedDict()  # least recently used first
         self._sequence = store.sequence()
         self._memory_bytes = 0
 
@@ -134,6 +95,41 @@ class Views:
             index = self._load(scope, view, until_s)
         self._follow()
         return index
+
+    def warm(self, scope: bytes, size_bytes: int) -> WarmStep:
+        """Read the next part of a scope that nobody has asked for, as the least recently used of all.
+
+        ``size_bytes`` is what it took when it was last in memory: where there is no room for it, nothing is read.
+        """
+        with self._lock:
+            view = self._views.get(scope)
+            if view is None:
+                if self._memory_bytes + size_bytes > self._max_bytes:
+                    return WarmStep(0, is_without_room=True)
+                view = self._views[scope] = View()
+                self._views.move_to_end(scope, last=False)
+        try:
+            index = view.index
+            rows = len(self._load(scope, view, self._clock.monotonic_s()) if index is None else index)
+        except ScopeLoadingError:
+            part = view.part
+            rows = 0 if part is None else len(part.index)
+            return WarmStep(rows, is_without_room=self._views.get(scope) is not view)
+        except ScopeTooLargeError:
+            return WarmStep(0, is_without_room=True)
+        is_held = self._views.get(scope) is view  # else it grew, and was the first to go
+        return WarmStep(rows, is_loaded=is_held, is_without_room=not is_held)
+
+    def in_use(self, limit: int) -> list[ScopeNote]:
+        """The scopes in memory, the most recently used first, at most ``limit``."""
+        with self._lock:
+            views = list(islice(reversed(self._views.items()), limit))
+        loaded = ((scope, view.index) for scope, view in views)
+        return [
+            ScopeNote(scope, len(index), index.memory_bytes)
+            for scope, index in loaded
+            if index is not None and len(index)
+        ]
 
     def forget(self, scope: bytes, entry_id: int) -> None:
         """Drop an entry that the store no longer has, should the log not have told."""
@@ -180,16 +176,16 @@ class Views:
         with self._lock:
             return sum(view.index is not None for view in self._views.values())
 
-    def _view(self, scope: bytes) -> _View:
+    def _view(self, scope: bytes) -> View:
         with self._lock:
             view = self._views.get(scope)
             if view is None:
-                view = self._views[scope] = _View()
+                view = self._views[scope] = View()
             else:
                 self._views.move_to_end(scope)
             return view
 
-    def _load(self, scope: bytes, view: _View, until_s: float) -> VectorIndex:
+    def _load(self, scope: bytes, view: View, until_s: float) -> VectorIndex:
         if not view.loading.acquire(timeout=max(until_s - self._clock.monotonic_s(), 0.0)):
             raise ScopeLoadingError
         try:
@@ -206,7 +202,7 @@ class Views:
         finally:
             view.loading.release()
 
-    def _read_on(self, scope: bytes, view: _View, until_s: float) -> _Part:
+    def _read_on(self, scope: bytes, view: View, until_s: float) -> Part:
         """Read what is still missing of a scope, as far as the time allows and a step at least."""
         if view.is_too_large:
             raise ScopeTooLargeError
@@ -222,15 +218,15 @@ class Views:
                 raise ScopeLoadingError
         return part
 
-    def _begun(self, scope: bytes) -> _Part:
-        part = _Part(self._make_index(scope), self._store.sequence(), self._clock.monotonic_s())
+    def _begun(self, scope: bytes) -> Part:
+        part = Part(self._make_index(scope), self._store.sequence(), self._clock.monotonic_s())
         found = None if self._snapshots is None else self._snapshots.begin(scope)
         if found is not None:
             part.sequence, part.restoring = found
             part.saved_at = part.restoring.saved_at
         return part
 
-    def _read_some(self, scope: bytes, view: _View, part: _Part) -> bool:
+    def _read_some(self, scope: bytes, view: View, part: Part) -> bool:
         """Read the next rows of a scope. Whether there may be more."""
         if part.restoring is not None and self._snapshots is not None:
             try:
@@ -266,18 +262,18 @@ class Views:
         if failure is not None:
             raise failure
 
-    def _save_snapshot(self, scope: bytes, view: _View, snapshots: Snapshots) -> None:
+    def _save_snapshot(self, scope: bytes, view: View, snapshots: Snapshots) -> None:
         with self._lock:
-            index, sequence, changes = view.index, self._sequence, view.changes
+            index, sequence, changes, moves = view.index, self._sequence, view.changes, view.moves
         if index is None or not snapshots.is_due(index, view.saved_at, changes):
             return
         try:
             snapshots.save(scope, index, sequence)
         finally:
             with self._lock:
-                view.saved_at, view.changes = sequence, view.changes - changes
+                view.saved_at, view.changes = sequence if view.moves == moves else -1, view.changes - changes
 
-    def _publish(self, scope: bytes, view: _View, part: _Part) -> bool:
+    def _publish(self, scope: bytes, view: View, part: Part) -> bool:
         """Let an index be searched. False when the log cannot bring it to where the others are."""
         if not self._catch_up(scope, part):  # most of the way without the lock
             return False
@@ -289,15 +285,14 @@ class Views:
                 self._drop(displaced)
             view.part, view.index, view.sequence = None, part.index, part.sequence
             view.saved_at, view.changes = part.saved_at, part.changes
-            self._views[scope] = view
-            self._views.move_to_end(scope)
+            self._views[scope] = view  # in its place by use, which is the last one only if it had none
             self._count(scope, view)
             unloaded = self._shed()
         load_us = int((self._clock.monotonic_s() - part.started_s) * 1e6)
         self._observer.on(ScopesChanged(loaded=1, unloaded=unloaded, load_us=load_us))
         return True
 
-    def _catch_up(self, scope: bytes, part: _Part) -> bool:
+    def _catch_up(self, scope: bytes, part: Part) -> bool:
         while part.sequence < self._sequence:
             changes = self._store.changes(part.sequence, _FOLLOW_COUNT)
             if not changes:
@@ -354,7 +349,7 @@ class Views:
         if rows:
             index.add(np.array(list(rows), dtype=np.int64), np.stack(list(rows.values())))
 
-    def _count(self, scope: bytes, view: _View) -> None:
+    def _count(self, scope: bytes, view: View) -> None:
         """Bring the account up to date with a view, unless it was dropped meanwhile."""
         if self._views.get(scope) is view:
             held_bytes = view.memory_bytes
@@ -363,8 +358,19 @@ class Views:
             index = view.index
             if self._settler is not None and index is not None and not index.is_settled:
                 self._settler.offer(
-                    Settling(index, lambda: view.index is index, lambda: self._recount(scope, view))
+                    Settling(
+                        index,
+                        is_wanted=lambda: view.index is index,
+                        note_size=lambda: self._recount(scope, view),
+                        note_moved=lambda: self._note_moved(view),
+                    )
                 )
+
+    def _note_moved(self, view: View) -> None:
+        """What is on disk is of the layout before, and would be moved once more after a restart."""
+        with self._lock:
+            view.moves += 1
+            view.saved_at = -1
 
     def _shed(self) -> int:
         """Unload least recently used views until the bound is kept. A search under way keeps its index."""
@@ -374,7 +380,7 @@ class Views:
             unloaded += self._drop(view)
         return unloaded
 
-    def _drop(self, view: _View) -> bool:
+    def _drop(self, view: View) -> bool:
         """Let go of an index and of a part of one. Whether it was loaded."""
         loaded = view.index is not None
         self._memory_bytes -= view.counted_bytes
@@ -385,7 +391,7 @@ class Views:
         if unloaded:
             self._observer.on(ScopesChanged(loaded=0, unloaded=unloaded, load_us=0))
 
-    def _recount(self, scope: bytes, view: _View) -> None:
+    def _recount(self, scope: bytes, view: View) -> None:
         """A view's index has another size than when it was counted last."""
         with self._lock:
             self._count(scope, view)

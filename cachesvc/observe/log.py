@@ -20,6 +20,7 @@ from cachesvc.core.events import (
     EntriesRemoved,
     Event,
     IndexSettled,
+    IndexWarmed,
     LookupDone,
     ScopesChanged,
     SnapshotDone,
@@ -135,6 +136,8 @@ class LogObserver:
             case IndexSettled():
                 log = self._logger.error if event.result == "failed" else self._logger.info
                 log("index_move", result=event.result, rows=event.rows, seconds=round(event.took_s, 3))
+            case IndexWarmed():
+                self._logger.info("index_warmed", **asdict(event))
             case StoreMovedAside():
                 self._logger.error("store_moved_aside", path=event.path)
             case ConfigRead():

@@ -17,6 +17,7 @@ from cachesvc.core.events import (
     EntriesRemoved,
     Event,
     IndexSettled,
+    IndexWarmed,
     LookupDone,
     ScopesChanged,
     SnapshotDone,
@@ -25,6 +26,7 @@ from cachesvc.core.events import (
     TaskFailed,
 )
 from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
+from cachesvc.core.warming import Warming
 
 _BUCKETS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -42,6 +44,7 @@ class Gauges:
     store: Callable[[], StoreStats]
     index_bytes: Callable[[], int]
     index_scopes: Callable[[], int]
+    warming: Callable[[], Warming]
     ready: Callable[[], bool]
 
 
@@ -219,6 +222,8 @@ class MetricsObserver:
                 self._settles.labels(event.result).inc()
                 if event.result == "finished":
                     self._settle_s.observe(event.took_s)
+            case IndexWarmed():
+                pass  # read at a scrape, before it is over too
             case StoreMovedAside():
                 self._moved_aside.set(1)
             case ConfigRead():
@@ -242,6 +247,26 @@ class MetricsObserver:
         )
         gauge("cachesvc_index_bytes", "Bytes of the indexes in memory.", gauges.index_bytes)
         gauge("cachesvc_index_scopes", "Scopes in memory.", gauges.index_scopes)
+        gauge(
+            "cachesvc_index_warm_scopes",
+            "Scopes that were in memory before the start.",
+            lambda: gauges.warming().scopes_total,
+        )
+        gauge(
+            "cachesvc_index_warmed_scopes", "Of those, how many are again.", lambda: gauges.warming().scopes
+        )
+        gauge("cachesvc_index_warm_rows", "Their vectors, then.", lambda: gauges.warming().rows_total)
+        gauge("cachesvc_index_warmed_rows", "Vectors loaded so far.", lambda: gauges.warming().rows)
+        gauge(
+            "cachesvc_index_warm_seconds",
+            "How long that took, or has taken so far.",
+            lambda: gauges.warming().elapsed_s,
+        )
+        gauge(
+            "cachesvc_index_warming",
+            "1 while scopes that were in memory before the start are loaded.",
+            lambda: not gauges.warming().is_done,
+        )
         gauge("cachesvc_ready", "1 while the service answers.", lambda: float(gauges.ready()))
 
     def _on_lookup(self, event: LookupDone) -> None:
@@ -294,7 +319,15 @@ def catalogue() -> Iterator[MetricDoc]:
     """Every metric with its labels, as Prometheus sees its name."""
     registry = CollectorRegistry()
     observer = MetricsObserver(registry, "", 0)
-    observer.watch(Gauges(lambda: StoreStats(0, 0, 0, 0), lambda: 0, lambda: 0, lambda: True))
+    observer.watch(
+        Gauges(
+            lambda: StoreStats(0, 0, 0, 0),
+            lambda: 0,
+            lambda: 0,
+            lambda: Warming(True, 0, 0, 0, 0, 0.0),
+            lambda: True,
+        )
+    )
     for metric in registry._collector_to_names:  # noqa: SLF001 - the registry offers no public way to list
         if isinstance(metric, MetricWrapperBase):
             suffix = {"counter": "_total", "info": "_info"}.get(str(metric._type), "")  # noqa: SLF001 - as above

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socket import AF_INET6, SHUT_RDWR, socket
 from threading import BoundedSemaphore, Thread
@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.warming import Warming
 
 _MAX_CONNECTIONS = 64  # each has a thread: a slow client holds up nobody else
 _CONNECTION_S = 5.0  # from accepted to answered; a socket's own timeout would begin anew with every byte
@@ -28,14 +29,15 @@ _LOOK_S = 0.25  # how often connections are looked at
 
 @dataclass(frozen=True, slots=True)
 class AdminPages:
-    """What the pages show. ``components`` maps each part of the service to whether it works; ``flush``
-    brings the registry up to date.
+    """What the pages show. ``components`` maps each part of the service to whether it works, ``warming`` is how far
+    the index is with its start; ``flush`` brings the registry up to date.
     """
 
     registry: CollectorRegistry
     flush: Callable[[], None]
     ready: Callable[[], bool]
     components: Callable[[], Mapping[str, bool]]
+    warming: Callable[[], Warming]
     alive: Callable[[], bool]
     config: Callable[[], Mapping[str, Any]]
 
@@ -130,7 +132,11 @@ def _handler(pages: AdminPages) -> type[BaseHTTPRequestHandler]:
                 case "/readyz":
                     components = dict(pages.components())
                     ready = pages.ready()
-                    self._json(200 if ready else 503, {"ready": ready, "components": components})
+                    warming = asdict(pages.warming())
+                    self._json(
+                        200 if ready else 503,
+                        {"ready": ready, "components": components, "warming": warming},
+                    )
                 case "/config":
                     self._json(200, pages.config())
                 case _:

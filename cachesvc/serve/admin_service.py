@@ -11,6 +11,7 @@ import grpc
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Failpoint
 from cachesvc.core.types import CheckStep, NamespaceUsage, StoreStats
+from cachesvc.core.warming import Warming
 from cachesvc.engine.move import Mover
 from cachesvc.reload import Reloader
 from cachesvc.serve.checks import Check, parse
@@ -37,6 +38,7 @@ class Insight:
     usage: Callable[[int], list[NamespaceUsage]]
     index_bytes: Callable[[], int]
     index_scopes: Callable[[], int]
+    warming: Callable[[], Warming]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class AdminService:
             index_bytes=insight.index_bytes(),
             index_scopes=insight.index_scopes(),
             config_generation=self._reloader.now.generation,
+            warming=_warming(insight.warming()),
             namespaces=[
                 pb.NamespaceUsage(namespace=one.namespace, entries=one.entries, bytes=one.size_bytes)
                 for one in insight.usage(_NAMESPACE_COUNT)
@@ -171,6 +174,18 @@ class AdminService:
         path = copying.result()
         size_bytes = (path / "data.mdb").stat().st_size
         yield pb.BackupResponse(written_bytes=size_bytes, total_bytes=size_bytes, path=str(path))
+
+
+def _warming(told: Warming) -> pb.IndexWarming:
+    message = pb.IndexWarming(
+        done=told.is_done,
+        scopes=told.scopes,
+        scopes_total=told.scopes_total,
+        rows=told.rows,
+        rows_total=told.rows_total,
+    )
+    message.elapsed.FromMilliseconds(int(told.elapsed_s * 1000))
+    return message
 
 
 def _stay(call: Call) -> None:

@@ -75,6 +75,7 @@ class GetStatsResponse(_message.Message):
     INDEX_SCOPES_FIELD_NUMBER: _builtins.int
     CONFIG_GENERATION_FIELD_NUMBER: _builtins.int
     NAMESPACES_FIELD_NUMBER: _builtins.int
+    WARMING_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version that runs."""
     entries: _builtins.int
@@ -97,11 +98,18 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def components(self) -> _containers.ScalarMap[_builtins.str, _builtins.bool]:
-        """Whether each part works: grpc, store, housekeeping, embedder, config."""
+        """Whether each part works: grpc, store, housekeeping, embedder, config, index. The index does not yet while
+        scopes that were in memory before the start are loaded; exact hits are served meanwhile, and a lookup in a
+        scope that is not in loads it.
+        """
 
     @_builtins.property
     def namespaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamespaceUsage]:
         """Entries and bytes by namespace, the largest first, at most 1,000."""
+
+    @_builtins.property
+    def warming(self) -> Global___IndexWarming:
+        """How far the index is with its start."""
 
     def __init__(
         self,
@@ -117,14 +125,59 @@ class GetStatsResponse(_message.Message):
         index_scopes: _builtins.int = ...,
         config_generation: _builtins.int = ...,
         namespaces: _abc.Iterable[Global___NamespaceUsage] | None = ...,
+        warming: Global___IndexWarming | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "warming", b"warming"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["components", b"components", "config_generation", b"config_generation", "entries", b"entries", "index_bytes", b"index_bytes", "index_scopes", b"index_scopes", "max_bytes", b"max_bytes", "namespaces", b"namespaces", "sequence", b"sequence", "start_time", b"start_time", "used_bytes", b"used_bytes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["components", b"components", "config_generation", b"config_generation", "entries", b"entries", "index_bytes", b"index_bytes", "index_scopes", b"index_scopes", "max_bytes", b"max_bytes", "namespaces", b"namespaces", "sequence", b"sequence", "start_time", b"start_time", "used_bytes", b"used_bytes", "version", b"version", "warming", b"warming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class IndexWarming(_message.Message):
+    """IndexWarming is the loading of scopes that were in memory before the start, the most recently used first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    SCOPES_TOTAL_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ROWS_TOTAL_FIELD_NUMBER: _builtins.int
+    ELAPSED_FIELD_NUMBER: _builtins.int
+    done: _builtins.bool
+    """Whether it is over: all are in, or there was no room for more."""
+    scopes: _builtins.int
+    """Scopes that are in."""
+    scopes_total: _builtins.int
+    """Scopes that were, when that was last noted."""
+    rows: _builtins.int
+    """Vectors loaded so far."""
+    rows_total: _builtins.int
+    """Vectors that those scopes had then."""
+    @_builtins.property
+    def elapsed(self) -> _duration_pb2.Duration:
+        """How long it took, or has taken so far."""
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.bool = ...,
+        scopes: _builtins.int = ...,
+        scopes_total: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        rows_total: _builtins.int = ...,
+        elapsed: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "elapsed", b"elapsed", "rows", b"rows", "rows_total", b"rows_total", "scopes", b"scopes", "scopes_total", b"scopes_total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexWarming: _TypeAlias = IndexWarming  # noqa: Y015
 
 @_typing.final
 class NamespaceUsage(_message.Message):

@@ -25,6 +25,7 @@ def test_time_never_goes_back(clock: Clock) -> None:
     seen = [clock.now_ms() for _ in range(1000)]
     assert seen == sorted(seen)
     assert clock.monotonic_s() >= 0
+    assert 0 <= clock.thread_s() <= clock.thread_s()
 
 
 def test_a_restart_under_a_wall_clock_set_back_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
-from transformers import AutoModel, BertConfig, BertTokenizerFast, MPNetConfig, RobertaConfig
+from transformers import AutoModel, BertConfig, BertTokenizerFast, MPNetConfig, RobertaConfig  # type: ignore[attr-defined]  # it makes its names when they are asked for
 
 from cachesvc.adapters.onnx_compiler import export, fused, loaded, quantised
 from cachesvc.adapters.onnx_fusion import fuse
@@ -34,7 +34,7 @@ def saved(directory: Path, config: Any, pooling: str) -> Path:
     torch.manual_seed(20)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{n}" for n in range(123))]
     (directory / "vocab.txt").write_text("\n".join(words))
-    AutoModel.from_config(config).save_pretrained(directory / "bare")
+    AutoModel.from_config(config).save_pretrained(directory / "bare")  # type: ignore[no-untyped-call]  # the library's
     BertTokenizerFast(str(directory / "vocab.txt")).save_pretrained(directory / "bare")
     transformer = modules.Transformer(str(directory / "bare"), max_seq_length=WINDOW_TOKENS)
     pooled = modules.Pooling(SMALL["hidden_size"], pooling)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from cachesvc.adapters.clock import SystemClock
-from cachesvc.adapters.faiss_index import FaissIndex, row_bytes
+from cachesvc.adapters.faiss_index import FaissIndex, Growing, row_bytes
 from cachesvc.adapters.lmdb_rewrite import Target, rewrite
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.memory import MemoryIndex, MemorySnapshots, MemoryStore
 from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import Event, SnapshotDone
+from cachesvc.core.events import Event, IndexSettled, SnapshotDone
 from cachesvc.core.identity import identify
 from cachesvc.core.ports import ResponseStore, SnapshotStore
 from cachesvc.core.types import Draft, Message, Payload, Request, Session, Snapshot, Vector
-from cachesvc.engine.settling import Behind
+from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError, Views
 
@@ -31,9 +31,12 @@ KEY = b"k" * 32
 class Events:
     def __init__(self) -> None:
         self.seen: list[Event] = []
+        self.moved = threading.Event()
 
     def on(self, event: Event) -> None:
         self.seen.append(event)
+        if isinstance(event, IndexSettled) and event.result == "finished":
+            self.moved.set()
 
     def results(self) -> list[str]:
         return [event.result for event in self.seen if isinstance(event, SnapshotDone)]
@@ -329,6 +332,41 @@ def test_small_and_unchanged_indexes_are_not_saved(events: Events) -> None:
         nearest(views, 1)
         views.save_snapshots()
     assert saved == [40, 60]
+
+
+def test_an_index_that_has_moved_is_saved_anew(events: Events) -> None:
+    """Else a restart would begin with the layout before, and move it once more."""
+    store, held = MemoryStore(), MemorySnapshots()
+    store.put([draft(n) for n in range(60)], None)
+
+    def growing(scope: bytes) -> FaissIndex:
+        return FaissIndex(DIMENSION, Growing(lambda ids: store.vectors(scope, ids), 50))
+
+    settler = Settler(SystemClock(0), events, lambda: None)
+    views = Views(
+        store,
+        growing,
+        row_bytes=row_bytes(DIMENSION),
+        max_bytes=1 << 24,
+        clock=SystemClock(0),
+        observer=events,
+        behind=Behind(Snapshots(held, store, events, min_rows=10), settler),
+    )
+    nearest(views, 1)
+    views.save_snapshots()
+    assert events.results() == ["saved"]
+    settler.start()
+    assert events.moved.wait(30)
+    settler.stop()
+    views.save_snapshots()
+    assert events.results() == ["saved", "saved"]
+    snapshot = held.load(THE_SCOPE)
+    assert snapshot is not None
+    restored = growing(THE_SCOPE)
+    for piece in snapshot.pieces:
+        restored.load(piece)
+    assert restored.is_settled
+    assert len(restored) == 60
 
 
 def test_a_full_disk_is_written_to_once(events: Events) -> None:

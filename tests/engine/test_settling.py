@@ -64,7 +64,7 @@ class Gated(MemoryIndex):
 
 def offer(index: Gated, dropped: threading.Event | None = None) -> Settling:
     """It is wanted until it is dropped."""
-    return Settling(index, lambda: dropped is None or not dropped.is_set(), lambda: None)
+    return Settling(index, lambda: dropped is None or not dropped.is_set(), lambda: None, lambda: None)
 
 
 @pytest.fixture

@@ -470,7 +470,7 @@ def test_who_waits_for_a_load_waits_no_longer_than_it_may(store: CountingStore, 
 
 def test_a_load_that_takes_too_long_is_gone_on_with(store: CountingStore, events: Events) -> None:
     """Each caller reads a part at least and leaves in time; no part is read twice, and no change is lost."""
-    ids = put_many(store, "a", range(2500))
+    ids = put_many(store, "a", range(600))
     views = make_views(store, events)
 
     def too_slow() -> None:
@@ -478,32 +478,32 @@ def test_a_load_that_takes_too_long_is_gone_on_with(store: CountingStore, events
             views.search(scope_of("a"), vector(0), 1, 0.0)
 
     too_slow()
-    assert views.memory_bytes == 1024 * ROW_BYTES
+    assert views.memory_bytes == 256 * ROW_BYTES
     assert views.loaded_count == 0
     replaced = put(store, "a", 3)
-    store.remove([ids[10], ids[2400]])
+    store.remove([ids[10], ids[580]])
     assert found(views, "b", 0) is None  # the log position moves on
     too_slow()
-    store.remove([replaced, ids[2401]])
+    store.remove([replaced, ids[581]])
     new = put(store, "a", 3000)
     candidates = views.search(scope_of("a"), vector(0), 5000, 0.0)
-    gone = {ids[3], ids[10], ids[2400], ids[2401]}
+    gone = {ids[3], ids[10], ids[580], ids[581]}
     assert {candidate.entry_id for candidate in candidates} == {*ids, new} - gone
     assert store.parts == 3 + 1
-    assert views.memory_bytes == (2500 - 4 + 1) * ROW_BYTES
+    assert views.memory_bytes == (600 - 4 + 1) * ROW_BYTES
 
 
 def test_a_half_loaded_scope_counts_and_may_be_unloaded(store: CountingStore, events: Events) -> None:
     """What a caller left is within the memory bound, and goes when it is least recently used."""
-    put_many(store, "a", range(1500))
-    ids = put_many(store, "b", range(1000))
-    views = make_views(store, events, max_rows=1600)
+    put_many(store, "a", range(450))
+    ids = put_many(store, "b", range(250))
+    views = make_views(store, events, max_rows=460)
     with pytest.raises(ScopeLoadingError):
         views.search(scope_of("a"), vector(0), 1, 0.0)
     assert found(views, "b", 7) == ids[7]
-    assert views.memory_bytes == 1000 * ROW_BYTES
-    assert found(views, "a", 1400) is not None
-    assert views.memory_bytes == 1500 * ROW_BYTES
+    assert views.memory_bytes == 250 * ROW_BYTES
+    assert found(views, "a", 440) is not None
+    assert views.memory_bytes == 450 * ROW_BYTES
 
 
 def test_a_half_loaded_scope_whose_log_was_trimmed_is_read_anew(store: CountingStore, views: Views) -> None:

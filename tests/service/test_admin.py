@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 import pytest
 from prometheus_client import CollectorRegistry
 
+from cachesvc.core.warming import Warming
 from cachesvc.serve.admin import AdminPages, AdminServer
 
 Connect = Callable[[], socket.socket]
@@ -26,6 +27,7 @@ def admin() -> Iterator[AdminServer]:
         flush=lambda: None,
         ready=lambda: True,
         components=lambda: {"part": True},
+        warming=lambda: Warming(True, 0, 0, 0, 0, 0.0),
         alive=lambda: True,
         config=dict,
     )
