@@ -9,7 +9,6 @@ from collections.abc import Callable
 from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
 from cachesvc.adapters.lmdb_begin import StoreOptions
 from cachesvc.adapters.model_files import fetched_directory, model_digest
-from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.engine.guard import GuardOptions
@@ -23,6 +22,11 @@ def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -
     """The configured engine, compiled first if it must be. Raises UNAVAILABLE, CORRUPT or INCOMPATIBLE."""
     if settings.engine == "sentence-transformers":
         return _sbert_embedder(settings)
+    return _onnx_embedder(settings, compiled_engine(settings, progress))
+
+
+def compiled_engine(settings: EmbedderSettings, progress: Callable[[str], None]) -> Engine:
+    """The configured model as an engine on disk, compiled first if it must be. Raises as ``make_embedder``."""
     engine = find_engine(settings.model, settings.precision, settings.cache_dir.expanduser())
     if engine is None:
         if not settings.compile_on_start:
@@ -31,6 +35,12 @@ def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -
                 f"embedder.model {settings.model!r} is not compiled: run cachesvc compile-model",
             )
         engine = compile_model(settings, progress)
+    return engine
+
+
+def _onnx_embedder(settings: EmbedderSettings, engine: Engine) -> Embedder:
+    from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions  # noqa: PLC0415 - loads the runtime
+
     manifest = engine.manifest
     return OnnxEmbedder(
         OnnxOptions(
@@ -100,7 +110,8 @@ def grpc_options(settings: Settings) -> GrpcOptions:
     server = settings.server
     return GrpcOptions(
         setting="server.listen",
-        **server.model_dump(exclude={"insecure_bind"}),
+        **server.model_dump(exclude={"insecure_bind", "workers"}),
+        shares_port=server.workers > 1,
         traced=bool(settings.telemetry.otlp_endpoint),
     )
 

@@ -29,9 +29,11 @@ from cachesvc.core.events import (
 
 
 class Logger:
-    """A logger of its own, on standard error; nothing global is configured. Its level may change."""
+    """A logger of its own, on standard error; nothing global is configured. Its level may change.
+    ``always`` is said in every line.
+    """
 
-    def __init__(self, level: str, form: Literal["json", "console"]) -> None:
+    def __init__(self, level: str, form: Literal["json", "console"], **always: Any) -> None:
         renderer: structlog.typing.Processor = (
             structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
         )
@@ -43,6 +45,7 @@ class Logger:
         self._bound = structlog.wrap_logger(
             structlog.PrintLogger(_Unbreakable(sys.stderr)),  # type: ignore[arg-type]  # it is asked to write only
             processors=processors,
+            **always,
         )
         self.set_level(level)
 

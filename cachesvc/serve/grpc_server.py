@@ -39,6 +39,7 @@ class GrpcOptions:
     max_message_bytes: int
     drain_s: float
     traced: bool = False
+    shares_port: bool = False  # with other processes of this server, which their supervisor sees to
 
 
 class Service(Protocol):
@@ -81,7 +82,8 @@ class GrpcServer:
             self._pool,
             maximum_concurrent_rpcs=options.max_concurrent_calls,
             options=[
-                ("grpc.so_reuseport", 0),  # else a second server shares the port silently
+                # else a second server shares the port silently
+                ("grpc.so_reuseport", int(options.shares_port)),
                 ("grpc.max_concurrent_streams", options.max_streams),
                 # else gRPC counts streams that have ended and are not yet freed, and refuses (UNAVAILABLE)
                 # what a client that keeps to its streams may send

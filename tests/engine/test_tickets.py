@@ -7,8 +7,9 @@ import pytest
 
 from cachesvc.adapters.memory import ManualClock
 from cachesvc.core.identity import identify
+from cachesvc.core.tickets import Ticket, TicketBounds
 from cachesvc.core.types import Message, Request, Unseen
-from cachesvc.engine.tickets import Ticket, TicketBounds, Tickets
+from cachesvc.engine.tickets import Tickets
 
 
 def ticket(text: str = "q") -> Ticket:
