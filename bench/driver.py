@@ -21,36 +21,42 @@ from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
 _TIMEOUT_S = 30.0
+_OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
 def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
-        with grpc.insecure_channel(job["address"]) as channel:
-            calls = _calls(job, CacheServiceStub(channel))
+        with contextlib.ExitStack() as stack:
+            channels = [
+                stack.enter_context(grpc.insecure_channel(job["address"], options=_OWN_CONNECTION))
+                for _ in range(job["channels"])
+            ]
+            calls = _calls(job, itertools.cycle([CacheServiceStub(channel) for channel in channels]))
             print("ready", flush=True)
             sys.stdin.readline()
             print(json.dumps(_run(calls, job["threads"], job["seconds"])), flush=True)
 
 
-def _calls(job: dict[str, Any], stub: CacheServiceStub) -> Iterator[Callable[[], None]]:
-    """The calls of a job, in order: endless for lookups, each entry once for stores."""
+def _calls(job: dict[str, Any], stubs: Iterator[CacheServiceStub]) -> Iterator[Callable[[], None]]:
+    """The calls of a job, in order: endless for lookups, each entry once for stores. One connection after the other."""
     texts: list[str] = job["texts"]
     namespace: str = job["namespace"]
     match job["kind"]:
         case "lookup":
             expected = job["outcome"]
-            return (_lookup(stub, text, expected) for text in itertools.cycle(texts))
+            return (_lookup(next(stubs), text, expected) for text in itertools.cycle(texts))
         case "unlike":
-            return (_unlike(stub, text, n) for n, text in enumerate(itertools.cycle(texts)))
+            return (_unlike(next(stubs), text, n) for n, text in enumerate(itertools.cycle(texts)))
         case "store":
-            return iter([_store(stub, namespace, n, prompt=text) for n, text in enumerate(texts)])
+            return iter([_store(next(stubs), namespace, n, prompt=text) for n, text in enumerate(texts)])
         case "ticket":
             lookups = [
-                stub.Lookup(pb.LookupRequest(namespace=namespace, prompt=text, model=MODEL)) for text in texts
+                next(stubs).Lookup(pb.LookupRequest(namespace=namespace, prompt=text, model=MODEL))
+                for text in texts
             ]
             return iter(
-                [_store(stub, namespace, n, ticket=found.lookup_id) for n, found in enumerate(lookups)]
+                [_store(next(stubs), namespace, n, ticket=found.lookup_id) for n, found in enumerate(lookups)]
             )
         case other:
             raise SystemExit(f"unknown kind {other}")

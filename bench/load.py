@@ -23,6 +23,20 @@ class Job:
     seconds: float
     namespace: str = ""
     outcome: int = 0
+    channels: int = 1  # of each client process; a connection stays with one worker of several
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What all callers did together, and how long it took."""
+
+    calls: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Calls per second."""
+        return self.calls / self.seconds
 
 
 class Drivers:
@@ -33,6 +47,10 @@ class Drivers:
 
     def rate(self, job: Job) -> float:
         """Calls per second of all callers together."""
+        return self.done(job).rate
+
+    def done(self, job: Job) -> Done:
+        """Have a job done."""
         for n, process in enumerate(self._processes):
             share = asdict(job) | {
                 "texts": list(job.texts[n :: len(self._processes)]),
@@ -44,7 +62,7 @@ class Drivers:
         for process in self._processes:
             _say(process, "go")
         results = [json.loads(_hear(process)) for process in self._processes]
-        return float(sum(result["done"] for result in results) / max(result["seconds"] for result in results))
+        return Done(sum(result["done"] for result in results), max(result["seconds"] for result in results))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ a worker's first words first. Order: ``_telling``, ``_state``.
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,7 @@ from cachesvc.link import Ask, Begin, Failed, Link, Publish, Report, Serving
 _STEADY_S = 10.0  # who served so long did not die of how it was started
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 30.0
-_MOST_FAILURES = 5  # in a row, while none serves
+_MOST_FAILURES = 4  # in a row, while none serves
 _LOOK_S = 2.0  # how often workers are asked how they are
 _SILENT_S = 30.0  # who has owed an answer for so long will not give it
 _ANSWER_S = 1.0  # how long answers are waited for, when somebody wants to know
@@ -39,9 +38,12 @@ _DEATHS_WITHIN_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class CrewOptions:
-    """How many workers, the descriptors and the environment that each gets, and how long they have to end."""
+    """How many workers, the program that they are, the descriptors and the environment that each gets, and how long
+    they have to end. The program is told its end of the link, a descriptor, as its last argument.
+    """
 
     count: int
+    command: tuple[str, ...]
     descriptors: tuple[int, ...]
     environment: Mapping[str, str]
     stop_s: float
@@ -224,7 +226,7 @@ class Crew:
         try:
             with theirs:
                 process = subprocess.Popen(  # noqa: S603 - our own program
-                    [sys.executable, "-m", "cachesvc.worker", str(theirs.fileno())],
+                    [*self._options.command, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), *self._options.descriptors),
                     env=dict(self._options.environment),

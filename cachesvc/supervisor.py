@@ -10,6 +10,7 @@ import queue
 import secrets
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -155,6 +156,7 @@ class Supervisor:
     def _crew_options(self, settings: Settings) -> CrewOptions:
         return CrewOptions(
             count=settings.server.workers,
+            command=(sys.executable, "-m", "cachesvc.worker"),
             descriptors=(self._prepared.lock.descriptor,),
             environment=child_environment(),
             stop_s=2 * settings.server.drain_s + _END_S,
