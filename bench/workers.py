@@ -21,8 +21,8 @@ from bench.report import Figure
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
-_ENTRIES = 2000
-_STORES = 400
+_ENTRIES = 600
+_STORES = 300
 _VARIANTS = 600
 _CALLERS = 16
 _CHANNELS = 32  # of each client process: so many that they spread evenly

@@ -110,8 +110,9 @@ def grpc_options(settings: Settings) -> GrpcOptions:
     server = settings.server
     return GrpcOptions(
         setting="server.listen",
-        **server.model_dump(exclude={"insecure_bind", "workers"}),
+        **server.model_dump(exclude={"insecure_bind", "workers", "max_connection_age_s"}),
         shares_port=server.workers > 1,
+        max_connection_age_s=server.max_connection_age_s if server.workers > 1 else 0.0,
         traced=bool(settings.telemetry.otlp_endpoint),
     )
 

@@ -107,6 +107,13 @@ class ServerSettings(_Section):
         le=65_536,
         description="The last resort: calls that gRPC itself accepts at once; refused without RetryInfo",
     )
+    max_connection_age_s: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="With more than one worker, how long a connection lasts until its client is told to make another, "
+        "so that they spread over the workers again when one was replaced; calls go on. 0: for ever",
+    )
     max_message_bytes: int = Field(
         8 * MIB, ge=64 << 10, le=256 * MIB, description="Largest request; larger ones get RESOURCE_EXHAUSTED"
     )

@@ -40,6 +40,7 @@ class GrpcOptions:
     drain_s: float
     traced: bool = False
     shares_port: bool = False  # with other processes of this server, which their supervisor sees to
+    max_connection_age_s: float = 0.0  # 0: none
 
 
 class Service(Protocol):
@@ -90,6 +91,7 @@ class GrpcServer:
                 ("grpc.http.overload_protection", 0),
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
+                *_connection_age(options.max_connection_age_s),
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -130,6 +132,11 @@ class GrpcServer:
         self._server.stop(_REFUSE_S).wait(_REFUSE_S + _END_S)
         self._pool.drain(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _connection_age(age_s: float) -> list[tuple[str, int]]:
+    """GRPC adds up to a tenth, so that not all come again at once. Calls under way are not cut off."""
+    return [("grpc.max_connection_age_ms", int(age_s * 1000))] if age_s else []
 
 
 class _Health(health.HealthServicer):  # type: ignore[misc]  # the library ships no types

@@ -100,6 +100,12 @@ class Server:
     def serving(self) -> "Server":
         said = self.said("serving")
         self.address, self.admin, self.admin_rpc = said["address"], said["admin"], said["admin_rpc"]
+        return self.dial()
+
+    def dial(self) -> "Server":
+        """Connect anew: connections that were there stay with a worker, and go to the other when it dies."""
+        for channel in self.channels:
+            channel.close()
         self.channels = [grpc.insecure_channel(self.address, options=OWN_CONNECTION) for _ in range(12)]
         self.stubs = [CacheServiceStub(channel) for channel in self.channels]
         return self

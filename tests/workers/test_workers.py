@@ -148,7 +148,7 @@ def test_what_one_acknowledges_all_see_while_workers_die(server: "Server") -> No
 
 def hit_both(server: "Server", namespace: str) -> list[pb.LookupResponse]:
     """Miss by every connection, and know that both workers were asked."""
-    before = server.whole().scopes_of_each()
+    before = server.whole().dial().scopes_of_each()
     replies = [
         stub.Lookup(ask(namespace, f"Which river is number {n}?"), timeout=CALL_S)
         for n, stub in enumerate(server.stubs)
@@ -207,7 +207,7 @@ def test_a_new_configuration_reaches_all_workers(server: "Server", by: str) -> N
     """After a reload both workers go by it, and so does one that is started later; a wrong one changes none."""
     namespace = f"reload-{by}"
     server.write({f"policy.{namespace}": {"enabled": False}})
-    server.whole()
+    server.whole().dial()
     if by == "rpc":
         with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin:
             assert f"policy.{namespace}.enabled" in admin.reload().changed
@@ -225,7 +225,7 @@ def test_a_new_configuration_reaches_all_workers(server: "Server", by: str) -> N
         admin.reload()
     if by == "signal":
         server.kill_worker()
-        server.whole()
+        server.whole().dial()
     assert outcomes(server, namespace) == {int(pb.OUTCOME_BYPASS_DISABLED)}
     server.write(
         {"server": {name: value for name, value in server.sections["server"].items() if name != "threads"}}
