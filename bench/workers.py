@@ -6,7 +6,6 @@ application's are: what they take is not the server's.
 
 import argparse
 import contextlib
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -70,10 +69,10 @@ def _measure(directory: Path, rounds: int, seconds: float) -> dict[str, list[flo
             for workers in (1, 2) if number % 2 else (2, 1):
                 for name, job in _jobs(running[workers].address, prompts, near, seconds, number):
                     label = f"{name}, {workers} worker{'s' if workers > 1 else ''}"
-                    before_s = _cpu_s(running[workers])
+                    before_s = running[workers].cpu_s()
                     done = drivers.done(job)
                     rates.setdefault(label, []).append(done.rate)
-                    took_us = (_cpu_s(running[workers]) - before_s) / done.calls * 1e6
+                    took_us = (running[workers].cpu_s() - before_s) / done.calls * 1e6
                     rates.setdefault(f"{label}: CPU of the server a call", []).append(took_us)
     return rates
 
@@ -118,17 +117,6 @@ def _jobs(
                 channels=_CHANNELS,
             ),
         )
-
-
-def _cpu_s(server: servers.Server) -> float:
-    """Of all its processes."""
-    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
-    pids = [pid for task in tasks for pid in (task / "children").read_text().split()]
-    total = 0
-    for pid in (str(server.process.pid), *pids):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _spread(figure: Figure) -> str:

@@ -98,7 +98,7 @@ class Supervisor:
         self._closing.callback(reservation.release)
         self.address = reservation.address
         self._crew = Crew(self._crew_options(settings), self._begin, self, self._clock)
-        self._metrics.watch(settings.server.workers, lambda: len(self._serving()))
+        self._metrics.watch(settings.server.workers, lambda: len(self._serving()), self._is_ready)
         self._merged = Merged(own, self._crew.refresh)
         self.reloader = Reloader(path, settings, self._publish, observer)
         self._closing.callback(self.reloader.stop)

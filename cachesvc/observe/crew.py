@@ -117,6 +117,7 @@ class CrewMetrics:
     """Of the workers as such."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
         self._workers = Gauge(
             "cachesvc_workers", "server.workers, where they are more than one.", registry=registry
         )
@@ -127,10 +128,14 @@ class CrewMetrics:
             "cachesvc_worker_restarts", "Workers that ended, each replaced by another.", registry=registry
         )
 
-    def watch(self, count: int, serving: Callable[[], int]) -> None:
-        """How many there are to be, and how many there are at each scrape."""
+    def watch(self, count: int, serving: Callable[[], int], ready: Callable[[], bool]) -> None:
+        """How many there are to be; and, read at each scrape, how many there are and whether any answers. Once."""
         self._workers.set(count)
         self._serving.set_function(serving)
+        # Said here, too, for when there is no worker to say it.
+        Gauge("cachesvc_ready", "1 while the service answers.", registry=self._registry).set_function(
+            lambda: float(ready())
+        )
 
     def restarted(self) -> None:
         """A worker ended that was not to."""

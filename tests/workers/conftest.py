@@ -150,6 +150,8 @@ class Server:
     def ended(self) -> int:
         code = self.process.wait(WAIT_S)
         self._reader.join(WAIT_S)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
         return code
 
     def close(self) -> None:
@@ -157,7 +159,7 @@ class Server:
             channel.close()
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait()
+        self.ended()
 
     def open_store(self) -> LmdbStore:
         """Directly. Raises LOCKED while any of its processes is there."""
