@@ -1,9 +1,13 @@
 """A port that several processes of one server listen on, and nobody else."""
 
+import errno
 import socket
 from typing import Any
 
 from cachesvc.core.errors import CacheError, Kind
+
+# What gRPC takes for an address of IPv4 and one of IPv6, and what getaddrinfo says those are.
+_BOTH = {"localhost": 0, "0.0.0.0": socket.AI_PASSIVE, "[::]": socket.AI_PASSIVE}  # noqa: S104 - only named here
 
 
 class Reservation:
@@ -18,23 +22,37 @@ class Reservation:
         host, _, port = listen.rpartition(":")
         self._sockets: list[socket.socket] = []
         number = int(port)
+        refusal = "no such address"
         try:
-            for family, _, _, _, place in socket.getaddrinfo(
-                host.strip("[]"), number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            ):
+            places = socket.getaddrinfo(
+                None if host in _BOTH else host.strip("[]"),
+                number,
+                type=socket.SOCK_STREAM,
+                flags=_BOTH.get(host, 0),
+            )
+            for family, _, _, _, place in places:
                 held = socket.socket(family, socket.SOCK_STREAM)
+                try:
+                    _bind(held, (place[0], number, *place[2:]))
+                except OSError as error:
+                    held.close()
+                    if error.errno != errno.EADDRNOTAVAIL:  # of localhost's two a machine may have one
+                        raise
+                    continue
                 self._sockets.append(held)
-                _bind(held, (place[0], number, *place[2:]))
                 number = held.getsockname()[1]
         except OSError as error:
+            refusal = error.strerror or refusal
             self.release()
-            raise CacheError(Kind.LOCKED, f"{setting} {listen} cannot be bound: {error.strerror}") from None
+        if not self._sockets:
+            raise CacheError(Kind.LOCKED, f"{setting} {listen} cannot be bound: {refusal}")
         self.address = f"{host}:{number}"
 
     def release(self) -> None:
         """Let others have it."""
         for held in self._sockets:
             held.close()
+        self._sockets.clear()
 
 
 def _bind(held: socket.socket, place: tuple[Any, ...]) -> None:
