@@ -20,9 +20,9 @@ from bench.report import Figure
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
-_ENTRIES = 600
+_ENTRIES = 300
 _STORES = 300
-_VARIANTS = 600
+_VARIANTS = 300
 _CALLERS = 16
 _CHANNELS = 32  # of each client process: so many that they spread evenly
 _RATIOS = ("semantic hits", "exact hits", "durable stores, exact tier", "durable stores by lookup_id")

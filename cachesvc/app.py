@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -25,7 +25,7 @@ from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.lmdb_tickets import LmdbTickets
 from cachesvc.adapters.snapshot_files import SnapshotFiles
-from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.errors import CacheError
 from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Clock, Embedder, Failpoint, Observer, TicketBook, no_failpoint
 from cachesvc.core.tickets import TicketBounds
@@ -46,6 +46,7 @@ from cachesvc.making import (
     guard_options,
     janitor_options,
     make_embedder,
+    make_otel,
     store_options,
 )
 from cachesvc.observe.fanout import Fanout
@@ -60,11 +61,6 @@ from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import Limits, RequestReader
 from cachesvc.settings import Settings
-from cachesvc.settings_sections import TelemetrySettings
-
-if TYPE_CHECKING:
-    from cachesvc.observe.otel import OtelObserver
-
 
 _TOLD_COUNT = 16_384  # entries of a migration between two lines of the log: some seconds
 
@@ -105,7 +101,7 @@ class App:
         self._closing.callback(later.stop)
         observers: list[Observer] = [later, LogObserver(self._logger)]
         if settings.telemetry.otlp_endpoint:
-            otel = _otel(settings.telemetry, registry, later.flush)
+            otel = make_otel(settings.telemetry, registry, later.flush, self._seat)
             self._closing.callback(otel.stop)
             observers.append(otel)
         observer = Fanout(*observers)
@@ -363,19 +359,6 @@ def serve(settings: Settings, path: Path | None) -> None:
         with suppress(CacheError):  # told by its event
             app.reloader.reload()
     app.stop()
-
-
-def _otel(
-    settings: TelemetrySettings, registry: CollectorRegistry, flush: Callable[[], None]
-) -> "OtelObserver":
-    try:
-        from cachesvc.observe.otel import OtelObserver, OtelOptions  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise CacheError(
-            Kind.UNAVAILABLE,
-            "telemetry.otlp_endpoint is set and needs more packages: pip install 'cachesvc[otel]'",
-        ) from None
-    return OtelObserver(OtelOptions(**settings.model_dump()), __version__, registry, flush, SystemClock(0))
 
 
 def _grpc_server(

@@ -62,6 +62,7 @@ def serve(config: Config = None) -> None:
 
     The store is opened (one server per store), the model is compiled if it has not been, and health
     says SERVING once calls are answered. On SIGTERM calls under way finish within server.drain_s.
+    With server.workers above 1 this process keeps that many others, which do the serving.
     """
     settings = settings_of(config)
     if settings.server.workers > 1:

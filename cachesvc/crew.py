@@ -28,6 +28,7 @@ _LONGEST_PAUSE_S = 30.0
 _MOST_FAILURES = 4  # in a row, while none serves
 _LOOK_S = 2.0  # how often workers are asked how they are
 _SILENT_S = 30.0  # who has owed an answer for so long will not give it
+_TELL_S = 5.0  # a worker that listens to nothing for so long is given up
 _ANSWER_S = 1.0  # how long answers are waited for, when somebody wants to know
 _MOST_OWED = 64  # questions to one worker
 # What LMDB's assertions and pages that are not there end a process with, and how many such deaths call for a look.
@@ -222,7 +223,7 @@ class Crew:
     def _live(self, place: _Place) -> int:
         """Start a worker and hear it to its end. Its exit code."""
         ours, theirs = socket.socketpair()
-        link = Link(ours)
+        link = Link(ours, _TELL_S)
         try:
             with theirs:
                 process = subprocess.Popen(  # noqa: S603 - our own program
@@ -247,7 +248,7 @@ class Crew:
                         self._heard(place, message)
                     case _:
                         process.kill()  # it is none of ours
-            return process.wait()
+            return self._awaited(process)
         except OSError as error:
             place.failure = CacheError(Kind.UNAVAILABLE, f"no worker can be started: {error.strerror}")
             return 1
@@ -255,6 +256,14 @@ class Crew:
             with self._telling:
                 place.link = None
             link.close()
+
+    def _awaited(self, process: "subprocess.Popen[bytes]") -> int:
+        """The exit code of a worker that says no more. What does not end by itself is killed."""
+        try:
+            return process.wait(self._options.stop_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
 
     def _now_serves(self, place: _Place) -> None:
         assert place.process is not None

@@ -5,6 +5,7 @@ supervisor, however that ends); to the supervisor, that the worker has ended.
 """
 
 import socket
+import struct
 import threading
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ import msgspec
 
 _LENGTH_BYTES = 4
 _MOST_BYTES = 64 << 20
+_TIMEVAL = struct.Struct("@ll")
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -90,17 +92,23 @@ Message: TypeAlias = Begin | Publish | Ask | Serving | Failed | Report
 class Link:
     """One end. ``send`` from any thread, ``receive`` from one."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, send_s: float = 0.0) -> None:
+        """``send_s`` is how long the other side may not listen while it is told something; 0: for ever."""
+        end.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(send_s), int(send_s % 1 * 1e6))
+        )
         self._end = end
         self._sending = threading.Lock()
 
     def send(self, message: Message) -> bool:
-        """Say something. False when nobody listens any more."""
+        """Say something. False when nobody listens any more; it is at its end then."""
         packed = msgspec.msgpack.encode(message)
         with self._sending:
             try:
                 self._end.sendall(len(packed).to_bytes(_LENGTH_BYTES, "big") + packed)
-            except OSError:
+            except OSError:  # a part of it may have been said: nothing makes sense after that
+                with suppress(OSError):
+                    self._end.shutdown(socket.SHUT_RDWR)
                 return False
         return True
 

@@ -4,8 +4,14 @@ Called by ``app`` and by the commands that work on a store without a server.
 """
 
 import os
+import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
+from cachesvc import __version__
+from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
 from cachesvc.adapters.lmdb_begin import StoreOptions
 from cachesvc.adapters.model_files import fetched_directory, model_digest
@@ -13,9 +19,13 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.engine.guard import GuardOptions
 from cachesvc.engine.janitor import JanitorOptions
+from cachesvc.link import Seat
 from cachesvc.serve.grpc_server import GrpcOptions
 from cachesvc.settings import Settings
-from cachesvc.settings_sections import EmbedderSettings
+from cachesvc.settings_sections import EmbedderSettings, TelemetrySettings
+
+if TYPE_CHECKING:
+    from cachesvc.observe.otel import OtelObserver
 
 
 def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -> Embedder:
@@ -80,6 +90,26 @@ def _sbert_embedder(settings: EmbedderSettings) -> Embedder:
 def concurrency(settings: EmbedderSettings) -> int:
     """How many inferences run at a time: as many as this process has cores, unless told."""
     return settings.concurrency or len(os.sched_getaffinity(0))
+
+
+def make_otel(
+    settings: TelemetrySettings,
+    registry: CollectorRegistry,
+    flush: Callable[[], None],
+    seat: Seat | None,
+) -> "OtelObserver":
+    """What sends traces and metrics. Raises UNAVAILABLE where its packages are missing."""
+    try:
+        from cachesvc.observe.otel import OtelObserver, OtelOptions  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise CacheError(
+            Kind.UNAVAILABLE,
+            "telemetry.otlp_endpoint is set and needs more packages: pip install 'cachesvc[otel]'",
+        ) from None
+    # Workers count each for itself: a collector must not take them for one.
+    instance = "" if seat is None else f"{socket.gethostname()}-{seat.number}"
+    options = OtelOptions(**settings.model_dump(), instance=instance)
+    return OtelObserver(options, __version__, registry, flush, SystemClock(0))
 
 
 def store_options(settings: Settings) -> StoreOptions:

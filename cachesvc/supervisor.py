@@ -52,7 +52,7 @@ _TOLD_COUNT = 16_384  # entries of a migration between two lines of the log
 _SOCKET_BYTES = 107 + len("unix:")  # a socket's address, at most
 _LONGEST_NUMBER = 63
 _CRASHES_TO_LOOK = 3  # more than the next start takes for kills
-_END_S = 15.0  # for a worker's last housekeeping, beyond the two drains
+_END_S = 8.0  # for a worker's last housekeeping, beyond the two drains
 
 
 class Supervisor:

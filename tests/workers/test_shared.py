@@ -76,6 +76,42 @@ def test_the_store_is_in_use_until_the_last_has_let_go(prepared: Prepared, tmp_p
     store.close()
 
 
+_READER = """
+import sys, lmdb
+env = lmdb.open(sys.argv[1], max_dbs=16, map_size=64 << 20, max_readers=4096)
+reading = env.begin()
+print("reading", flush=True)
+input()
+"""
+
+
+def test_the_place_of_a_dead_reader_is_free_again(prepared: Prepared, tmp_path: Path) -> None:
+    """A process that was killed while it read holds back no pages once another has taken its place."""
+    path = tmp_path / "store"
+    lent = replace(options(path), lent_lock=os.dup(prepared.lock.descriptor))
+    store = LmdbStore(lent, PRINT)
+    with subprocess.Popen(
+        [sys.executable, "-c", _READER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as dead:
+        assert dead.stdout is not None
+        assert dead.stdout.readline() == "reading\n"
+        dead.kill()
+    assert f"{dead.pid} " in store._env.readers()
+    code = (
+        "import sys; from tests.workers.test_shared import *; from dataclasses import replace\n"
+        "LmdbStore(replace(options(Path(sys.argv[1])), lent_lock=int(sys.argv[2])), PRINT).close()"
+    )
+    descriptor = prepared.lock.descriptor
+    subprocess.run(
+        [sys.executable, "-c", code, str(path), str(descriptor)],
+        check=True,
+        pass_fds=(descriptor,),
+        timeout=60,
+    )
+    assert f"{dead.pid} " not in store._env.readers()
+    store.close()
+
+
 _LEADER = """
 import sys
 from pathlib import Path
