@@ -152,16 +152,17 @@ class App:
             new_id=_new_id,
         )
         self._listen(settings, parts, registry, metrics, later)
-        self._logger.info(
-            "serving" if self._seat is None else "worker_serving",
-            version=__version__,
-            address=self.address,
-            admin=self.admin_address,
-            admin_rpc=self.admin_rpc_address,
-            store=str(settings.store.path.absolute()),
-            embedder=embedder.fingerprint,
-            **asdict(store.stats()),
-        )
+        if self._seat is None:  # else its supervisor says so
+            self._logger.info(
+                "serving",
+                version=__version__,
+                address=self.address,
+                admin=self.admin_address,
+                admin_rpc=self.admin_rpc_address,
+                store=str(settings.store.path.absolute()),
+                embedder=embedder.fingerprint,
+                **asdict(store.stats()),
+            )
 
     def _listen(
         self,

@@ -187,6 +187,7 @@ class Supervisor:
 
     def worker_serves(self, number: int, pid: int) -> None:
         """See ``CrewWatcher``."""
+        self._logger.info("worker_serving", worker=number, pid=pid)
         if self._starting:
             self._starting.discard(number)
             if not self._starting:

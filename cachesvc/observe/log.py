@@ -74,15 +74,21 @@ class Logger:
 
 
 class _Unbreakable:
-    """A stream whose reader may go away, or whose disk may be full, without the service noticing."""
+    """A stream whose reader may go away, or whose disk may be full, without the service noticing. Lines are written
+    whole, for other processes of this server may write to it, too.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._begun = ""
 
     def write(self, text: str) -> None:
-        """Write, or lose it."""
-        with suppress(OSError, ValueError):
-            self._stream.write(text)
+        """Write what makes a line, or lose it."""
+        self._begun += text
+        if text.endswith("\n"):
+            line, self._begun = self._begun, ""
+            with suppress(OSError, ValueError):
+                self._stream.write(line)
 
     def flush(self) -> None:
         """Flush, or lose it."""

@@ -254,17 +254,16 @@ def test_longer_methods_are_done_by_a_worker(server: "Server") -> None:
             list(admin.backup("copy"))
 
 
-def test_nobody_else_gets_the_port_or_the_store(server: "Server", tmp_path: Path) -> None:
-    """A second server on the port is refused, of several workers or of one; so is one on the store."""
-    taken = (1, tmp_path / "store", "server.listen"), (2, tmp_path / "store", "server.listen")
-    for workers, store, message in (*taken, (2, server.store, "in use by process")):
+def test_nobody_else_gets_the_port(server: "Server", tmp_path: Path) -> None:
+    """A second server on the port is refused, of several workers or of one."""
+    for workers in (1, 2):
         config = tmp_path / "config.toml"
         config.write_text(
-            f'[server]\nlisten = "{server.address}"\nworkers = {workers}\n'
-            f'[admin]\nlisten = "127.0.0.1:0"\nrpc_listen = "127.0.0.1:0"\n[store]\npath = "{store}"\n'
+            f'[server]\nlisten = "{server.address}"\nworkers = {workers}\n[admin]\nlisten = "127.0.0.1:0"\n'
+            f'rpc_listen = "127.0.0.1:0"\n[store]\npath = "{tmp_path}/store"\n'
         )
         refused = run("serve", "--config", str(config))
-        assert (refused.returncode, message in refused.stderr) == (5, True), refused.stderr
+        assert (refused.returncode, "server.listen" in refused.stderr) == (5, True), refused.stderr
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
