@@ -8,7 +8,7 @@ import argparse
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -25,6 +25,7 @@ _STORES = 300
 _VARIANTS = 300
 _CALLERS = 16
 _CHANNELS = 32  # of each client process: so many that they spread evenly
+_CPU = ": CPU of the server a call"
 _RATIOS = ("semantic hits", "exact hits", "durable stores, exact tier", "durable stores by lookup_id")
 
 
@@ -32,10 +33,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each kind of lookup in a round")
+    parser.add_argument("--only", choices=_RATIOS, action="append", help="of these kinds of call; repeatable")
     options = parser.parse_args()
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="workers-", dir=ROOT / "build") as directory:
-        rates = _measure(Path(directory), options.rounds, options.seconds)
+        rates = _measure(Path(directory), options.rounds, options.seconds, options.only or _RATIOS)
     for figure in figures(rates):
         print(f"{figure.name:45} {figure.median:10.3f} {figure.unit}   {_spread(figure)}")
     return 0
@@ -44,13 +46,17 @@ def main() -> int:
 def figures(rates: dict[str, list[float]]) -> Iterator[Figure]:
     """What came of it: rates, and their ratios by round."""
     for name in _RATIOS:
-        one, two = rates[f"{name}, 1 worker"], rates[f"{name}, 2 workers"]
-        yield Figure(f"{name}, 2 workers ÷ 1", "", [b / a for a, b in zip(one, two, strict=True)])
+        for what, suffix, is_cost in (("", "", False), (" a core, by CPU time", _CPU, True)):
+            one = rates.get(f"{name}, 1 worker{suffix}", [])
+            two = rates.get(f"{name}, 2 workers{suffix}", [])
+            ratios = [a / b if is_cost else b / a for a, b in zip(one, two, strict=True)]
+            if ratios:
+                yield Figure(f"{name}{what}, 2 workers ÷ 1", "", ratios)
     for name, values in rates.items():
-        yield Figure(name, "µs" if "CPU" in name else "/s", values)
+        yield Figure(name, "µs" if name.endswith(_CPU) else "/s", values)
 
 
-def _measure(directory: Path, rounds: int, seconds: float) -> dict[str, list[float]]:
+def _measure(directory: Path, rounds: int, seconds: float, kinds: Sequence[str]) -> dict[str, list[float]]:
     prompts, _ = load_prompts(_ENTRIES)
     rates: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
@@ -68,12 +74,14 @@ def _measure(directory: Path, rounds: int, seconds: float) -> dict[str, list[flo
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
             for workers in (1, 2) if number % 2 else (2, 1):
                 for name, job in _jobs(running[workers].address, prompts, near, seconds, number):
+                    if name not in kinds:
+                        continue
                     label = f"{name}, {workers} worker{'s' if workers > 1 else ''}"
                     before_s = running[workers].cpu_s()
                     done = drivers.done(job)
                     rates.setdefault(label, []).append(done.rate)
                     took_us = (running[workers].cpu_s() - before_s) / done.calls * 1e6
-                    rates.setdefault(f"{label}: CPU of the server a call", []).append(took_us)
+                    rates.setdefault(f"{label}{_CPU}", []).append(took_us)
     return rates
 
 
