@@ -197,7 +197,15 @@ class Crew:
                     self._ask(place)
 
     def _keep(self, place: _Place) -> None:
-        """A place's thread: one worker after the other."""
+        """A place's thread."""
+        try:
+            self._keep_filled(place)
+        except Exception as error:  # noqa: BLE001 - the edge of the thread: without it the place would stay empty
+            fault = f"a worker cannot be kept: {type(error).__name__}"
+            self._watcher.gave_up(CacheError(Kind.INTERNAL, fault), suspects_store=False)
+
+    def _keep_filled(self, place: _Place) -> None:
+        """One worker after the other."""
         while not self._stop.is_set():
             place.failure = None
             code = self._live(place)
