@@ -24,6 +24,7 @@ _TIMEOUT_S = 30.0
 _BUSY_PAUSE_S = 0.01  # asking again at once would take the time of those who are served
 BATCH = 64  # stores of one call, where they come in batches
 _NO_TICKET = "0" * 32
+_OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 _Call: TypeAlias = Callable[[], int | None]  # how many it counts for, where that is not one
 
@@ -31,44 +32,50 @@ _Call: TypeAlias = Callable[[], int | None]  # how many it counts for, where tha
 def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
-        with grpc.insecure_channel(job["address"]) as channel:
-            calls = _calls(job, CacheServiceStub(channel))
+        with contextlib.ExitStack() as stack:
+            channels = [
+                stack.enter_context(grpc.insecure_channel(job["address"], options=_OWN_CONNECTION))
+                for _ in range(job["channels"])
+            ]
+            calls = _calls(job, itertools.cycle([CacheServiceStub(channel) for channel in channels]))
             print("ready", flush=True)
             sys.stdin.readline()
             print(json.dumps(_run(calls, job["threads"], job["seconds"])), flush=True)
 
 
-def _calls(job: dict[str, Any], stub: CacheServiceStub) -> Iterator[_Call]:
-    """The calls of a job, in order: endless for lookups, each entry once for stores."""
+def _calls(job: dict[str, Any], stubs: Iterator[CacheServiceStub]) -> Iterator[_Call]:
+    """The calls of a job, in order: endless for lookups, each entry once for stores. One connection after the other."""
     texts: list[str] = job["texts"]
     namespace: str = job["namespace"]
     match job["kind"]:
         case "lookup":
             expected = job["outcome"]
-            return (_lookup(stub, text, expected) for text in itertools.cycle(texts))
+            return (_lookup(next(stubs), text, expected) for text in itertools.cycle(texts))
         case "unlike":
-            return (_unlike(stub, text, n) for n, text in enumerate(itertools.cycle(texts)))
+            return (_unlike(next(stubs), text, n) for n, text in enumerate(itertools.cycle(texts)))
         case "store":
-            return iter([_store(stub, namespace, n, prompt=text) for n, text in enumerate(texts)])
+            return iter([_store(next(stubs), namespace, n, prompt=text) for n, text in enumerate(texts)])
         case "ticket":
-            tickets = _tickets(stub, namespace, texts)
-            return iter([_store(stub, namespace, n, ticket=ticket) for n, ticket in enumerate(tickets)])
+            tickets = _tickets(stubs, namespace, texts)
+            return iter(
+                [_store(next(stubs), namespace, n, ticket=ticket) for n, ticket in enumerate(tickets)]
+            )
         case "ticket-batch":
             items = [
                 pb.StoreRequest(response=answer(n), lookup_id=ticket)
-                for n, ticket in enumerate(_tickets(stub, namespace, texts))
+                for n, ticket in enumerate(_tickets(stubs, namespace, texts))
             ]
-            return iter([_stores(stub, items[n : n + BATCH]) for n in range(0, len(items), BATCH)])
+            return iter([_stores(next(stubs), items[n : n + BATCH]) for n in range(0, len(items), BATCH)])
         case "echo-store":
-            return iter([_store(stub, namespace, n, ticket=_NO_TICKET) for n in range(len(texts))])
+            return iter([_store(next(stubs), namespace, n, ticket=_NO_TICKET) for n in range(len(texts))])
         case other:
             raise SystemExit(f"unknown kind {other}")
 
 
-def _tickets(stub: CacheServiceStub, namespace: str, texts: list[str]) -> list[str]:
+def _tickets(stubs: Iterator[CacheServiceStub], namespace: str, texts: list[str]) -> list[str]:
     """The tickets of lookups that miss."""
     requests = [pb.LookupRequest(namespace=namespace, prompt=text, model=MODEL) for text in texts]
-    return [stub.Lookup(request).lookup_id for request in requests]
+    return [next(stubs).Lookup(request).lookup_id for request in requests]
 
 
 def _stores(stub: CacheServiceStub, items: list[pb.StoreRequest]) -> Callable[[], int]:

@@ -23,6 +23,20 @@ class Job:
     seconds: float
     namespace: str = ""
     outcome: int = 0
+    channels: int = 1  # of each client process; a connection stays with one worker of several
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What all callers did together, and how long it took."""
+
+    calls: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Calls per second of all callers together."""
+        return self.calls / self.seconds
 
 
 class Drivers:
@@ -33,6 +47,10 @@ class Drivers:
 
     def rate(self, job: Job, begin: Callable[[], None] = lambda: None) -> float:
         """Calls per second of all callers together. ``begin`` is called when they are ready."""
+        return self.done(job, begin).rate
+
+    def done(self, job: Job, begin: Callable[[], None] = lambda: None) -> Done:
+        """Have a job done."""
         processes = self._processes[: job.callers]  # no caller, no process
         for n, process in enumerate(processes):
             share = asdict(job) | {
@@ -46,7 +64,7 @@ class Drivers:
         for process in processes:
             _say(process, "go")
         results = [json.loads(_hear(process)) for process in processes]
-        return float(sum(result["done"] for result in results) / max(result["seconds"] for result in results))
+        return Done(sum(result["done"] for result in results), max(result["seconds"] for result in results))
 
 
 @contextlib.contextmanager

@@ -37,17 +37,32 @@ class Server:
     address: str
     start_s: float
 
+    def workers(self) -> list[int]:
+        """The processes of its workers, if it has any."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+    def processes(self) -> list[int]:
+        """All that it consists of."""
+        return [self.process.pid, *self.workers()]
+
     def cpu_s(self) -> float:
         """CPU time it has taken so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        ticks = 0
+        for pid in self.processes():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> Memory:
         """What it holds now."""
-        fields = dict(
-            line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        )
-        return Memory(_kib(fields["VmRSS"]), _kib(fields["RssAnon"]))
+        resident_bytes = anonymous_bytes = 0
+        for pid in self.processes():
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            fields = dict(line.split(":", 1) for line in lines)
+            resident_bytes += _kib(fields["VmRSS"])
+            anonymous_bytes += _kib(fields["RssAnon"])
+        return Memory(resident_bytes, anonymous_bytes)
 
 
 def write_config(directory: Path) -> Path:

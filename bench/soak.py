@@ -1,12 +1,14 @@
 """Minutes of everything at once, with a kill in the middle: what leaks, what is lost, what does not add up.
 
-``python -m bench.soak [--minutes 10] [--publish]``. A real server with small bounds, so that it evicts and expires all
+``python -m bench.soak [--minutes 10] [--workers 2] [--publish]``. A real server with small bounds, so that it evicts and expires all
 the time; callers look up, store, replace, delete and invalidate; halfway it is killed and started again. Every
 value says what it answers, so that a wrong one shows. At the end the store is checked with no server on it.
 """
 
 import argparse
+import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -32,6 +34,8 @@ from cachesvc.v1 import cache_pb2 as pb
 RESULT = Path(__file__).parent / "results" / "soak.md"
 CALLERS = 8
 _GROWTH_S = 300
+_KILL_S = 5.0  # from one killed worker to the next
+_END_S = 60.0
 NAMESPACES = ("one", "two", "exact-three")
 BOUNDS = """
 [index]
@@ -52,6 +56,7 @@ class Seen:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    killed: int = 0  # workers
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, name: str) -> None:
@@ -72,11 +77,16 @@ class Held:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument(
+        "--workers", type=int, default=1, help="server.workers; some are killed in the first half"
+    )
     parser.add_argument("--publish", action="store_true", help="write bench/results/soak.md")
     arguments = parser.parse_args()
+    if arguments.publish and arguments.workers > 1:
+        parser.error("--publish is of one process")
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as directory:
-        table, failed = soak(Path(directory), arguments.minutes * 60)
+        table, failed = soak(Path(directory), arguments.minutes * 60, arguments.workers)
     print(table)
     if arguments.publish:
         RESULT.write_text(table)
@@ -84,10 +94,11 @@ def main() -> None:
         raise SystemExit("the soak found faults")
 
 
-def soak(directory: Path, seconds: float) -> tuple[str, bool]:
+def soak(directory: Path, seconds: float, workers: int) -> tuple[str, bool]:
     config = write_config(directory)
     config.write_text(
         config.read_text()
+        .replace("[admin]", f"workers = {workers}\n[admin]", 1)
         .replace("[log]", "max_bytes = 16_777_216\nmap_size_bytes = 67_108_864\n[log]")
         .replace('[policy."exact-*"]', BOUNDS + '[policy."exact-*"]')
     )
@@ -110,7 +121,8 @@ def soak(directory: Path, seconds: float) -> tuple[str, bool]:
     rows = [
         (
             "calls",
-            f"{sum(seen.outcomes.values()):,} in {seconds / 60:.1f} min, {CALLERS} callers, one kill -9",
+            f"{sum(seen.outcomes.values()):,} in {seconds / 60:.1f} min, {CALLERS} callers, one kill -9"
+            + (f", and {seen.killed} of workers" if workers > 1 else ""),
             "",
         ),
         (
@@ -162,10 +174,10 @@ def _run(
             caller.start()
         time.sleep(seconds / 2)
         early = _held(server)
-        time.sleep(seconds / 2)
         if kill:
-            server.process.send_signal(signal.SIGKILL)
-            server.process.wait()
+            _kill_all(server, seconds / 2, seen)
+        else:
+            time.sleep(seconds / 2)
         stop.set()
         for caller in callers:
             caller.join()
@@ -178,6 +190,22 @@ def _run(
         )
         asked = sum(n for name, n in seen.outcomes.items() if name.isupper()) - before
         return early, late, counted - 1, asked  # one was asked to see that it is up
+
+
+def _kill_all(server: Server, seconds: float, seen: Seen) -> None:
+    """Workers now and then, if there are any; then the server."""
+    until_s = time.monotonic() + seconds
+    while (left_s := until_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, _KILL_S))
+        for pid in server.workers()[seen.killed % 2 :][:1]:
+            os.kill(pid, signal.SIGKILL)
+            seen.killed += 1
+    ends = [os.pidfd_open(pid) for pid in server.workers()]
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait()
+    for end in ends:  # they finish what is under way; until then nobody else gets the store
+        select.select([end], [], [], _END_S)
+        os.close(end)
 
 
 def _call(address: str, texts: list[str], seen: Seen, stop: threading.Event, seed: int) -> None:
@@ -213,11 +241,11 @@ def _answer(namespace: str, prompt: str) -> str:
 
 
 def _held(server: Server) -> Held:
-    pid = Path(f"/proc/{server.process.pid}")
+    processes = [Path(f"/proc/{pid}") for pid in server.processes()]
     return Held(
         server.memory().anonymous_bytes,
-        len(list((pid / "fd").iterdir())),
-        len(list((pid / "task").iterdir())),
+        sum(len(list((process / "fd").iterdir())) for process in processes),
+        sum(len(list((process / "task").iterdir())) for process in processes),
     )
 
 

@@ -13,25 +13,28 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from cachesvc import __version__
-from cachesvc.adapters.clock import SystemClock
+from cachesvc.adapters.clock import ClockStart, SystemClock
 from cachesvc.adapters.faiss_index import FaissIndex, Growing, row_bytes
+from cachesvc.adapters.leader import Leader
 from cachesvc.adapters.lmdb_pages import MappedPages
 from cachesvc.adapters.lmdb_rewrite import Told
-from cachesvc.adapters.lmdb_store import LmdbStore
+from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
+from cachesvc.adapters.lmdb_tickets import LmdbTickets
 from cachesvc.adapters.scope_notes import NoteFile
 from cachesvc.adapters.snapshot_files import SnapshotFiles
-from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.errors import CacheError
 from cachesvc.core.events import StoreMovedAside
-from cachesvc.core.ports import Embedder, Failpoint, Observer, no_failpoint
+from cachesvc.core.ports import Clock, Embedder, Failpoint, Observer, TicketBook, no_failpoint
+from cachesvc.core.tickets import TicketBounds
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
 from cachesvc.engine.guard import Guard
@@ -41,15 +44,17 @@ from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
-from cachesvc.engine.tickets import TicketBounds, Tickets
+from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
 from cachesvc.engine.warmup import Warmup, WarmupOptions
+from cachesvc.link import Seat
 from cachesvc.making import (
     admin_grpc_options,
     grpc_options,
     guard_options,
     janitor_options,
     make_embedder,
+    make_otel,
     store_options,
 )
 from cachesvc.observe.fanout import Fanout
@@ -64,11 +69,6 @@ from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import Limits, RequestReader
 from cachesvc.settings import Settings
-from cachesvc.settings_sections import TelemetrySettings
-
-if TYPE_CHECKING:
-    from cachesvc.observe.otel import OtelObserver
-
 
 _TOLD_COUNT = 16_384  # entries of a migration between two lines of the log: some seconds
 
@@ -83,13 +83,17 @@ class App:
         logger: Logger,
         path: Path | None = None,
         failpoint: Failpoint = no_failpoint,
+        seat: Seat | None = None,
     ) -> None:
         """Open and listen. ``make_embedder`` may be called again, should one get stuck; ``path`` is where the
-        settings came from. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then.
+        settings came from; ``seat`` makes it one of several that share the store and the port, with no admin
+        page of its own. Raises LOCKED, INCOMPATIBLE, CORRUPT or UNAVAILABLE; nothing is left open then.
         """
         self._logger = logger
         self._failpoint = failpoint
+        self._seat = seat
         self._stopping = False
+        self._at_rest: Callable[[], None] = lambda: None
         self._closing = ExitStack()  # what was opened, closed in reverse, each whatever the others do
         try:
             self._start(settings, make_embedder, path)
@@ -105,25 +109,26 @@ class App:
         self._closing.callback(later.stop)
         observers: list[Observer] = [later, LogObserver(self._logger)]
         if settings.telemetry.otlp_endpoint:
-            otel = _otel(settings.telemetry, registry, later.flush)
+            otel = make_otel(settings.telemetry, registry, later.flush, self._seat)
             self._closing.callback(otel.stop)
             observers.append(otel)
         observer = Fanout(*observers)
         self._live = _Live.of(settings)
-        self.reloader = Reloader(path, settings, self._publish, observer)
+        self.reloader = Reloader(path, settings, self.publish, observer)
         self._closing.callback(self.reloader.stop)
 
         embedder = make_embedder()
         self._store = store = LmdbStore(
-            store_options(settings), embedder.fingerprint, self._failpoint, self._tell_migration
+            self._store_options(settings), embedder.fingerprint, self._failpoint, self._tell_migration
         )
         self._closing.callback(store.close)
         pages = MappedPages(settings.store.path / "data.mdb", settings.store.max_mapped_bytes)
         self._closing.callback(pages.stop)
         pages.start()
+        self._closing.callback(self._rest)
         if store.moved_aside is not None:
             observer.on(StoreMovedAside(str(store.moved_aside)))
-        clock = SystemClock(floor_ms=store.last_clock_ms())
+        clock = self._clock(store)
         if clock.ahead_s > _CLOCK_ODD_S:
             self._logger.error("wall_clock_behind_store", seconds=round(clock.ahead_s))
         self._guard = Guard(embedder, make_embedder, guard_options(settings), clock=clock, observer=observer)
@@ -143,10 +148,12 @@ class App:
             observer=observer,
             behind=Behind(self._snapshots(settings, embedder, observer), settler),
         )
+        leads = self._leads(settings)
         self._warmup = Warmup(
             self._views,
             NoteFile(settings.store.path / "scopes.recent", store.key_for(b"scopes")),
             WarmupOptions(settings.index.warm_max_scopes, settings.index.warm_share),
+            leads=leads,
             clock=clock,
             observer=observer,
         )
@@ -157,12 +164,13 @@ class App:
             clock=clock,
             observer=observer,
             chores=[self._views.save_snapshots, self._warmup.note],
+            leads=leads,
         )
         parts = Parts(
             store=store,
             embedder=self._guard,
             views=self._views,
-            tickets=Tickets(clock, TicketBounds(**settings.tickets.model_dump())),
+            tickets=self._tickets(settings, clock),
             janitor=self._janitor,
             tuning=lambda: self._live.tuning,
             clock=clock,
@@ -170,16 +178,17 @@ class App:
             new_id=_new_id,
         )
         self._listen(settings, parts, registry, metrics, later)
-        self._logger.info(
-            "serving",
-            version=__version__,
-            address=self.address,
-            admin=self.admin_address,
-            admin_rpc=self.admin_rpc_address,
-            store=str(settings.store.path.absolute()),
-            embedder=embedder.fingerprint,
-            **asdict(store.stats()),
-        )
+        if self._seat is None:  # else its supervisor says so
+            self._logger.info(
+                "serving",
+                version=__version__,
+                address=self.address,
+                admin=self.admin_address,
+                admin_rpc=self.admin_rpc_address,
+                store=str(settings.store.path.absolute()),
+                embedder=embedder.fingerprint,
+                **asdict(store.stats()),
+            )
 
     def _listen(
         self,
@@ -235,7 +244,7 @@ class App:
                 ready=self._is_ready,
             )
         )
-        pages = AdminPages(
+        self.pages = AdminPages(
             registry,
             later.flush,
             self._is_ready,
@@ -244,9 +253,11 @@ class App:
             lambda: self._store.alive,
             self._redacted,
         )
-        self._admin = AdminServer(settings.admin.listen, pages)
-        self._closing.callback(self._admin.stop)
-        self.admin_address = self._admin.address
+        self.admin_address = ""
+        if self._seat is None:
+            self._admin = AdminServer(settings.admin.listen, self.pages)
+            self._closing.callback(self._admin.stop)
+            self.admin_address = self._admin.address
         self.admin_rpc_address = self._admin_grpc.start()
         self._closing.callback(self._admin_grpc.stop)
         self._admin_grpc.begin_serving()
@@ -258,12 +269,17 @@ class App:
         self._grpc.begin_serving()
         self._warmup.start()
 
-    def stop(self) -> None:
-        """Finish what is under way and close everything."""
-        self._stopping = True
+    def stop(self, at_rest: Callable[[], None] = lambda: None) -> None:
+        """Finish what is under way and close everything. ``at_rest`` is called when no more is answered, and nothing
+        is closed that the metrics are read from.
+        """
+        self._stopping, self._at_rest = True, at_rest
         self._logger.info("stopping")
         self._closing.close()
         self._logger.info("stopped")
+
+    def _rest(self) -> None:
+        self._at_rest()
 
     def _snapshots(self, settings: Settings, embedder: Embedder, observer: Observer) -> Snapshots | None:
         if not settings.index.snapshot_min_vectors:
@@ -275,15 +291,40 @@ class App:
             sessions=self._store.sessions,
             observer=observer,
             failpoint=self._failpoint,
+            is_shared=self._seat is not None,
         )
         return Snapshots(files, self._store, observer, min_rows=settings.index.snapshot_min_vectors)
+
+    def _store_options(self, settings: Settings) -> StoreOptions:
+        options = store_options(settings)
+        return options if self._seat is None else replace(options, lent_lock=self._seat.lock_descriptor)
+
+    def _clock(self, store: LmdbStore) -> SystemClock:
+        seat = self._seat
+        start = None if seat is None else ClockStart(seat.clock_start_ms, seat.clock_boot_ns)
+        return SystemClock(store.last_clock_ms(), start)
+
+    def _leads(self, settings: Settings) -> Callable[[], bool]:
+        if self._seat is None:
+            return lambda: True
+        leader = Leader(settings.store.path / "housekeeping.lock")
+        self._closing.callback(leader.resign)
+        return leader.leads
+
+    def _tickets(self, settings: Settings, clock: Clock) -> TicketBook:
+        bounds = TicketBounds(**settings.tickets.model_dump())
+        if self._seat is None:
+            return Tickets(clock, bounds)
+        tickets = LmdbTickets(settings.store.path / "tickets", self._seat.tickets_key, clock, bounds)
+        self._closing.callback(tickets.close)
+        return tickets
 
     def _tell_migration(self, told: Told) -> None:
         """An older store is written anew before anything listens: say now and then that it goes on."""
         if told.read % _TOLD_COUNT == 0 or told.read == told.total:
             self._logger.info("migrating", read=told.read, total=told.total, damaged=told.damaged)
 
-    def _publish(self, settings: Settings) -> None:
+    def publish(self, settings: Settings) -> None:
         """From now on go by these: one assignment, so that nobody sees a part of them."""
         self._live = _Live.of(settings)
         self._logger.set_level(settings.log.level)
@@ -352,19 +393,6 @@ def serve(settings: Settings, path: Path | None) -> None:
         with suppress(CacheError):  # told by its event
             app.reloader.reload()
     app.stop()
-
-
-def _otel(
-    settings: TelemetrySettings, registry: CollectorRegistry, flush: Callable[[], None]
-) -> "OtelObserver":
-    try:
-        from cachesvc.observe.otel import OtelObserver, OtelOptions  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise CacheError(
-            Kind.UNAVAILABLE,
-            "telemetry.otlp_endpoint is set and needs more packages: pip install 'cachesvc[otel]'",
-        ) from None
-    return OtelObserver(OtelOptions(**settings.model_dump()), __version__, registry, flush, SystemClock(0))
 
 
 def _grpc_server(

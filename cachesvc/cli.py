@@ -62,10 +62,14 @@ def serve(config: Config = None) -> None:
 
     The store is opened (one server per store), the model is compiled if it has not been, and health
     says SERVING once calls are answered. On SIGTERM calls under way finish within server.drain_s.
+    With server.workers above 1 this process keeps that many others, which do the serving.
     """
-    from cachesvc.app import serve as run  # noqa: PLC0415 - loads the engine
-
-    run(settings_of(config), path_of(config))
+    settings = settings_of(config)
+    if settings.server.workers > 1:
+        from cachesvc.supervisor import supervise as run  # noqa: PLC0415 - keeps --help fast
+    else:
+        from cachesvc.app import serve as run  # noqa: PLC0415 - loads the engine
+    run(settings, path_of(config))
 
 
 @app.command(rich_help_panel=USE)

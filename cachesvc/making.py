@@ -4,25 +4,39 @@ Called by ``app`` and by the commands that work on a store without a server.
 """
 
 import os
+import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
+from cachesvc import __version__
+from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
 from cachesvc.adapters.lmdb_begin import StoreOptions
 from cachesvc.adapters.model_files import fetched_directory, model_digest
-from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.engine.guard import GuardOptions
 from cachesvc.engine.janitor import JanitorOptions
+from cachesvc.link import Seat
 from cachesvc.serve.grpc_server import GrpcOptions
 from cachesvc.settings import Settings
-from cachesvc.settings_sections import EmbedderSettings
+from cachesvc.settings_sections import EmbedderSettings, TelemetrySettings
+
+if TYPE_CHECKING:
+    from cachesvc.observe.otel import OtelObserver
 
 
 def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -> Embedder:
     """The configured engine, compiled first if it must be. Raises UNAVAILABLE, CORRUPT or INCOMPATIBLE."""
     if settings.engine == "sentence-transformers":
         return _sbert_embedder(settings)
+    return _onnx_embedder(settings, compiled_engine(settings, progress))
+
+
+def compiled_engine(settings: EmbedderSettings, progress: Callable[[str], None]) -> Engine:
+    """The configured model as an engine on disk, compiled first if it must be. Raises as ``make_embedder``."""
     engine = find_engine(settings.model, settings.precision, settings.cache_dir.expanduser())
     if engine is None:
         if not settings.compile_on_start:
@@ -31,6 +45,12 @@ def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -
                 f"embedder.model {settings.model!r} is not compiled: run cachesvc compile-model",
             )
         engine = compile_model(settings, progress)
+    return engine
+
+
+def _onnx_embedder(settings: EmbedderSettings, engine: Engine) -> Embedder:
+    from cachesvc.adapters.onnx_embedder import OnnxEmbedder, OnnxOptions  # noqa: PLC0415 - loads the runtime
+
     manifest = engine.manifest
     return OnnxEmbedder(
         OnnxOptions(
@@ -72,6 +92,26 @@ def concurrency(settings: EmbedderSettings) -> int:
     return settings.concurrency or len(os.sched_getaffinity(0))
 
 
+def make_otel(
+    settings: TelemetrySettings,
+    registry: CollectorRegistry,
+    flush: Callable[[], None],
+    seat: Seat | None,
+) -> "OtelObserver":
+    """What sends traces and metrics. Raises UNAVAILABLE where its packages are missing."""
+    try:
+        from cachesvc.observe.otel import OtelObserver, OtelOptions  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise CacheError(
+            Kind.UNAVAILABLE,
+            "telemetry.otlp_endpoint is set and needs more packages: pip install 'cachesvc[otel]'",
+        ) from None
+    # Workers count each for itself: a collector must not take them for one.
+    instance = "" if seat is None else f"{socket.gethostname()}-{seat.number}"
+    options = OtelOptions(**settings.model_dump(), instance=instance)
+    return OtelObserver(options, __version__, registry, flush, SystemClock(0))
+
+
 def store_options(settings: Settings) -> StoreOptions:
     """How the configured store is opened."""
     store = settings.store
@@ -106,7 +146,9 @@ def grpc_options(settings: Settings) -> GrpcOptions:
     server = settings.server
     return GrpcOptions(
         setting="server.listen",
-        **server.model_dump(exclude={"insecure_bind"}),
+        **server.model_dump(exclude={"insecure_bind", "workers", "max_connection_age_s"}),
+        shares_port=server.workers > 1,
+        max_connection_age_s=server.max_connection_age_s if server.workers > 1 else 0.0,
         traced=bool(settings.telemetry.otlp_endpoint),
     )
 

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
                 f"admin.rpc_listen {self.admin.rpc_listen} can be reached from other machines: whoever reaches "
                 "it can read and write everything; use 127.0.0.1 or a unix socket"
             )
+        if self.server.workers > 1 and self.embedder.engine != "onnx":
+            raise ValueError(
+                f"server.workers {self.server.workers} takes embedder.engine = 'onnx': each worker would load "
+                "torch and the model by itself"
+            )
         if self.limits.response_bytes + _ROOM_BYTES > self.server.max_message_bytes:
             raise ValueError(
                 f"limits.response_bytes {self.limits.response_bytes} does not fit server.max_message_bytes "
@@ -194,6 +199,11 @@ def load(path: Path | None) -> Settings:
         raise CacheError(
             Kind.INVALID, f"the configuration{f' {path}' if path else ''} is wrong:\n{listed}", violations
         ) from None
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a process that is told its settings: without those of ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}  # noqa: TID251 - as above
 
 
 def default_config_path() -> Path | None:

@@ -77,6 +77,13 @@ class ServerSettings(_Section):
         description="Allow addresses that are not loopback or a unix socket; there is no authentication, "
         "so whoever reaches the port reads and writes every namespace",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that share listen and the store; more than one take a TCP address and "
+        "embedder.engine onnx. What is bounded by server, embedder and index is so in each of them",
+    )
     reflection: bool = Field(False, description="Serve gRPC reflection, for grpcurl and the like")
     threads: int = Field(64, ge=1, le=1024, description="Calls handled at once; further ones wait")
     pollers: int = Field(
@@ -106,12 +113,27 @@ class ServerSettings(_Section):
         le=65_536,
         description="The last resort: calls that gRPC itself accepts at once; refused without RetryInfo",
     )
+    max_connection_age_s: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="With more than one worker, how long a connection lasts until its client is told to make another, "
+        "so that they spread over the workers again when one was replaced; calls go on. 0: for ever",
+    )
     max_message_bytes: int = Field(
         8 * MIB, ge=64 << 10, le=256 * MIB, description="Largest request; larger ones get RESOURCE_EXHAUSTED"
     )
     drain_s: float = Field(
         10.0, ge=0, le=600, description="On SIGTERM, how long calls under way may take to finish"
     )
+
+    @model_validator(mode="after")
+    def _workers_share_a_port(self) -> "ServerSettings":
+        if self.workers > 1 and self.listen.startswith("unix:"):
+            raise ValueError(
+                f"workers {self.workers} cannot share the socket {self.listen}: set listen to host:port, or workers to 1"
+            )
+        return self
 
 
 class AdminSettings(_Section):
@@ -226,7 +248,10 @@ class EmbedderSettings(_Section):
         True, description="Compile a model that is not compiled yet; otherwise refuse to start"
     )
     concurrency: int = Field(
-        0, ge=0, le=256, description="Inferences at once, one thread each; 0: as many as there are cores"
+        0,
+        ge=0,
+        le=256,
+        description="Inferences at once, one thread each; 0: as many as there are cores, shared by server.workers",
     )
     max_text_length: int = Field(
         8192, ge=1, le=1_000_000, description="Longer texts (characters) are not tokenised: exact tier only"

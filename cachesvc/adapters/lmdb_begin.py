@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 import lmdb
 
 from cachesvc.adapters import lmdb_open, lmdb_rewrite
-from cachesvc.adapters.lmdb_lock import DirectoryLock
+from cachesvc.adapters.lmdb_lock import DirectoryLock, LentLock
 from cachesvc.adapters.lmdb_preflight import is_readable
 from cachesvc.adapters.lmdb_records import Sealer
-from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, Tables
+from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION, StoreIdentity, Tables
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.eviction import EvictionPolicy
 from cachesvc.core.types import Durability
@@ -25,7 +25,9 @@ _MANY_CRASHES = 2  # in a row; one or two may be kills
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """How a store is opened. Sizes in bytes; ``map_size_bytes`` is address space, not disk."""
+    """How a store is opened. Sizes in bytes; ``map_size_bytes`` is address space, not disk. ``lent_lock`` is the
+    descriptor of the directory's lock in a process that shares the store with others (``LentLock``).
+    """
 
     path: Path
     map_size_bytes: int
@@ -36,6 +38,7 @@ class StoreOptions:
     log_max_records: int
     eviction: EvictionPolicy = "gdsf"
     on_corruption: OnCorruption = "refuse"
+    lent_lock: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,17 @@ class Opened:
     env: lmdb.Environment
     tables: Tables
     sealer: Sealer
+    lock: DirectoryLock | LentLock
+    moved_aside: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A store that others can open now, and its lock. ``clock_ms`` is the latest time it knows."""
+
     lock: DirectoryLock
     moved_aside: Path | None
+    clock_ms: int
 
 
 def begin(options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rewrite.Told], None]) -> Opened:
@@ -54,6 +66,27 @@ def begin(options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rew
 
     ``migrating`` is told how far it is with writing a store of an older schema anew.
     """
+    if options.lent_lock is not None:
+        return _attach(options, fingerprint, LentLock(options.path, options.lent_lock))
+    return _begin(options, fingerprint, migrating)[0]
+
+
+def prepare(
+    options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rewrite.Told], None]
+) -> Prepared:
+    """Do for several processes, once, what ``begin`` does for one; they open the store themselves. Raises as it does."""
+    opened, lock = _begin(options, fingerprint, migrating)
+    try:
+        with opened.env.begin() as txn:
+            clock_ms = opened.tables.clock_ms(txn)
+    finally:
+        opened.env.close()
+    return Prepared(lock, opened.moved_aside, clock_ms)
+
+
+def _begin(
+    options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rewrite.Told], None]
+) -> tuple[Opened, DirectoryLock]:
     path = options.path
     lmdb_open.make_private(path)
     lmdb_open.refuse_remote(path)
@@ -62,11 +95,11 @@ def begin(options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rew
         try:
             _look_for_what_kills(path, lock)
             _bring_up_to_date(options, fingerprint, migrating)
-            return _open(options, fingerprint, lock, None)
+            return _open(options, fingerprint, lock, None), lock
         except CacheError as error:
             if error.kind is not Kind.CORRUPT or options.on_corruption == "refuse":
                 raise
-        return _open(options, fingerprint, lock, lmdb_open.move_aside(path))
+        return _open(options, fingerprint, lock, lmdb_open.move_aside(path)), lock
     except BaseException:
         lock.release(stopped=False)
         raise
@@ -93,6 +126,36 @@ def _look_for_what_kills(path: Path, lock: DirectoryLock) -> None:
         lock.crashes = crashes
         raise lmdb_open.unopenable(path, "its server died again and again, and so does who reads all of it")
     lock.note(1)
+
+
+def _attach(options: StoreOptions, fingerprint: str, lock: LentLock) -> Opened:
+    """Open what is prepared. Others may have it open and write to it: nothing is looked for, and nothing changed."""
+    path, map_size_bytes = options.path, options.map_size_bytes
+    try:
+        env = lmdb_open.map_env(path, map_size_bytes, metasync=options.durability == "sync")
+    except BaseException:
+        lock.release(stopped=False)
+        raise
+    try:
+        env.reader_check()  # of a worker that died, whose place this one may take
+        tables = Tables(env, map_size_bytes)
+        found = _prepared_identity(env, tables, path)
+        lmdb_open.refuse_foreign(path, found, fingerprint)
+    except BaseException as error:
+        env.close()
+        lock.release(stopped=False)
+        if isinstance(error, lmdb.Error):
+            raise lmdb_open.refusal(path, "opened", error) from None
+        raise
+    return Opened(env, tables, Sealer(found.mac_key, options.compress_min_bytes), lock, None)
+
+
+def _prepared_identity(env: lmdb.Environment, tables: Tables, path: Path) -> StoreIdentity:
+    with env.begin() as txn:
+        found = tables.identity(txn)
+    if found is None:
+        raise lmdb_open.unopenable(path, "it has no identity")
+    return found
 
 
 def _open(options: StoreOptions, fingerprint: str, lock: DirectoryLock, moved_aside: Path | None) -> Opened:

@@ -65,5 +65,39 @@ class DirectoryLock:
         """In a forked child: it does not hold what its parent holds, nor keep it when the parent ends."""
         os.close(self._descriptor)
 
+    @property
+    def descriptor(self) -> int:
+        """What it is held by, for processes of this server: see ``LentLock``."""
+        return self._descriptor
+
     def _said(self) -> list[str]:
         return os.pread(self._descriptor, 64, 0).decode("ascii", "replace").split()
+
+
+class LentLock:
+    """In a worker: the lock that its supervisor took, by the descriptor that the worker was started with. Both hold
+    it, so that nobody else gets the directory before the last of them has ended.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        """Raises LOCKED when that descriptor is not the directory's lock."""
+        try:
+            lent, there = os.fstat(descriptor), (path / _FILE).stat()
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held already by whom it was lent from
+            is_lent = (lent.st_dev, lent.st_ino) == (there.st_dev, there.st_ino)
+        except OSError:
+            is_lent = False
+        if not is_lent:
+            raise CacheError(
+                Kind.LOCKED, f"the store at {path} was not handed to this process by a supervisor"
+            )
+        os.set_inheritable(descriptor, False)
+        self._descriptor = descriptor
+
+    def release(self, *, stopped: bool) -> None:
+        """Have no part in it any more; what is noted of the server's end is its supervisor's to say."""
+        os.close(self._descriptor)
+
+    def leave(self) -> None:
+        """In a forked child: as ``DirectoryLock.leave``."""
+        os.close(self._descriptor)

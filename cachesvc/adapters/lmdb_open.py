@@ -17,6 +17,7 @@ _REMOTE = frozenset(
 )
 _LOCAL_FUSE = frozenset(("fuse.fuse-overlayfs",))  # containers without root
 _MAX_ASIDE_COUNT = 4
+_MAX_READERS = 4096  # reads at once, of all processes; 64 bytes each
 
 
 def make_private(path: Path) -> None:
@@ -82,12 +83,17 @@ def open_env(path: Path, map_size_bytes: int, *, metasync: bool) -> lmdb.Environ
     """Open or create the environment. Raises CORRUPT, FULL or UNAVAILABLE."""
     if not is_whole(path / "data.mdb"):
         raise unopenable(path, "part of data.mdb is missing")
+    return map_env(path, map_size_bytes, metasync=metasync)
+
+
+def map_env(path: Path, map_size_bytes: int, *, metasync: bool) -> lmdb.Environment:
+    """Open one that is known to be whole: to look whether it is, and to mend it, others must not have it open."""
     try:
         return lmdb.open(
             str(path),
             map_size=map_size_bytes,
             max_dbs=Tables.COUNT,
-            max_readers=512,
+            max_readers=_MAX_READERS,
             mode=0o600,
             metasync=metasync,
             max_spare_txns=8,

@@ -45,15 +45,19 @@ class SnapshotFiles:
         sessions: Callable[[], Sequence[Session]],
         observer: Observer,
         failpoint: Failpoint = no_failpoint,
+        is_shared: bool = False,
     ) -> None:
-        """``sessions`` are those of the store, oldest first, the one under way last."""
+        """``sessions`` are those of the store, oldest first, the one under way last. ``is_shared``: another process
+        may be saving right now.
+        """
         self._directory = directory
         self._key = key
         self._fingerprint = fingerprint
         self._sessions = sessions
         self._observer = observer
         self._failpoint = failpoint
-        self._remove_parts()
+        if not is_shared:
+            self.remove_parts()
 
     def load(self, scope: bytes) -> Snapshot | None:
         """See ``SnapshotStore.load``. Pieces are read one by one, and each is checked before it is given out."""
@@ -157,7 +161,7 @@ class SnapshotFiles:
     def _path(self, scope: bytes) -> Path:
         return self._directory / f"{scope.hex()}.snapshot"
 
-    def _remove_parts(self) -> None:
+    def remove_parts(self) -> None:
         """What a process that died was writing."""
         for part in self._directory.glob("*.part"):
             part.unlink(missing_ok=True)

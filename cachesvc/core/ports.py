@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cachesvc.core.events import Event
 from cachesvc.core.selection import Selector
+from cachesvc.core.tickets import Ticket
 from cachesvc.core.types import (
     Candidate,
     Change,
@@ -241,6 +242,18 @@ class ResponseStore(Protocol):
 
     def checking(self) -> Iterator[CheckStep]:
         """Read everything, step by step; no problems at all when clean. Slow."""
+
+
+class TicketBook(Protocol):
+    """A bounded memory of misses by lookup id; the oldest go first. Any thread may call; it does no more than
+    wait for others that keep.
+    """
+
+    def keep(self, lookup_id: str, ticket: Ticket) -> None:
+        """Remember a miss, and forget those that are too old or too many."""
+
+    def find(self, lookup_id: str) -> Ticket | None:
+        """The ticket, or None when it is unknown, too old, or was pushed out. It may be used again."""
 
 
 class Observer(Protocol):

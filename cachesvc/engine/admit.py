@@ -12,6 +12,7 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
 from cachesvc.core.identity import canonical_text, canonical_vary, identify
 from cachesvc.core.policy import lifetime_ms
+from cachesvc.core.tickets import Ticket
 from cachesvc.core.types import (
     Draft,
     Entry,
@@ -26,7 +27,6 @@ from cachesvc.core.types import (
     Vector,
 )
 from cachesvc.engine.parts import EmbedBudget, Parts, check_size, put_with_room, tell_removed
-from cachesvc.engine.tickets import Ticket
 
 _EXACT_ONLY = "the policy of this namespace has the exact tier only"
 

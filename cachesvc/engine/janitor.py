@@ -42,7 +42,8 @@ class Janitor:
     """Owns the housekeeping thread. ``note_used``, ``quarantine`` and ``wake`` never block.
 
     ``options`` and ``policies`` give what is in force, a new book after every change; ``chores`` are
-    done in every round, too.
+    done in every round, too. Where several processes share the store, what concerns all of it is done by the
+    one that ``leads``; what this one has noted, by itself.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Janitor:
         clock: Clock,
         observer: Observer,
         chores: Sequence[Callable[[], None]] = (),
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._options_now = options
         self._policies = policies
         self._kept: PolicyBook | None = None  # whose quotas were kept last
         self._chores = chores
+        self._leads = leads
         self._clock = clock
         self._observer = observer
         self._lock = threading.Lock()
@@ -126,16 +129,9 @@ class Janitor:
 
     def tidy(self) -> None:
         """One round of everything. Failures are reported and tried again in the next round."""
-        tasks = (
-            self._drop_damaged,
-            self._flush_notes,
-            self._expire,
-            self._evict,
-            self._keep_quotas,
-            self._reorder,
-            *self._chores,
-        )
-        for task in tasks:
+        own = (self._drop_damaged, self._flush_notes, self._make_relief)
+        of_all = (self._expire, self._evict, self._keep_quotas, self._reorder, *self._chores)
+        for task in (*own, *of_all) if self._leads() else own:
             self._attempt(task)
 
     def _run(self) -> None:
@@ -180,13 +176,14 @@ class Janitor:
             self._count(Removal.EXPIRED, count)
             full_round = count == _ROUND_COUNT and not self._stopping
 
-    def _evict(self) -> None:
-        stats = self._store.stats()
+    def _make_relief(self) -> None:
         if self._refused:
             self._refused = False
-            some = stats.entries // _RELIEF_SHARE + 1
+            some = self._store.stats().entries // _RELIEF_SHARE + 1
             self._count(Removal.EVICTED, self._store.evict(min(some, _ROUND_COUNT)))
-        if self._fill(stats) < self._options.high_watermark:
+
+    def _evict(self) -> None:
+        if self._fill(self._store.stats()) < self._options.high_watermark:
             return
         while self._evict_round(at_least=self._options.low_watermark):
             stats = self._store.stats()

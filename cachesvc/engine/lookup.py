@@ -8,6 +8,7 @@ from cachesvc.core.events import LookupDone
 from cachesvc.core.identity import canonical_vary, identify
 from cachesvc.core.policy import Policy, Terms, decide, eligible, refuse
 from cachesvc.core.ports import Clock
+from cachesvc.core.tickets import Ticket
 from cachesvc.core.types import (
     Ask,
     Candidate,
@@ -23,7 +24,6 @@ from cachesvc.core.types import (
     Vector,
 )
 from cachesvc.engine.parts import EmbedBudget, Parts
-from cachesvc.engine.tickets import Ticket
 from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError
 
 _UNSEEN_OUTCOMES: Mapping[Unseen, Outcome] = {reason: Outcome[f"MISS_{reason.name}"] for reason in Unseen}

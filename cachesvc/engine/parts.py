@@ -7,11 +7,10 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved
 from cachesvc.core.eviction import size_bytes
 from cachesvc.core.policy import PolicyBook
-from cachesvc.core.ports import Clock, Observer, ResponseStore
+from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
 from cachesvc.core.types import Draft, Receipt, Removal
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor
-from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
 
 
@@ -38,7 +37,7 @@ class Parts:
     store: ResponseStore
     embedder: Guard
     views: Views
-    tickets: Tickets
+    tickets: TicketBook
     janitor: Janitor
     tuning: Callable[[], Tuning]
     clock: Clock

@@ -8,7 +8,7 @@ scope that is being loaded goes on with it at full speed.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cachesvc.core.errors import CacheError, Kind
@@ -33,11 +33,20 @@ class Warmup:
     """Owns the thread that warms. ``note`` is a chore of housekeeping. Thread-safe."""
 
     def __init__(
-        self, views: Views, notes: ScopeNotes, options: WarmupOptions, *, clock: Clock, observer: Observer
+        self,
+        views: Views,
+        notes: ScopeNotes,
+        options: WarmupOptions,
+        *,
+        leads: Callable[[], bool] = lambda: True,
+        clock: Clock,
+        observer: Observer,
     ) -> None:
+        """``leads`` tells which of several processes notes what is in memory."""
         self._views = views
         self._notes = notes
         self._options = options
+        self._leads = leads
         self._clock = clock
         self._observer = observer
         self._stopping = threading.Event()
@@ -62,6 +71,8 @@ class Warmup:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
+        if not self._leads():
+            return
         with self._noting:
             try:
                 self._save(self._current())

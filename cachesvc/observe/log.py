@@ -31,9 +31,11 @@ from cachesvc.core.events import (
 
 
 class Logger:
-    """A logger of its own, on standard error; nothing global is configured. Its level may change."""
+    """A logger of its own, on standard error; nothing global is configured. Its level may change.
+    ``always`` is said in every line.
+    """
 
-    def __init__(self, level: str, form: Literal["json", "console"]) -> None:
+    def __init__(self, level: str, form: Literal["json", "console"], **always: Any) -> None:
         renderer: structlog.typing.Processor = (
             structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
         )
@@ -45,6 +47,7 @@ class Logger:
         self._bound = structlog.wrap_logger(
             structlog.PrintLogger(_Unbreakable(sys.stderr)),  # type: ignore[arg-type]  # it is asked to write only
             processors=processors,
+            **always,
         )
         self.set_level(level)
 
@@ -73,15 +76,21 @@ class Logger:
 
 
 class _Unbreakable:
-    """A stream whose reader may go away, or whose disk may be full, without the service noticing."""
+    """A stream whose reader may go away, or whose disk may be full, without the service noticing. Lines are written
+    whole, for other processes of this server may write to it, too.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._begun = ""
 
     def write(self, text: str) -> None:
-        """Write, or lose it."""
-        with suppress(OSError, ValueError):
-            self._stream.write(text)
+        """Write what makes a line, or lose it."""
+        self._begun += text
+        if text.endswith("\n"):
+            line, self._begun = self._begun, ""
+            with suppress(OSError, ValueError):
+                self._stream.write(line)
 
     def flush(self) -> None:
         """Flush, or lose it."""

@@ -27,6 +27,7 @@ from cachesvc.core.events import (
 )
 from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
 from cachesvc.core.warming import Warming
+from cachesvc.observe.crew import CrewMetrics
 
 _BUCKETS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -328,6 +329,7 @@ def catalogue() -> Iterator[MetricDoc]:
             lambda: True,
         )
     )
+    CrewMetrics(registry)
     for metric in registry._collector_to_names:  # noqa: SLF001 - the registry offers no public way to list
         if isinstance(metric, MetricWrapperBase):
             suffix = {"counter": "_total", "info": "_info"}.get(str(metric._type), "")  # noqa: SLF001 - as above

@@ -50,13 +50,14 @@ _TIERS = {Outcome.HIT_EXACT: "exact", Outcome.HIT_SEMANTIC: "semantic"}
 
 @dataclass(frozen=True, slots=True)
 class OtelOptions:
-    """Where and what to send; see the ``telemetry`` settings."""
+    """Where and what to send; see the ``telemetry`` settings. ``instance`` is which of several this one is."""
 
     otlp_endpoint: str
     service_name: str
     sample_ratio: float
     metrics_interval_s: float
     timeout_s: float
+    instance: str = ""
 
 
 class OtelObserver:
@@ -72,7 +73,9 @@ class OtelObserver:
     ) -> None:
         """``flush`` brings the registry up to date."""
         self._clock = clock
-        resource = Resource({"service.name": options.service_name, "service.version": version})
+        service = {"service.name": options.service_name, "service.version": version}
+        instance = {"service.instance.id": options.instance} if options.instance else {}
+        resource = Resource({**service, **instance})
         self._provider = TracerProvider(
             resource=resource,
             sampler=ParentBased(TraceIdRatioBased(options.sample_ratio)),

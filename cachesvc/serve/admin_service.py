@@ -105,19 +105,12 @@ class AdminService:
     def get_config(self, data: bytes, call: Call) -> pb.GetConfigResponse:
         """``GetConfig``."""
         parse(pb.GetConfigRequest, data)
-        now = self._reloader.now
-        return pb.GetConfigResponse(
-            json=json.dumps(now.settings.redacted(), indent=2),
-            generation=now.generation,
-            path="" if self._reloader.path is None else str(self._reloader.path),
-            last_error=now.last_error,
-        )
+        return config_response(self._reloader)
 
     def reload_config(self, data: bytes, call: Call) -> pb.ReloadConfigResponse:
         """``ReloadConfig``."""
         parse(pb.ReloadConfigRequest, data)
-        changed = self._reloader.reload()
-        return pb.ReloadConfigResponse(generation=self._reloader.now.generation, changed=changed)
+        return reload_response(self._reloader)
 
     def check_store(self, data: bytes, call: Call) -> Iterator[pb.CheckStoreResponse]:
         """``CheckStore``."""
@@ -186,6 +179,23 @@ def _warming(told: Warming) -> pb.IndexWarming:
     )
     message.elapsed.FromMilliseconds(int(told.elapsed_s * 1000))
     return message
+
+
+def config_response(reloader: Reloader) -> pb.GetConfigResponse:
+    """The configuration in force."""
+    now = reloader.now
+    return pb.GetConfigResponse(
+        json=json.dumps(now.settings.redacted(), indent=2),
+        generation=now.generation,
+        path="" if reloader.path is None else str(reloader.path),
+        last_error=now.last_error,
+    )
+
+
+def reload_response(reloader: Reloader) -> pb.ReloadConfigResponse:
+    """Read the configuration again, and what came of it. Raises as ``Reloader.reload``."""
+    changed = reloader.reload()
+    return pb.ReloadConfigResponse(generation=reloader.now.generation, changed=changed)
 
 
 def _stay(call: Call) -> None:

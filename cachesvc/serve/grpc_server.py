@@ -41,6 +41,8 @@ class GrpcOptions:
     max_message_bytes: int
     drain_s: float
     traced: bool = False
+    shares_port: bool = False  # with other processes of this server, which their supervisor sees to
+    max_connection_age_s: float = 0.0  # 0: none
 
 
 class Service(Protocol):
@@ -85,13 +87,15 @@ class GrpcServer:
             self._pool,
             maximum_concurrent_rpcs=options.max_concurrent_calls,
             options=[
-                ("grpc.so_reuseport", 0),  # else a second server shares the port silently
+                # else a second server shares the port silently
+                ("grpc.so_reuseport", int(options.shares_port)),
                 ("grpc.max_concurrent_streams", options.max_streams),
                 # else gRPC counts streams that have ended and are not yet freed, and refuses (UNAVAILABLE)
                 # what a client that keeps to its streams may send
                 ("grpc.http.overload_protection", 0),
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
+                *_connection_age(options.max_connection_age_s),
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -135,6 +139,11 @@ class GrpcServer:
         self._server.stop(_REFUSE_S).wait(_REFUSE_S + _END_S)
         self._pool.drain(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _connection_age(age_s: float) -> list[tuple[str, int]]:
+    """GRPC adds up to a tenth, so that not all come again at once. Calls under way are not cut off."""
+    return [("grpc.max_connection_age_ms", int(age_s * 1000))] if age_s else []
 
 
 class _Health(health.HealthServicer):  # type: ignore[misc]  # the library ships no types

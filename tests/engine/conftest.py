@@ -11,6 +11,7 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event
 from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.core.selection import Selector
+from cachesvc.core.tickets import TicketBounds
 from cachesvc.core.types import (
     Ask,
     Draft,
@@ -36,7 +37,7 @@ from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
-from cachesvc.engine.tickets import TicketBounds, Tickets
+from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
 
 DIMENSION = 32

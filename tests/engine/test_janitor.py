@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -116,7 +117,11 @@ class House:
     """A janitor, what it keeps, and its time."""
 
     def __init__(
-        self, max_notes: int = 10_000, max_entries: int | None = None, store: RecordingStore | None = None
+        self,
+        max_notes: int = 10_000,
+        max_entries: int | None = None,
+        store: RecordingStore | None = None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self.clock = ManualClock()
         self.store = store or RecordingStore()
@@ -135,6 +140,7 @@ class House:
             policies=lambda: self.book,
             clock=self.clock,
             observer=self.events,
+            leads=leads,
         )
 
     def fill(self, count: int, ttl_ms: int = 1 << 40) -> list[int]:
@@ -396,3 +402,24 @@ def test_stop_without_start_does_a_last_round(house: House) -> None:
     house.janitor.note_used(entry_id)
     house.janitor.stop()
     assert [list(notes) for notes in house.store.touched] == [[entry_id]]
+
+
+def test_one_of_several_does_what_concerns_all() -> None:
+    """A janitor that does not lead notes use, drops what is damaged and relieves its own writers; it neither expires nor
+    keeps the bound until it leads.
+    """
+    leading: list[bool] = []
+    house = House(leads=lambda: bool(leading))
+    short, *ids = house.fill(950, ttl_ms=2_000)
+    house.clock.advance(5_000)
+    house.janitor.note_used(ids[0])
+    house.janitor.quarantine(ids[1])
+    house.janitor.tidy()
+    assert house.store.get(short) is not None
+    assert house.kept(ids[:2]) == [ids[0]]
+    house.janitor.relieve()
+    house.janitor.tidy()
+    assert house.store.stats().entries < 949
+    leading.append(True)
+    house.janitor.tidy()
+    assert house.store.stats().entries == 0

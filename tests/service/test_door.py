@@ -1,6 +1,7 @@
 """The door: what is turned away before it is read, and how that is told."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -212,3 +213,30 @@ def test_the_clients_tell() -> None:
         ("cachesvc-exact-only", "true"),
     )
     assert told(pb.LookupRequest(namespace="ä")) == ()
+
+
+def test_connections_are_renewed(turns: Turns, events: Events) -> None:
+    """A client is told now and then to make another connection, and none of its calls fails of it."""
+    server = GrpcServer(
+        Working(),
+        replace(OPTIONS, max_connection_age_s=0.2),
+        clock=SystemClock(0),
+        observer=events,
+        new_id=lambda: "id-1",
+        works=lambda: True,
+        admission=Admission(turns, events),
+    )
+    connected = threading.Semaphore(0)
+
+    def on_state(state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            connected.release()
+
+    with grpc.insecure_channel(server.start()) as channel:
+        channel.subscribe(on_state, try_to_connect=True)
+        made, until_s = 0, time.monotonic() + 60.0
+        while made < 3:
+            assert _call(channel, "Lookup") is None
+            made += connected.acquire(blocking=False)
+            assert time.monotonic() < until_s
+    server.stop()

@@ -87,6 +87,16 @@ WRONG_FILES = [
     pytest.param(
         "[server]\nthreads = true", "server.threads: must not be true or false", id="true-as-number"
     ),
+    pytest.param(
+        "[server]\nworkers = 2\nlisten = 'unix:/x'",
+        "server: workers 2 cannot share the socket unix:/x",
+        id="workers-on-a-socket",
+    ),
+    pytest.param(
+        "[server]\nworkers = 2\n[embedder]\nengine = 'sentence-transformers'",
+        "server.workers 2 takes embedder.engine = 'onnx'",
+        id="workers-with-torch",
+    ),
     pytest.param("[store]\npath = ''", "store.path: must name a directory", id="empty-path"),
     pytest.param('[store]\npath = "a\\u0000b"', "store.path: must name a directory", id="nul-in-a-path"),
     pytest.param("_env_file = '/etc/hosts'", "_env_file: is not a setting", id="option-of-the-reader"),

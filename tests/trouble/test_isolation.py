@@ -22,6 +22,7 @@ from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event, ScopesChanged
 from cachesvc.core.policy import Policy, PolicyBook
+from cachesvc.core.tickets import TicketBounds
 from cachesvc.core.types import (
     Ask,
     Entry,
@@ -39,7 +40,7 @@ from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
-from cachesvc.engine.tickets import TicketBounds, Tickets
+from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub

@@ -1,0 +1,306 @@
+"""Two workers on one port and one store are one server to whoever calls it, whatever becomes of either."""
+
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+import pytest
+
+from cachesvc.adapters.engine_cache import find_engine
+from cachesvc.admin_client import AdminClient
+from cachesvc.calls import CallError
+from cachesvc.settings_sections import EmbedderSettings
+from cachesvc.v1 import admin_pb2
+from cachesvc.v1 import cache_pb2 as pb
+from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+
+if TYPE_CHECKING:
+    from tests.workers.conftest import Server
+
+Launch: TypeAlias = "Callable[..., Server]"
+
+CALL_S = 30.0
+CLIENTS = 6
+OPERATIONS = 40
+KILLS_AT = (30, 110)  # operations
+
+
+@pytest.fixture(scope="module")
+def server(launch: Launch) -> "Iterator[Server]":
+    """One that this module's tests share. In the end SIGTERM ends it in order, workers and all."""
+    server = launch().serving()
+    workers = server.pids()
+    yield server
+    workers += server.pids()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.ended() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    store = server.open_store()
+    try:
+        assert store.check() == []
+    finally:
+        store.close()
+
+
+def ask(namespace: str, prompt: str) -> pb.LookupRequest:
+    return pb.LookupRequest(namespace=namespace, prompt=prompt)
+
+
+class Client(threading.Thread):
+    """Changes entries of its own by one connection and looks at once by another. An attempt that a dying worker cut
+    off may have happened or not: that key is forgotten.
+    """
+
+    def __init__(self, server: "Server", number: int, did: threading.Semaphore) -> None:
+        super().__init__()
+        self.namespace = f"exact-{number}" if number % 3 else f"semantic-{number}"
+        self.tag = f"tag-{number}"
+        self.held: dict[str, tuple[bytes, str]] = {}
+        self.faults: list[str] = []
+        self.cut_off = 0
+        self._server = server
+        self._random = random.Random(number)
+        self._did = did
+
+    def run(self) -> None:
+        for n in range(OPERATIONS):
+            prompt = f"What is item {n} of {self.namespace}?"
+            if self.held and self._random.random() < 0.4:
+                prompt = self._random.choice(sorted(self.held))
+            try:
+                self._operate(n, prompt)
+            except grpc.RpcError as error:
+                if not isinstance(error, grpc.Call) or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    self.faults.append(str(error))
+                self.held.pop(prompt, None)
+                self.cut_off += 1
+            self._did.release()
+
+    def _operate(self, n: int, prompt: str) -> None:
+        stub = self._random.choice(self._server.stubs)
+        chance = self._random.random()
+        if chance < 0.1:
+            self._invalidate(stub)
+        elif chance < 0.3 and prompt in self.held:
+            _, entry_id = self.held.pop(prompt)
+            stub.Delete(pb.DeleteRequest(namespace=self.namespace, id=entry_id), timeout=CALL_S)
+        else:
+            response = f"{self.namespace} {prompt} {n}".encode()
+            request = pb.StoreRequest(
+                namespace=self.namespace, prompt=prompt, response=response, tags=[self.tag]
+            )
+            self.held.pop(prompt, None)
+            self.held[prompt] = response, stub.Store(request, timeout=CALL_S).entry_id
+        self.look(prompt)
+
+    def _invalidate(self, stub: CacheServiceStub) -> None:
+        gone = sorted(self.held)
+        self.held.clear()
+        stub.Invalidate(pb.InvalidateRequest(namespace=self.namespace, tags=[self.tag]), timeout=CALL_S)
+        for prompt in gone[:3]:
+            self.look(prompt)
+
+    def look(self, prompt: str) -> None:
+        """What was acknowledged is what any connection gives; a read that is cut off is made again."""
+        for stub in self._random.sample(self._server.stubs, 4):
+            with suppress(grpc.RpcError):
+                reply = stub.Lookup(ask(self.namespace, prompt), timeout=CALL_S)
+                break
+        else:
+            raise AssertionError("no worker answered")
+        expected = self.held.get(prompt, (b"", ""))[0]
+        found = reply.entry.response if reply.outcome == pb.OUTCOME_HIT_EXACT else b""
+        if found != expected:
+            self.faults.append(f"{prompt}: {found!r} instead of {expected!r}")
+
+
+def test_what_one_acknowledges_all_see_while_workers_die(server: "Server") -> None:
+    """Stores, replacements, deletions and invalidations are seen by the next lookup on any connection, though
+    workers are killed meanwhile; none that was acknowledged is lost.
+    """
+    did = threading.Semaphore(0)
+    clients = [Client(server, number, did) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    for done in range(CLIENTS * OPERATIONS):
+        did.acquire()
+        if done in KILLS_AT:
+            server.kill_worker()
+    for client in clients:
+        client.join()
+        for prompt in client.held:
+            client.look(prompt)
+    assert [fault for client in clients for fault in client.faults] == []
+    assert sum(len(client.held) for client in clients) > CLIENTS, "too little was stored to prove anything"
+    assert sum(client.cut_off for client in clients) < CLIENTS * OPERATIONS / 4
+    with AdminClient(server.admin_rpc) as admin:
+        assert [problem for step in admin.check() for problem in step.problems] == []
+
+
+def hit_both(server: "Server", namespace: str) -> list[pb.LookupResponse]:
+    """Miss by every connection, and know that both workers were asked."""
+    before = server.whole().dial().scopes_of_each()
+    replies = [
+        stub.Lookup(ask(namespace, f"Which river is number {n}?"), timeout=CALL_S)
+        for n, stub in enumerate(server.stubs)
+    ]
+    assert all(after > count for after, count in zip(server.scopes_of_each(), before, strict=True))
+    return replies
+
+
+def test_a_store_may_come_to_another_worker_than_its_lookup(server: "Server") -> None:
+    """A lookup_id is known to all workers, and also when the one that gave it has been killed. The prompt is in no
+    file in the clear.
+    """
+    replies = hit_both(server, "tickets")
+    server.kill_worker()
+    for n, reply in enumerate(replies):
+        stub = server.stubs[(n + 1) % len(server.stubs)]
+        request = pb.StoreRequest(lookup_id=reply.lookup_id, response=b"%d" % n)
+        assert stub.Store(request, timeout=CALL_S, wait_for_ready=True).semantic
+    reply = server.stubs[0].Lookup(ask("tickets", "Which river is number 3?"), timeout=CALL_S)
+    assert reply.entry.response == b"3"
+    assert b"Which river" not in (server.store / "tickets" / "data.mdb").read_bytes()
+
+
+def test_metrics_are_of_all_workers_and_never_go_back(server: "Server") -> None:
+    """One scrape counts the calls of both workers, and still does when one was killed; it says that one was."""
+    name, died = 'cachesvc_lookups_total{outcome="miss_empty"}', "cachesvc_worker_restarts_total"
+    before, died_before = server.metric(name), server.metric(died)
+    hit_both(server, "metrics")
+    asked = len(server.stubs)
+    assert server.metric(name) == before + asked
+    server.kill_worker()
+    assert server.metric(name) == before + asked
+    assert (server.metric(died), server.metric("cachesvc_workers_serving")) == (died_before + 1, 1)
+    assert json.loads(server.page("/readyz"))["ready"] is True
+    assert list(stats(server).components.values()).count(False) == 1
+    entries = server.metric("cachesvc_entries")
+    assert entries == sum(one.entries for one in stats(server).namespaces)
+
+
+def stats(server: "Server") -> admin_pb2.GetStatsResponse:
+    with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin:
+        return admin.stats()
+
+
+def test_the_whole_tells_how_its_parts_are(server: "Server") -> None:
+    """/readyz, /healthz and GetStats speak of each worker and of each part."""
+    server.whole()
+    expected = {"worker_0", "worker_1", "grpc", "store", "housekeeping", "embedder", "config"}
+    assert json.loads(server.page("/readyz"))["components"] == dict.fromkeys(expected, True)
+    assert json.loads(server.page("/healthz")) == {"alive": True}
+    assert dict(stats(server).components) == dict.fromkeys(expected, True)
+
+
+@pytest.mark.parametrize("by", ["rpc", "signal"])
+def test_a_new_configuration_reaches_all_workers(server: "Server", by: str) -> None:
+    """After a reload both workers go by it, and so does one that is started later; a wrong one changes none."""
+    namespace = f"reload-{by}"
+    server.write({f"policy.{namespace}": {"enabled": False}})
+    server.whole().dial()
+    if by == "rpc":
+        with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin:
+            assert f"policy.{namespace}.enabled" in admin.reload().changed
+    else:
+        applied = sum(line["event"] == "config_read" for line in server.lines)
+        server.process.send_signal(signal.SIGHUP)
+        server.said("config_read", applied + 1)
+    server.metric(
+        "cachesvc_config_generation"
+    )  # a question that workers answer after what they were told before
+    assert outcomes(server, namespace) == {int(pb.OUTCOME_BYPASS_DISABLED)}
+
+    server.write({"server": {**server.sections["server"], "threads": 7}})
+    with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin, pytest.raises(CallError, match="restart"):
+        admin.reload()
+    if by == "signal":
+        server.kill_worker()
+        server.whole().dial()
+    assert outcomes(server, namespace) == {int(pb.OUTCOME_BYPASS_DISABLED)}
+    server.write(
+        {"server": {name: value for name, value in server.sections["server"].items() if name != "threads"}}
+    )
+
+
+def outcomes(server: "Server", namespace: str) -> set[int]:
+    return {
+        stub.Lookup(ask(namespace, "hello"), timeout=CALL_S, wait_for_ready=True).outcome
+        for stub in server.stubs
+    }
+
+
+def test_longer_methods_are_done_by_a_worker(server: "Server") -> None:
+    """Export, import and backup go through; what is refused is refused with its reason."""
+    server.stubs[0].Store(pb.StoreRequest(namespace="moved", prompt="a", response=b"b"), timeout=CALL_S)
+    with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin:
+        records = list(admin.export(namespace="moved"))
+        assert [record.WhichOneof("kind") for record in records] == ["header", "entry", "trailer"]
+        tally = list(admin.import_(iter(records)))[-1]
+        assert (tally.read, tally.unchanged) == (1, 1)
+        assert [step.path for step in admin.backup("copy")][-1].endswith("/copy")
+        with pytest.raises(CallError, match="copy exists already"):
+            list(admin.backup("copy"))
+
+
+def test_nobody_else_gets_the_port(server: "Server", tmp_path: Path) -> None:
+    """A second server on the port is refused, of several workers or of one."""
+    for workers in (1, 2):
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f'[server]\nlisten = "{server.address}"\nworkers = {workers}\n[admin]\nlisten = "127.0.0.1:0"\n'
+            f'rpc_listen = "127.0.0.1:0"\n[store]\npath = "{tmp_path}/store"\n'
+        )
+        refused = run("serve", "--config", str(config))
+        assert (refused.returncode, "server.listen" in refused.stderr) == (5, True), refused.stderr
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "cachesvc.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=CALL_S * 3,
+        check=False,
+    )
+
+
+def test_workers_end_with_their_supervisor(launch: Launch) -> None:
+    """When the supervisor is killed its workers end, and only then does anybody get the store, which is whole."""
+    server = launch().serving()
+    server.stubs[0].Store(pb.StoreRequest(namespace="exact-1", prompt="a", response=b"b"), timeout=CALL_S)
+    workers = [os.pidfd_open(pid) for pid in server.pids()]
+    server.process.kill()
+    for worker in workers:
+        assert select.select([worker], [], [], CALL_S)[0], "a worker lives on"
+        os.close(worker)
+    server.ended()
+    store = server.open_store()
+    try:
+        assert (store.check(), store.stats().entries) == ([], 1)
+    finally:
+        store.close()
+
+
+def test_a_server_whose_workers_cannot_start_says_why(launch: Launch, tmp_path: Path) -> None:
+    """It ends with the exit code and the message that a single process would have."""
+    settings = EmbedderSettings()
+    engine = find_engine(settings.model, settings.precision, settings.cache_dir.expanduser())
+    assert engine is not None
+    broken = tmp_path / "engine"
+    shutil.copytree(engine.path, broken)
+    (broken / "model.onnx").write_bytes(b"no model")
+    server = launch(embedder={"model": str(broken)})
+    assert server.ended() == 6
+    assert any(str(broken) in line.get("text", "") for line in server.lines)
