@@ -22,6 +22,7 @@ WAIT_S = 60.0
 # A worker without an engine. ``settings`` say what becomes of it.
 WORKER = """
 import os, signal, socket, sys, time
+from cachesvc.core.warming import Warming
 from cachesvc.link import Ask, Begin, Failed, Link, Publish, Report, Serving
 link = Link(socket.socket(fileno=int(sys.argv[-1])))
 told = link.receive().settings
@@ -35,7 +36,8 @@ while (message := link.receive()) is not None:
     if isinstance(message, Publish):
         told = message.settings
     if isinstance(message, Ask):
-        link.send(Report(message.number, True, True, {told["mode"]: True}, []))
+        warm = Warming(True, 0, 0, 0, 0, 0.0)
+        link.send(Report(message.number, True, True, {told["mode"]: True}, warm, []))
 while told["mode"] == "deaf":
     time.sleep(60)
 """
