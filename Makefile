@@ -41,9 +41,13 @@ run: setup ## Run the server in the foreground (CONFIG=file)
 test: setup ## Run the tests (ARGS="-k name")
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-slow
+test-slow: setup ## The tests that take longest, which make test leaves out
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
 .PHONY: test-crash
 test-crash: setup ## Kill the server at every failpoint and at random; fail every write and sync
-	$(BIN)/python -m pytest tests/crash tests/trouble/test_kill.py tests/store/test_lmdb_eio.py $(ARGS)
+	$(BIN)/python -m pytest -m "" tests/crash tests/trouble/test_kill.py tests/store/test_lmdb_eio.py $(ARGS)
 
 .PHONY: test-mutants
 test-mutants: setup ## Show that the tests find every bug of a table

@@ -20,6 +20,8 @@ from cachesvc.core.ports import Embedder
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
+pytestmark = pytest.mark.slow
+
 SERVER = Path(__file__).with_name("server.py")
 CALL_S = 20.0
 STORES = 60

@@ -84,7 +84,7 @@ def _is_found(tree: Path, mutant: Mutant) -> bool:
 
 def _run(tree: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     """The exit code, and the test that failed or else the last line."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", "-p", "no:cacheprovider", *tests]
     try:
         run = subprocess.run(
             command,

@@ -5,6 +5,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 _CHILD = Path(__file__).with_name("flip_child.py")
 
 
@@ -23,6 +25,7 @@ def words(directory: Path, *arguments: str) -> Counter[str]:
     return told
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_is_served(tmp_path: Path) -> None:
     """In 200 damaged copies each read is the entry that was stored, a loss, or a CacheError."""
     told = words(tmp_path, "bits", "200")
@@ -31,6 +34,7 @@ def test_no_flipped_bit_is_served(tmp_path: Path) -> None:
     assert told["lost"] > 10, f"hardly anything was hit: {told}"
 
 
+@pytest.mark.slow
 def test_no_lost_page_is_served(tmp_path: Path) -> None:
     """Each page in turn zeroed, garbage, or another one: nothing wrong is read, and most copies can be opened."""
     told = words(tmp_path, "pages")

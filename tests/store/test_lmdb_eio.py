@@ -82,6 +82,7 @@ def write(path: Path, shim: Path, **variables: str) -> list[str]:
     return run.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "from then on"])
 def test_every_write_and_sync_may_fail(tmp_path: Path, shim: Path, *, sticky: bool) -> None:
     """For N = 1, 2, … until none fails: acknowledged entries are there after a restart, and it is clean."""

@@ -253,6 +253,7 @@ def _engine(loaded_scopes: int) -> Engine:
     return Engine(Lookup(parts), Admit(parts), counts)
 
 
+@pytest.mark.slow
 def test_one_hundred_thousand_operations_cross_no_scope(seeded: Seeded) -> None:
     """Every lookup of a long mixed history answers as a dict keyed with the plain values would."""
     random = seeded(20_240)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from cachesvc.adapters.lmdb_store import LmdbStore
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Launch: TypeAlias = "Callable[[Mapping[str, Mapping[str, Any]]], Process]"
 Dial: TypeAlias = Callable[[str], grpc.Channel]
 Seeded: TypeAlias = "Callable[[int], Random]"
+
+pytestmark = pytest.mark.slow
 
 ROUNDS = 30
 WRITERS = 8
