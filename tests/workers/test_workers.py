@@ -247,6 +247,11 @@ def test_the_whole_tells_how_its_parts_are(server: "Server") -> None:
     assert dict(stats(server).components) == dict.fromkeys(expected, True)
 
 
+def test_half_a_snapshot_does_not_stay(server: "Server") -> None:
+    """What an earlier server's worker was saving when it was killed is removed at the start."""
+    assert not server.left.exists()
+
+
 @pytest.mark.parametrize("by", ["rpc", "signal"])
 def test_a_new_configuration_reaches_all_workers(server: "Server", by: str) -> None:
     """After a reload both workers go by it; a wrong one changes none."""
