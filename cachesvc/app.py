@@ -148,12 +148,12 @@ class App:
             observer=observer,
             behind=Behind(self._snapshots(settings, embedder, observer), settler),
         )
-        leads = self._leads(settings)
+        leads, has_led = self._leads(settings)
         self._warmup = Warmup(
             self._views,
             NoteFile(settings.store.path / "scopes.recent", store.key_for(b"scopes")),
             WarmupOptions(settings.index.warm_max_scopes, settings.index.warm_share),
-            leads=leads,
+            leads=has_led,
             clock=clock,
             observer=observer,
         )
@@ -304,12 +304,14 @@ class App:
         start = None if seat is None else ClockStart(seat.clock_start_ms, seat.clock_boot_ns)
         return SystemClock(store.last_clock_ms(), start)
 
-    def _leads(self, settings: Settings) -> Callable[[], bool]:
+    def _leads(self, settings: Settings) -> tuple[Callable[[], bool], Callable[[], bool]]:
+        """Whether it leads, and whether it did already when that was asked last."""
         if self._seat is None:
-            return lambda: True
+            return (lambda: True), (lambda: True)
         leader = Leader(settings.store.path / "housekeeping.lock")
         self._closing.callback(leader.resign)
-        return leader.leads
+        leader.leads()  # the first that comes does
+        return leader.leads, lambda: leader.holds
 
     def _tickets(self, settings: Settings, clock: Clock) -> TicketBook:
         bounds = TicketBounds(**settings.tickets.model_dump())

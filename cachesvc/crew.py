@@ -23,10 +23,8 @@ from cachesvc.core.ports import Clock
 from cachesvc.link import Ask, Begin, Failed, Link, Publish, Report, Serving
 
 _STEADY_S = 10.0  # who served so long did not die of how it was started
-_FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 30.0
 _MOST_FAILURES = 4  # in a row, while none serves
-_LOOK_S = 2.0  # how often workers are asked how they are
 _SILENT_S = 30.0  # who has owed an answer for so long will not give it
 _TELL_S = 5.0  # a worker that listens to nothing for so long is given up
 _ANSWER_S = 1.0  # how long answers are waited for, when somebody wants to know
@@ -40,7 +38,8 @@ _DEATHS_WITHIN_S = 3600.0
 @dataclass(frozen=True, slots=True)
 class CrewOptions:
     """How many workers, the program that they are, the descriptors and the environment that each gets, and how long
-    they have to end. The program is told its end of the link, a descriptor, as its last argument.
+    they have to end. The program is told its end of the link, a descriptor, as its last argument. ``look_s`` is how often
+    they are asked how they are, ``first_pause_s`` how long one that came to nothing is not followed by another.
     """
 
     count: int
@@ -48,6 +47,8 @@ class CrewOptions:
     descriptors: tuple[int, ...]
     environment: Mapping[str, str]
     stop_s: float
+    look_s: float = 2.0
+    first_pause_s: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,11 @@ class _Place:
         self.report: Report | None = None
         self.asked = self.answered = 0
         self.owed_since_s = 0.0
+        self.leaving_since_s: float | None = None  # it listens no more, and ends in order
 
     @property
     def serving(self) -> bool:
-        return self.serving_since_s is not None
+        return self.serving_since_s is not None and self.leaving_since_s is None
 
 
 class Crew:
@@ -182,19 +184,28 @@ class Crew:
                 place.owed_since_s = self._clock.monotonic_s()
             place.asked += 1
             number = place.asked
-        link.send(Ask(number))
+        if not link.send(Ask(number)):
+            with self._state:
+                if place.link is link and place.leaving_since_s is None:
+                    place.leaving_since_s = self._clock.monotonic_s()
         return number
 
     def _look(self) -> None:
         """So that little of what a worker counted is lost with it, and one that hangs is noticed."""
-        while not self._stop.wait(_LOOK_S):
-            now_s = self._clock.monotonic_s()
+        while not self._stop.wait(self._options.look_s):
             for place in self._places:
-                if place.serving and place.asked > place.answered and now_s - place.owed_since_s > _SILENT_S:
-                    assert place.process is not None
+                if place.process is not None and self._takes_too_long(place):
                     place.process.kill()
                 elif place.serving:
                     self._ask(place)
+
+    def _takes_too_long(self, place: _Place) -> bool:
+        """To answer, or to end when it said that it would by listening no more."""
+        with self._state:
+            now_s = self._clock.monotonic_s()
+            if place.leaving_since_s is not None:
+                return now_s - place.leaving_since_s > self._options.stop_s
+            return place.serving and place.asked > place.answered and now_s - place.owed_since_s > _SILENT_S
 
     def _keep(self, place: _Place) -> None:
         """A place's thread."""
@@ -225,7 +236,7 @@ class Crew:
             if self._is_hopeless(place, code):
                 return
             at_once = served_s > 0 and place.failures <= 1
-            pause_s = 0.0 if at_once else _FIRST_PAUSE_S * 2 ** min(place.failures - 1, 16)
+            pause_s = 0.0 if at_once else self._options.first_pause_s * 2 ** min(place.failures - 1, 16)
             self._stop.wait(min(pause_s, _LONGEST_PAUSE_S))
 
     def _live(self, place: _Place) -> int:
@@ -239,6 +250,7 @@ class Crew:
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), *self._options.descriptors),
                     env=dict(self._options.environment),
+                    start_new_session=True,  # what a terminal sends to all (Ctrl-C) is the supervisor's alone
                 )
             place.process = process
             with self._telling:

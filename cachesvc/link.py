@@ -104,14 +104,13 @@ class Link:
         self._sending = threading.Lock()
 
     def send(self, message: Message) -> bool:
-        """Say something. False when nobody listens any more; it is at its end then."""
+        """Say something. False when nobody listens any more, and no more is said then."""
         packed = msgspec.msgpack.encode(message)
         with self._sending:
             try:
                 self._end.sendall(len(packed).to_bytes(_LENGTH_BYTES, "big") + packed)
             except OSError:  # a part of it may have been said: nothing makes sense after that
-                with suppress(OSError):
-                    self._end.shutdown(socket.SHUT_RDWR)
+                self.end()  # the other side may have last words all the same
                 return False
         return True
 
@@ -135,7 +134,8 @@ class Link:
 
     def close(self) -> None:
         """Let go of it."""
-        self._end.close()
+        with self._sending:  # else its descriptor may be another's in the midst of a word
+            self._end.close()
 
     def _read(self, count: int) -> bytes:
         parts = bytearray()

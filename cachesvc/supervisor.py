@@ -24,6 +24,7 @@ from cachesvc.adapters import lmdb_tickets
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.lmdb_begin import prepare
 from cachesvc.adapters.lmdb_rewrite import Told
+from cachesvc.adapters.snapshot_files import remove_parts
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Observer
@@ -95,6 +96,7 @@ class Supervisor:
         self._clock = SystemClock(floor_ms=self._prepared.clock_ms)
         self._sockets = _empty_directory(settings.store.path / "workers")
         lmdb_tickets.wipe(settings.store.path / "tickets")
+        remove_parts(settings.store.path / "snapshots")
         self._tickets_key = secrets.token_bytes(lmdb_tickets.KEY_BYTES)
         reservation = Reservation("server.listen", settings.server.listen)
         self._closing.callback(reservation.release)

@@ -22,6 +22,11 @@ class Leader:
                 return False
         return self._leads
 
+    @property
+    def holds(self) -> bool:
+        """Whether it led when it was asked last. Takes nothing over."""
+        return self._leads
+
     def resign(self) -> None:
         """Let another one have it."""
         os.close(self._descriptor)

@@ -2,13 +2,14 @@
 
 Called by the engine through ``TicketBook`` where a Store may come to another process than its Lookup did. What is
 kept is unreadable without a key that only those processes have, in memory: a policy may say that prompts are not kept,
-and this is a file. The supervisor removes it before it starts them. A ticket that cannot be kept is forgotten.
+and this is a file. The supervisor removes it before it starts them. A ticket that cannot be kept or read is forgotten.
 """
 
 import hashlib
 import shutil
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -78,23 +79,22 @@ class LmdbTickets:
         until_s = now_s + self._bounds.ttl_s
         sealed = self._sealed(lookup_id.encode(), _record(ticket, until_s))
         place = _PLACE.pack(until_s, ticket.size_bytes) + lookup_id.encode()
-        with self._lock:
+        with self._lock, suppress(lmdb.Error):  # no room on the disk
             try:
                 self._put(lookup_id.encode(), sealed, place, now_s)
-            except lmdb.MapFullError:  # its pages hold less than reckoned: begin anew
-                with self._env.begin(write=True) as txn:
-                    for table in (self._tickets, self._order, self._meta):
-                        txn.drop(table, delete=False)
-            except lmdb.Error:
-                return  # no room on the disk
+            except lmdb.MapFullError:  # its pages hold less than reckoned
+                self._begin_anew()
 
     def find(self, lookup_id: str) -> Ticket | None:
         """See ``TicketBook.find``."""
         name = lookup_id.encode()
         if not 0 < len(name) <= _MAX_ID_BYTES:
             return None
-        with self._env.begin(db=self._tickets) as txn:
-            sealed = txn.get(name)
+        try:
+            with self._env.begin(db=self._tickets) as txn:
+                sealed = txn.get(name)
+        except lmdb.Error:
+            return None
         record = None if sealed is None else self._opened(name, sealed)
         if record is None or record.until_s < self._clock.monotonic_s():
             return None
@@ -103,6 +103,11 @@ class LmdbTickets:
     def close(self) -> None:
         """Let go of it."""
         self._env.close()
+
+    def _begin_anew(self) -> None:
+        with self._env.begin(write=True) as txn:
+            for table in (self._tickets, self._order, self._meta):
+                txn.drop(table, delete=False)
 
     def _put(self, name: bytes, sealed: bytes, place: bytes, now_s: float) -> None:
         with self._env.begin(write=True) as txn, txn.cursor(db=self._order) as order:

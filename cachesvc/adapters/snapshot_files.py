@@ -48,7 +48,7 @@ class SnapshotFiles:
         is_shared: bool = False,
     ) -> None:
         """``sessions`` are those of the store, oldest first, the one under way last. ``is_shared``: another process
-        may be saving right now.
+        may be saving right now, and who starts them removes parts.
         """
         self._directory = directory
         self._key = key
@@ -57,7 +57,7 @@ class SnapshotFiles:
         self._observer = observer
         self._failpoint = failpoint
         if not is_shared:
-            self.remove_parts()
+            remove_parts(directory)
 
     def load(self, scope: bytes) -> Snapshot | None:
         """See ``SnapshotStore.load``. Pieces are read one by one, and each is checked before it is given out."""
@@ -161,7 +161,8 @@ class SnapshotFiles:
     def _path(self, scope: bytes) -> Path:
         return self._directory / f"{scope.hex()}.snapshot"
 
-    def remove_parts(self) -> None:
-        """What a process that died was writing."""
-        for part in self._directory.glob("*.part"):
-            part.unlink(missing_ok=True)
+
+def remove_parts(directory: Path) -> None:
+    """What a process that died was writing. Nobody may be saving."""
+    for part in directory.glob("*.part"):
+        part.unlink(missing_ok=True)

@@ -71,6 +71,7 @@ class Janitor:
         self._wake = threading.Event()
         self._stopping = False
         self._refused = False
+        self._follows = False  # it does not lead, when it was asked last
         self._evicting = threading.Lock()  # one at a time decides how many must go, and lets them go
         self._thread = threading.Thread(target=self._run, name="cachesvc-janitor", daemon=True)
 
@@ -83,12 +84,14 @@ class Janitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Do a last round and end the thread."""
+        """Do a last round and end the thread. Who did not lead does not begin to: those that end together would each
+        do it all once more.
+        """
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.tidy()
+        self._round(leads=not self._follows and self._leads())
 
     @property
     def alive(self) -> bool:
@@ -129,9 +132,14 @@ class Janitor:
 
     def tidy(self) -> None:
         """One round of everything. Failures are reported and tried again in the next round."""
+        leads = self._leads()
+        self._follows = not leads
+        self._round(leads=leads)
+
+    def _round(self, *, leads: bool) -> None:
         own = (self._drop_damaged, self._flush_notes, self._make_relief)
         of_all = (self._expire, self._evict, self._keep_quotas, self._reorder, *self._chores)
-        for task in (*own, *of_all) if self._leads() else own:
+        for task in (*own, *of_all) if leads else own:
             self._attempt(task)
 
     def _run(self) -> None:

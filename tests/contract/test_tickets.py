@@ -6,10 +6,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeAlias
 
+import lmdb
 import numpy as np
 import pytest
 
@@ -128,6 +129,24 @@ def test_what_was_kept_is_found_as_it_was(make: Make) -> None:
     assert (found.identity, found.vary, found.epoch) == (identity, {"t": "0"}, 7)
     assert found.embedded.tobytes() == vector.tobytes()
     assert other == Ticket(identity, {}, None, 8)
+
+
+def test_what_cannot_be_read_is_forgotten(tmp_path: Path) -> None:
+    """While all places for readers are taken no ticket is known, and who asks for one is not failed for that."""
+    tickets = LmdbTickets(tmp_path / "t", KEY, ManualClock(), bounds(10))
+    tickets.keep("a", ticket())
+    readers = []
+    try:
+        with suppress(lmdb.ReadersFullError):
+            while True:
+                readers.append(tickets._env.begin())
+        assert tickets.find("a") is None
+        readers.pop().abort()
+        assert tickets.find("a") == ticket()
+    finally:
+        for reader in readers:
+            reader.abort()
+        tickets.close()
 
 
 def test_more_than_its_pages_hold_is_forgotten(tmp_path: Path) -> None:

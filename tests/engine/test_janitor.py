@@ -423,3 +423,19 @@ def test_one_of_several_does_what_concerns_all() -> None:
     leading.append(True)
     house.janitor.tidy()
     assert house.store.stats().entries == 0
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["led-by-another", "never-asked"])
+def test_who_ends_takes_nothing_over(*, asked: bool) -> None:
+    """Of several that end one after the other, none that was led by another does what that one has just done; one that
+    never had a round may be the only one.
+    """
+    leading: list[bool] = []
+    house = House(leads=lambda: bool(leading))
+    house.fill(1, ttl_ms=2_000)
+    house.clock.advance(5_000)
+    if asked:
+        house.janitor.tidy()
+    leading.append(True)
+    house.janitor.stop()
+    assert house.store.stats().entries == int(asked)

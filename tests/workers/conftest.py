@@ -40,6 +40,10 @@ class Server:
     def __init__(self, directory: Path, sections: Mapping[str, Mapping[str, Any]]) -> None:
         self.store = directory / "store"
         self.config = directory / "config.toml"
+        self.left = self.store / "snapshots" / "0f.part"  # by a worker that was killed when it saved
+        self.left.parent.mkdir(mode=0o700, parents=True)
+        self.store.chmod(0o700)
+        self.left.touch()
         self.write({**self._own(directory), **sections})
         self.lines: list[dict[str, Any]] = []
         self._killed = 0

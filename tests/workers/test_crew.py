@@ -25,6 +25,7 @@ import os, signal, socket, sys, time
 from cachesvc.core.warming import Warming
 from cachesvc.link import Ask, Begin, Failed, Link, Publish, Report, Serving
 link = Link(socket.socket(fileno=int(sys.argv[-1])))
+signal.signal(signal.SIGTERM, lambda *_: link.stop_listening())
 told = link.receive().settings
 if told["mode"] == "fails":
     link.send(Failed("corrupt", "the engine cannot be read"))
@@ -38,6 +39,9 @@ while (message := link.receive()) is not None:
     if isinstance(message, Ask):
         warm = Warming(True, 0, 0, 0, 0, 0.0)
         link.send(Report(message.number, True, True, {told["mode"]: True}, warm, []))
+if told["mode"] == "drains":
+    os.read(int(sys.argv[-2]), 1)
+    link.send(Report(0, True, True, {"last words": True}, warm, []))
 while told["mode"] == "deaf":
     time.sleep(60)
 """
@@ -65,7 +69,8 @@ class Watcher:
         self.told.put(Serves(number, pid))
 
     def worker_reports(self, number: int, report: Report) -> None:
-        pass
+        if not report.number:
+            self.told.put(report)
 
     def worker_ended(self, ended: Ended) -> None:
         self.told.put(ended)
@@ -85,12 +90,25 @@ class House:
 
     def __init__(self, mode: str, count: int, clock: Clock, stop_s: float) -> None:
         self.mode = mode
+        drained, self.gate = os.pipe()
         self.watcher = Watcher()
         options = CrewOptions(
-            count, (sys.executable, "-c", WORKER), (), {"PYTHONPATH": os.pathsep.join(sys.path)}, stop_s
+            count,
+            (sys.executable, "-c", WORKER, str(drained)),
+            (drained,),
+            {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stop_s,
+            look_s=0.05,
+            first_pause_s=0.01,
         )
         self.crew = Crew(options, self._begin, self.watcher, clock)
         self.crew.start()
+        self.pipe = (drained, self.gate)
+
+    def close(self) -> None:
+        self.crew.stop()
+        for end in self.pipe:
+            os.close(end)
 
     def _begin(self, number: int) -> Begin:
         return Begin({"mode": self.mode}, Seat(number, 0, 0, 0, b""))
@@ -110,7 +128,7 @@ def start() -> Iterator[Callable[..., House]]:
 
     yield start_crew
     for house in houses:
-        house.crew.stop()
+        house.close()
 
 
 def test_who_ends_is_replaced(start: Callable[..., House]) -> None:
@@ -153,6 +171,33 @@ def test_who_is_silent_is_killed(start: Callable[..., House]) -> None:
     clock.advance(31_000)
     assert house.watcher.next(Ended).code == -signal.SIGKILL
     assert house.watcher.next(Serves).pid != pid
+
+
+def test_who_ends_in_order_has_its_time_and_its_last_words(start: Callable[..., House]) -> None:
+    """A worker that was told to end is asked no more and counted among those that serve no more, may take its time
+    however silent it is, and is heard to its end; what takes longer than it may is killed.
+    """
+    clock = ManualClock()
+    house = start("drains", clock=clock)
+    for is_killed in (False, True):
+        os.kill(house.watcher.next(Serves).pid, signal.SIGTERM)
+        while house.crew.members()[0].serving:
+            house.crew.refresh()
+        clock.advance(59_000)
+        house.crew.refresh()
+        if is_killed:
+            house.mode = "serves"
+            clock.advance(2_000)
+        else:
+            os.write(house.gate, b".")
+            assert "last words" in house.watcher.next(Report).components
+        assert house.watcher.next(Ended) == Ended(0, -signal.SIGKILL if is_killed else 0, wanted=False)
+
+
+def test_a_terminal_reaches_no_worker(start: Callable[..., House]) -> None:
+    """Workers are in a session of their own: Ctrl-C, which goes to all of a terminal, is their supervisor's."""
+    pid = start("serves").watcher.next(Serves).pid
+    assert os.getsid(pid) == pid
 
 
 def test_who_does_not_end_is_killed(start: Callable[..., House]) -> None:

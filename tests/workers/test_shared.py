@@ -133,7 +133,9 @@ def test_the_one_that_leads_is_followed_when_it_dies(tmp_path: Path) -> None:
         second, third = Leader(file), Leader(file)
         assert (second.leads(), third.leads()) == (False, False)
         first.send_signal(signal.SIGKILL)
+    assert (second.holds, third.holds) == (False, False)
     assert (second.leads(), third.leads(), second.leads()) == (True, False, True)
+    assert (second.holds, third.holds) == (True, False)
     second.resign()
     assert third.leads()
     third.resign()
@@ -194,12 +196,3 @@ def test_no_counter_goes_back_when_a_process_ends() -> None:
         assert shown.get_sample_value("calls_total", {"code": "OK"}) == 5 * (life + 1)
         assert shown.get_sample_value("took_seconds_sum") == 1.5 * (life + 1)
         assert shown.get_sample_value("cachesvc_index_scopes") is None
-
-
-def test_the_supervisor_loads_no_engine_and_no_index() -> None:
-    """What its workers need it does without: it stays small, and nothing of theirs can kill it."""
-    code = "import sys, cachesvc.supervisor; print([m for m in ('faiss', 'onnxruntime', 'tokenizers', 'torch') if m in sys.modules])"
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-    assert said.strip() == "[]"

@@ -6,11 +6,10 @@ import random
 import select
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,10 +19,13 @@ import pytest
 from cachesvc.adapters.engine_cache import find_engine
 from cachesvc.admin_client import AdminClient
 from cachesvc.calls import CallError
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.serve.reservation import Reservation
 from cachesvc.settings_sections import EmbedderSettings
 from cachesvc.v1 import admin_pb2
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+from tests.workers.test_reservation import listening
 
 if TYPE_CHECKING:
     from tests.workers.conftest import Server
@@ -159,13 +161,54 @@ def hit_both(server: "Server", namespace: str) -> list[pb.LookupResponse]:
     return replies
 
 
-def test_a_store_may_come_to_another_worker_than_its_lookup(server: "Server") -> None:
+@dataclass(frozen=True)
+class Loss:
+    """What was seen around the death of a worker: misses before it, and metrics before, after, and in between."""
+
+    replies: list[pb.LookupResponse]
+    counted: list[float]  # lookups: before the misses, after them, after the death
+    died: list[float]  # workers: before, after
+    ready: bool
+    parts_missing: int
+    serving: float
+
+
+@pytest.fixture(scope="module")
+def loss(server: "Server") -> Loss:
+    """Both workers are asked, are told a new configuration, which is then broken on disk; one is killed."""
+    lookups, deaths = 'cachesvc_lookups_total{outcome="miss_empty"}', "cachesvc_worker_restarts_total"
+    server.whole().dial()
+    server.write({"policy.told": {"enabled": False}})
+    with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin:
+        assert "policy.told.enabled" in admin.reload().changed
+    with threads_changed(server):
+        counted, died = [server.metric(lookups)], [server.metric(deaths)]
+        replies = hit_both(server, "tickets")
+        counted.append(server.metric(lookups))
+        server.kill_worker()
+        counted.append(server.metric(lookups))
+        died.append(server.metric(deaths))
+        ready = json.loads(server.page("/readyz"))["ready"]
+        missing = list(stats(server).components.values()).count(False)
+        serving = server.metric("cachesvc_workers_serving")
+        server.whole()  # the successor begins while the file is broken
+    return Loss(replies, counted, died, ready, missing, serving)
+
+
+@contextmanager
+def threads_changed(server: "Server") -> Iterator[None]:
+    """Meanwhile the file has a change that takes a restart."""
+    fixed = dict(server.sections["server"])
+    server.write({"server": {**fixed, "threads": 7}})
+    yield
+    server.write({"server": fixed})
+
+
+def test_a_store_may_come_to_another_worker_than_its_lookup(server: "Server", loss: Loss) -> None:
     """A lookup_id is known to all workers, and also when the one that gave it has been killed. The prompt is in no
     file in the clear.
     """
-    replies = hit_both(server, "tickets")
-    server.kill_worker()
-    for n, reply in enumerate(replies):
+    for n, reply in enumerate(loss.replies):
         stub = server.stubs[(n + 1) % len(server.stubs)]
         request = pb.StoreRequest(lookup_id=reply.lookup_id, response=b"%d" % n)
         assert stub.Store(request, timeout=CALL_S, wait_for_ready=True).semantic
@@ -174,20 +217,20 @@ def test_a_store_may_come_to_another_worker_than_its_lookup(server: "Server") ->
     assert b"Which river" not in (server.store / "tickets" / "data.mdb").read_bytes()
 
 
-def test_metrics_are_of_all_workers_and_never_go_back(server: "Server") -> None:
+def test_metrics_are_of_all_workers_and_never_go_back(server: "Server", loss: Loss) -> None:
     """One scrape counts the calls of both workers, and still does when one was killed; it says that one was."""
-    name, died = 'cachesvc_lookups_total{outcome="miss_empty"}', "cachesvc_worker_restarts_total"
-    before, died_before = server.metric(name), server.metric(died)
-    hit_both(server, "metrics")
-    asked = len(server.stubs)
-    assert server.metric(name) == before + asked
-    server.kill_worker()
-    assert server.metric(name) == before + asked
-    assert (server.metric(died), server.metric("cachesvc_workers_serving")) == (died_before + 1, 1)
-    assert json.loads(server.page("/readyz"))["ready"] is True
-    assert list(stats(server).components.values()).count(False) == 1
+    before, asked, after = loss.counted
+    assert (asked, after) == (before + len(loss.replies), asked)
+    assert loss.died[1] == loss.died[0] + 1
+    assert (loss.ready, loss.parts_missing, loss.serving) == (True, 1, 1)
     entries = server.metric("cachesvc_entries")
     assert entries == sum(one.entries for one in stats(server).namespaces)
+
+
+def test_who_is_started_later_goes_by_the_configuration_in_force(server: "Server", loss: Loss) -> None:
+    """A worker that takes a dead one's place is told what the others were, whatever the file says by then."""
+    server.dial()
+    assert outcomes(server, "told") == {int(pb.OUTCOME_BYPASS_DISABLED)}
 
 
 def stats(server: "Server") -> admin_pb2.GetStatsResponse:
@@ -204,9 +247,14 @@ def test_the_whole_tells_how_its_parts_are(server: "Server") -> None:
     assert dict(stats(server).components) == dict.fromkeys(expected, True)
 
 
+def test_half_a_snapshot_does_not_stay(server: "Server") -> None:
+    """What an earlier server's worker was saving when it was killed is removed at the start."""
+    assert not server.left.exists()
+
+
 @pytest.mark.parametrize("by", ["rpc", "signal"])
 def test_a_new_configuration_reaches_all_workers(server: "Server", by: str) -> None:
-    """After a reload both workers go by it, and so does one that is started later; a wrong one changes none."""
+    """After a reload both workers go by it; a wrong one changes none."""
     namespace = f"reload-{by}"
     server.write({f"policy.{namespace}": {"enabled": False}})
     server.whole().dial()
@@ -222,16 +270,13 @@ def test_a_new_configuration_reaches_all_workers(server: "Server", by: str) -> N
     )  # a question that workers answer after what they were told before
     assert outcomes(server, namespace) == {int(pb.OUTCOME_BYPASS_DISABLED)}
 
-    server.write({"server": {**server.sections["server"], "threads": 7}})
-    with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin, pytest.raises(CallError, match="restart"):
+    with (
+        threads_changed(server),
+        AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin,
+        pytest.raises(CallError, match="restart"),
+    ):
         admin.reload()
-    if by == "signal":
-        server.kill_worker()
-        server.whole().dial()
     assert outcomes(server, namespace) == {int(pb.OUTCOME_BYPASS_DISABLED)}
-    server.write(
-        {"server": {name: value for name, value in server.sections["server"].items() if name != "threads"}}
-    )
 
 
 def outcomes(server: "Server", namespace: str) -> set[int]:
@@ -254,26 +299,22 @@ def test_longer_methods_are_done_by_a_worker(server: "Server") -> None:
             list(admin.backup("copy"))
 
 
-def test_nobody_else_gets_the_port(server: "Server", tmp_path: Path) -> None:
-    """A second server on the port is refused, of several workers or of one."""
-    for workers in (1, 2):
-        config = tmp_path / "config.toml"
-        config.write_text(
-            f'[server]\nlisten = "{server.address}"\nworkers = {workers}\n[admin]\nlisten = "127.0.0.1:0"\n'
-            f'rpc_listen = "127.0.0.1:0"\n[store]\npath = "{tmp_path}/store"\n'
-        )
-        refused = run("serve", "--config", str(config))
-        assert (refused.returncode, "server.listen" in refused.stderr) == (5, True), refused.stderr
+def test_nobody_else_gets_the_port(server: "Server") -> None:
+    """Who takes the port as a second server does is refused, of several workers or of one."""
+    with pytest.raises(CacheError, match="cannot be bound: Address already in use") as refused:
+        Reservation("server.listen", server.address)
+    assert refused.value.kind is Kind.LOCKED
+    assert listening(server.address, shares=False) is None
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "cachesvc.cli", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=CALL_S * 3,
-        check=False,
+def test_the_supervisor_loads_no_engine_and_no_index(server: "Server") -> None:
+    """What its workers need it does without: it stays small, and nothing of theirs can kill it."""
+    libraries = ("faiss", "onnxruntime", "tokenizers", "torch")
+    (of_workers, own) = (
+        Path(f"/proc/{pid}/maps").read_text() for pid in (server.whole().pids()[0], server.process.pid)
     )
+    assert [name for name in libraries if name in of_workers] == ["faiss", "onnxruntime", "tokenizers"]
+    assert [name for name in libraries if name in own] == []
 
 
 def test_workers_end_with_their_supervisor(launch: Launch) -> None:
