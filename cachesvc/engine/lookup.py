@@ -143,17 +143,13 @@ class Lookup:
     def _search(
         self, ask: Ask, identity: Identity, vector: Vector, policy: Policy, terms: Terms, watch: "_Watch"
     ) -> Decision:
+        wait_s = None if ask.deadline_s is None else ask.deadline_s - self._clock.monotonic_s()
         try:
-            # Mostly the nearest will do, and those after it cost the index more reads of the store.
-            nearest = self._nearest(ask, identity, vector, 1)
+            candidates = self._views.search(identity.scope, vector, policy.candidate_count, wait_s)
             watch.lap("search_us")
-            decision = self._decide(identity, nearest, terms, watch)
-            if not decision.outcome.is_hit and eligible(nearest, terms) and policy.candidate_count > 1:
-                more = self._nearest(ask, identity, vector, policy.candidate_count)
-                watch.lap("search_us")
-                another = self._decide(identity, more, terms, watch)
-                if another.outcome.is_hit:  # else the reason is the nearest one's
-                    decision = another
+            decision = self._decide(identity, candidates[:1], terms, watch)  # mostly the nearest will do
+            if not decision.outcome.is_hit and len(eligible(candidates, terms)) > 1:
+                decision = self._decide(identity, candidates, terms, watch)
         except ScopeLoadingError:
             return Decision(Outcome.BYPASS_DEADLINE)
         except ScopeTooLargeError:
@@ -161,10 +157,6 @@ class Lookup:
         except CacheError:
             return Decision(Outcome.BYPASS_STORE_FAILED)
         return decision
-
-    def _nearest(self, ask: Ask, identity: Identity, vector: Vector, count: int) -> list[Candidate]:
-        wait_s = None if ask.deadline_s is None else ask.deadline_s - self._clock.monotonic_s()
-        return self._views.search(identity.scope, vector, count, wait_s)
 
     def _decide(
         self, identity: Identity, candidates: list[Candidate], terms: Terms, watch: "_Watch"
