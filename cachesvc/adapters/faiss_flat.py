@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cachesvc.adapters.faiss_codes import READ_COUNT, Codes, Place
+from cachesvc.adapters.faiss_threads import stay_on_this_thread
 from cachesvc.core.types import Candidate, Vector
 
 _COMPACT_MIN_COUNT = 1024  # below, there is less than a megabyte to win
@@ -72,6 +73,7 @@ class FlatRows:
 
     def search(self, vector: Vector, count: int) -> list[Candidate]:
         """The nearest, best first."""
+        stay_on_this_thread()
         scores, places = self._index.search(vector[np.newaxis], min(count, len(self)) or 1)
         return [
             Candidate(int(self._ids[place]), score)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +23,6 @@ from cachesvc.adapters.shared_lock import SharedLock
 from cachesvc.core.types import Candidate, Vector
 
 __all__ = ["FaissIndex", "Growing", "row_bytes"]
-
-# One thread per search: as many searches run at once as there are callers.
-faiss.omp_set_num_threads(1)
 
 _OVERHEAD_BYTES = 4096  # of an empty index and its Python objects, measured
 _COPY_COUNT = 64  # rows that are moved in a step

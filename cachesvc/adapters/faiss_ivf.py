@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cachesvc.adapters.faiss_codes import READ_COUNT, Codes, Place
+from cachesvc.adapters.faiss_threads import stay_on_this_thread
 from cachesvc.adapters.id_lists import ABSENT, IdLists
 from cachesvc.core.types import Candidate, Vector
 
@@ -56,6 +57,7 @@ class IvfRows:
 
     def prepare(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
         """What ``insert`` takes; may run beside anything. Some 40 µs a row for each 1,000 lists."""
+        stay_on_this_thread()
         scaled = _rounded(vectors, self.scale)
         lists = self._quantizer.search(scaled, 1)[1]
         prefix = lists.astype("<i8").view(np.uint8).reshape(len(vectors), 8)[:, : self._prefix_bytes]
@@ -96,6 +98,7 @@ class IvfRows:
 
     def search(self, vector: Vector, count: int) -> list[Candidate]:
         """The nearest by their codes, best first; of the nearest lists, unless these have too few."""
+        stay_on_this_thread()
         count = min(count, len(self)) or 1
         scale = _LARGEST / max(float(np.abs(vector).max()), _TINY)
         asked = _rounded(vector[np.newaxis], scale)

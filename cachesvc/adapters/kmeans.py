@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from cachesvc.adapters.faiss_threads import stay_on_this_thread
 from cachesvc.core.types import Vector
 
 _ROUNDS = 8
@@ -62,6 +63,7 @@ def _rounds(sample: NDArray[np.float16], centres: Vector, rounds: int) -> Genera
 
 
 def _nearest(sample: NDArray[np.float16], centres: Vector) -> Generator[None, None, NDArray[np.int64]]:
+    stay_on_this_thread()
     index = faiss.IndexFlatIP(centres.shape[1])
     index.add(centres)
     nearest = np.empty(len(sample), np.int64)

@@ -23,6 +23,7 @@ DIMENSION = 64
 LISTS_MIN_COUNT = 200
 ACCURACY = 1e-4
 NEAR = 0.8
+TASKS = Path("/proc/self/task")
 PROMPTS = Path(__file__).parents[2] / "bench" / "data" / "demo_prompts.jsonl"
 
 
@@ -341,3 +342,23 @@ def test_ids_and_their_lists_are_those_of_a_dict() -> None:
         assert ids.find(numbers).tolist() == [model.get(n, ABSENT) for n in numbers.tolist()]
         assert len(ids) == len(model)
     assert sorted(ids.ids().tolist()) == sorted(model)
+
+
+def test_a_search_has_no_helpers() -> None:
+    """Whatever thread searches: no other is begun for it, with all vectors compared and with lists."""
+    stored = Stored()
+    index = growing(stored)
+    rows = rows_of(12, 300)
+
+    def begun_by(search: Vector) -> int:
+        before = set(TASKS.iterdir())
+        index.search(search, 3)
+        return len(set(TASKS.iterdir()) - before)
+
+    for _ in range(2):
+        fill(index, stored, np.arange(len(index), len(index) + 150), rows[:150])
+        settle(index)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(int).result()
+            assert pool.submit(begun_by, rows[0]).result() == 0
+    assert not index._rows.is_exact
