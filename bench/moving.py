@@ -7,7 +7,7 @@ goes on, and as often again when it is over.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,19 @@ import numpy as np
 from bench import scale_store
 from bench.calls import say
 from bench.report import Figure, Measured, report
-from bench.scale import Site, by_meaning, exact, gauges_of, hit, running, site_of, timed_ms
+from bench.scale import (
+    Site,
+    await_moves,
+    by_meaning,
+    exact,
+    gauges_of,
+    hit,
+    is_moving,
+    moves,
+    running,
+    site_of,
+    timed_ms,
+)
 from bench.scale_store import Prompts
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
@@ -24,7 +36,7 @@ from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 _TURN = 20  # lookups of each kind between two looks at the metrics
 _LEAST_TURNS = 10
 _MOST_S = 60.0  # of lookups beside the move
-_MOVE_S = 600.0
+_BEGIN_S = 60.0
 _PAUSE_S = 0.05
 _AT_MOST = 3.0
 
@@ -74,15 +86,15 @@ def _forgetful(site: Site) -> Site:
 def _round(site: Site, prompts: Prompts) -> tuple[_Taken, _Taken]:
     with running(site, prompts) as (_, stub):
         hit(stub, by_meaning(prompts, 0))  # the scope is in
-        _await(lambda: _moves(site, "started") > 0)
+        _await_begin(site)
         beside: dict[str, list[float]] = {}
         turns, until_s = 0, time.perf_counter() + _MOST_S
-        while time.perf_counter() < until_s and _is_moving(site):
+        while time.perf_counter() < until_s and is_moving(site):
             _turn(stub, prompts, turns, beside)
             turns += 1
         if turns < _LEAST_TURNS:
             raise RuntimeError(f"the move was over after {turns} turns: take more entries")
-        _await(lambda: not _is_moving(site))
+        await_moves(site)
         idle: dict[str, list[float]] = {}
         for turn in range(turns):
             gauges_of(site)  # as beside the move
@@ -90,23 +102,12 @@ def _round(site: Site, prompts: Prompts) -> tuple[_Taken, _Taken]:
     return _Taken(beside), _Taken(idle)
 
 
-def _await(is_so: Callable[[], bool]) -> None:
-    until_s = time.perf_counter() + _MOVE_S
-    while not is_so():
+def _await_begin(site: Site) -> None:
+    until_s = time.perf_counter() + _BEGIN_S
+    while not moves(site, "started"):
         if time.perf_counter() > until_s:
-            raise RuntimeError("the index does not move, or does not come to the end of it")
+            raise RuntimeError("the index does not move")
         time.sleep(_PAUSE_S)
-
-
-def _is_moving(site: Site) -> bool:
-    """Whether an index has begun to move and not come to the end."""
-    return _moves(site, "started") > sum(
-        _moves(site, result) for result in ("finished", "abandoned", "failed")
-    )
-
-
-def _moves(site: Site, result: str) -> float:
-    return gauges_of(site).get(f'cachesvc_index_moves_total{{result="{result}"}}', 0.0)
 
 
 def _turn(stub: CacheServiceStub, prompts: Prompts, turn: int, taken: dict[str, list[float]]) -> None:

@@ -90,7 +90,7 @@ SECTIONS = (
     Section("moving", lambda stage: moving.measure(stage.size.moved, _MOVES), alone=True),
     Section("index", _index, alone=True, most_s=900.0),
     Section(
-        "scale", lambda stage: scale.measure(stage.size.scales, stage.size.scale), alone=True, most_s=900.0
+        "scale", lambda stage: scale.measure(stage.size.scales, stage.size.scale), alone=True, most_s=1500.0
     ),
 )
 
@@ -154,7 +154,7 @@ def _measured(wanted: Sequence[Section], size: Size, failed: list[str], *, with_
             for number, section in enumerate(wanted, 1):
                 spent_s = time.perf_counter() - began_s
                 say(f"== {section.name} ({number} of {len(wanted)}), {spent_s:.0f} s so far")
-                parts += _tried(section, stage, failed, left_s=size.most_s - spent_s)
+                parts += tried(section, stage, failed, left_s=size.most_s - spent_s)
                 watch.look()
                 report.write(report.record(f"{mode}, unfinished", parts, stage.notes, {}), SO_FAR)
         finally:
@@ -166,7 +166,7 @@ def _measured(wanted: Sequence[Section], size: Size, failed: list[str], *, with_
     return run
 
 
-def _tried(section: Section, stage: Stage, failed: list[str], *, left_s: float) -> list[Measured]:
+def tried(section: Section, stage: Stage, failed: list[str], *, left_s: float) -> list[Measured]:
     """What it measured; nothing when it failed, which must not take with it what others measured before."""
     try:
         with _at_most(min(section.most_s, left_s)):

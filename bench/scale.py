@@ -129,12 +129,28 @@ def _prime(site: Site, prompts: Prompts) -> Iterator[Figure]:
             for scope in range(SMALL_SCOPES):
                 stub.Lookup(by_meaning(prompts, 0, scale_store.small_model(scope)), timeout=_PATIENCE_S)
             hit(stub, by_meaning(prompts, 1))
-            until_s = time.perf_counter() + (_PATIENCE_S if site.count >= _SNAPSHOT_COUNT else 0)
-            while not site.snapshots() and time.perf_counter() < until_s:
-                time.sleep(0.2)
+            await_moves(
+                site
+            )  # what is kept when it stops, and found by the next start, is the settled layout
 
 
-_SNAPSHOT_COUNT = 25_000  # above, the large scope is kept on disk
+def await_moves(site: Site) -> None:
+    """Until the index of the large scope has moved to the layout that fits it."""
+    until_s = time.perf_counter() + _PATIENCE_S
+    while not moves(site, "started") or is_moving(site):
+        if time.perf_counter() > until_s:
+            raise SystemExit("the index does not move, or does not come to the end of it")
+        time.sleep(0.2)
+
+
+def is_moving(site: Site) -> bool:
+    """Whether an index has begun to move and not come to the end."""
+    return moves(site, "started") > sum(moves(site, result) for result in ("finished", "abandoned", "failed"))
+
+
+def moves(site: Site, result: str) -> float:
+    """How many moves of indexes came to this since the start."""
+    return gauges_of(site).get(f'cachesvc_index_moves_total{{result="{result}"}}', 0.0)
 
 
 def _starts(site: Site, prompts: Prompts, count: int) -> _Starts:

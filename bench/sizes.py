@@ -54,7 +54,7 @@ FULL = Size(
     scale=Extent(starts=4, rounds=9, calls=120, traffic=3_000),
     moved=100_000,
     starve_s=10.0,
-    most_s=2_400.0,
+    most_s=3_000.0,
 )
 QUICK = Size(
     name="quick",
