@@ -35,7 +35,7 @@ from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
 _TURN = 20  # lookups of each kind between two looks at the metrics
 _LEAST_TURNS = 10
-_MOST_S = 60.0  # of lookups beside the move
+_MOST_S = 15.0  # of lookups beside the move
 _BEGIN_S = 60.0
 _PAUSE_S = 0.05
 _AT_MOST = 3.0

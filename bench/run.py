@@ -87,7 +87,7 @@ SECTIONS = (
     Section("stores", _stores, alone=True),
     Section("starve", lambda stage: Measured(starve.figures(_CALLERS, stage.size.starve_s)), alone=True),
     Section("workers", _workers, alone=True),
-    Section("moving", lambda stage: moving.measure(stage.size.moved, _MOVES), alone=True),
+    Section("moving", lambda stage: moving.measure(stage.size.moved, _MOVES), alone=True, most_s=600.0),
     Section("index", _index, alone=True, most_s=900.0),
     Section(
         "scale", lambda stage: scale.measure(stage.size.scales, stage.size.scale), alone=True, most_s=1500.0
