@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
@@ -26,6 +26,7 @@ BATCH = 64  # stores of one call, where they come in batches
 _NO_TICKET = "0" * 32
 _OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
+_Reply = TypeVar("_Reply")
 _Call: TypeAlias = Callable[[], int | None]  # how many it counts for, where that is not one
 
 
@@ -82,7 +83,7 @@ def _stores(stub: CacheServiceStub, items: list[pb.StoreRequest]) -> Callable[[]
     request = pb.BatchStoreRequest(items=items)
 
     def call() -> int:
-        results = stub.BatchStore(request, timeout=_TIMEOUT_S).results
+        results = _taken(lambda: stub.BatchStore(request, timeout=_TIMEOUT_S)).results
         if any(result.HasField("error") for result in results):
             raise SystemExit("a store failed")
         return len(results)
@@ -133,9 +134,20 @@ def _store(
         request.namespace, request.prompt, request.model = namespace, prompt, MODEL
 
     def call() -> None:
-        stub.Store(request, timeout=_TIMEOUT_S)
+        _taken(lambda: stub.Store(request, timeout=_TIMEOUT_S))
 
     return call
+
+
+def _taken(store: Callable[[], _Reply]) -> _Reply:
+    """Asked again where the server refused it for being busy: only what was answered counts."""
+    while True:
+        try:
+            return store()
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+        time.sleep(_BUSY_PAUSE_S)
 
 
 def _run(calls: Iterator[_Call], threads: int, seconds: float) -> dict[str, float]:

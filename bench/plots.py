@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from bench.report import RESULTS, Figure, Record, read
+from bench.report import Figure, Record
 
 _GREY = "#808890"
 _COLOURS = ("#2f81f7", "#2da44e", "#d29922", "#db61a2", "#8957e5", "#e5534b")
@@ -26,9 +26,7 @@ Lines = Mapping[str, Sequence[tuple[float, float]]]
 
 def draw(run: Record, directory: Path) -> dict[str, str]:
     """Write those there is a line for, and say what each file shows."""
-    scale = RESULTS / "scale.json"
-    grown = [*run.figures, *(read(scale).figures if scale.is_file() else [])]
-    latency, throughput = lines(grown, _LATENCY), lines(run.figures, _THROUGHPUT)
+    latency, throughput = lines(run.figures, _LATENCY), lines(run.figures, _THROUGHPUT)
     drawn = {}
     if latency:
         _draw(directory / "latency.svg", latency, x="entries", y="p50 of a semantic hit, ms", log_y=False)

@@ -1,13 +1,17 @@
-"""What is kept of a run in ``results/``: all of it as ``latest.json`` and as a page, the README's part, the plots.
+"""What is kept of a run in ``results/``: all of it as ``latest.json`` and as a page, the README's part, the plots,
+and the growth for ``docs/reliability.md``.
 
 ``python -m bench.publish FILE`` publishes a run that ``bench.run --output`` kept; without FILE, the last one again.
 """
 
+import re
 import sys
 from pathlib import Path
 
 from bench import plots
 from bench.report import LATEST, RESULTS, Record, markdown, page, read, split, write
+
+_SCALE = re.compile(r"[\d,]+: ")  # what the figures of one size of ``bench.scale`` begin with
 
 
 def publish(run: Record) -> None:
@@ -16,6 +20,7 @@ def publish(run: Record) -> None:
     write(run, LATEST)
     LATEST.with_suffix(".md").write_text(page(run))
     (RESULTS / "summary.md").write_text(summary(run, drawn))
+    (RESULTS / "scale.md").write_text(markdown(one for one in run.figures if _SCALE.match(one.name)))
 
 
 def summary(run: Record, drawn: dict[str, str]) -> str:

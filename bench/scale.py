@@ -22,36 +22,23 @@ import grpc
 import numpy as np
 
 from bench import scale_store, servers
+from bench.calls import say
 from bench.prompts import MODEL, ROOT, variant
-from bench.report import Figure, report
+from bench.report import Figure, Measured, report
 from bench.scale_store import MAP_BYTES, MAX_BYTES, SMALL_SCOPES, Prompts
+from bench.sizes import FULL, QUICK, Extent
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
-_SIZES = (10_000, 100_000, 1_000_000)
 _MIB = 1 << 20
 _PATIENCE_S = 600.0
 _TURN = 10  # calls to one server before the next one has its turn
 
 
 @dataclass(frozen=True, slots=True)
-class _Extent:
-    """How much is measured."""
-
-    starts: int
-    rounds: int
-    calls: int
-    traffic: int
-
-
-_FULL = _Extent(starts=5, rounds=9, calls=120, traffic=3_000)
-_QUICK = _Extent(starts=2, rounds=3, calls=60, traffic=500)
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
+class Site:
     """A store with its configuration. ``admin`` is the address of its pages."""
 
     count: int
@@ -77,16 +64,23 @@ class _Starts:
 
 def main() -> int:
     options = _arguments()
-    extent = _QUICK if options.quick else _FULL
     sizes = sorted(int(size) for size in options.sizes.split(","))
+    found = measure(sizes, (QUICK if options.quick else FULL).scale)
+    mode = "quick" if options.quick else "full"
+    report(found.figures, found.notes, mode=mode, publish=options.publish, name="scale")
+    return 0
+
+
+def measure(sizes: Sequence[int], extent: Extent) -> Measured:
+    """Stores of these sizes, which rise."""
     (ROOT / "build").mkdir(exist_ok=True)
-    embedder = make_embedder(EmbedderSettings(), _say)
+    embedder = make_embedder(EmbedderSettings(), say)
     prompts = scale_store.embedded(embedder)
-    sites = [_site(count, prompts, embedder.fingerprint) for count in sizes]
+    sites = [site_of(count, prompts, embedder.fingerprint) for count in sizes]
     del embedder
     figures: list[Figure] = []
     for site in sites:
-        _say(f"{site.count:,} entries: starting")
+        say(f"{site.count:,} entries: starting")
         figures += _prime(site, prompts)
         figures += _start_figures(site, _starts(site, prompts, extent.starts))
     figures += _side_by_side(sites, prompts, extent)
@@ -94,13 +88,12 @@ def main() -> int:
         f"one scope with nine tenths of the entries, {SMALL_SCOPES} with the rest; prompts: {prompts.source}",
         f"{extent.starts} starts of each size, files out of the page cache; {extent.rounds} rounds of {extent.calls} calls",
     ]
-    report(figures, notes, mode="quick" if options.quick else "full", publish=options.publish, name="scale")
-    return 0
+    return Measured(figures, notes)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
-    parser.add_argument("--sizes", default=",".join(map(str, _SIZES)), help="entries of the stores")
+    parser.add_argument("--sizes", default=",".join(map(str, FULL.scales)), help="entries of the stores")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--publish", action="store_true", help="write bench/results/scale.json and scale.md")
     options = parser.parse_args()
@@ -109,7 +102,7 @@ def _arguments() -> argparse.Namespace:
     return options
 
 
-def _site(count: int, prompts: Prompts, fingerprint: str) -> _Site:
+def site_of(count: int, prompts: Prompts, fingerprint: str) -> Site:
     directory = scale_store.made(count, prompts, fingerprint)
     config, listen, admin = directory / "cachesvc.toml", servers.free_port(), servers.free_port()
     config.write_text(
@@ -118,61 +111,77 @@ def _site(count: int, prompts: Prompts, fingerprint: str) -> _Site:
         f'[store]\npath = "{directory / "store"}"\nmax_bytes = {MAX_BYTES}\nmap_size_bytes = {MAP_BYTES}\n'
         '[log]\nlevel = "warning"\n'
     )
-    return _Site(count, directory, config, f"127.0.0.1:{admin}")
+    return Site(count, directory, config, f"127.0.0.1:{admin}")
 
 
 # ------------------------------------------------------------------ starts
 
 
-def _prime(site: _Site, prompts: Prompts) -> Iterator[Figure]:
+def _prime(site: Site, prompts: Prompts) -> Iterator[Figure]:
     """Once from nothing: use all scopes, the large one last, until what is kept of indexes is on disk."""
     if not site.snapshots():
         began_s = time.perf_counter()
-        with _running(site, prompts) as (_, stub):
-            _hit(stub, _by_meaning(prompts, 0))
+        with running(site, prompts) as (_, stub):
+            hit(stub, by_meaning(prompts, 0))
             yield Figure(
                 f"{_named(site)}: first semantic hit, nothing kept", "s", [time.perf_counter() - began_s]
             )
             for scope in range(SMALL_SCOPES):
-                stub.Lookup(_by_meaning(prompts, 0, scale_store.small_model(scope)), timeout=_PATIENCE_S)
-            _hit(stub, _by_meaning(prompts, 1))
-            until_s = time.perf_counter() + (_PATIENCE_S if site.count >= _SNAPSHOT_COUNT else 0)
-            while not site.snapshots() and time.perf_counter() < until_s:
-                time.sleep(0.2)
+                stub.Lookup(by_meaning(prompts, 0, scale_store.small_model(scope)), timeout=_PATIENCE_S)
+            hit(stub, by_meaning(prompts, 1))
+            await_moves(
+                site
+            )  # what is kept when it stops, and found by the next start, is the settled layout
 
 
-_SNAPSHOT_COUNT = 25_000  # above, the large scope is kept on disk
+def await_moves(site: Site) -> None:
+    """Until the index of the large scope has moved to the layout that fits it."""
+    until_s = time.perf_counter() + _PATIENCE_S
+    while not moves(site, "started") or is_moving(site):
+        if time.perf_counter() > until_s:
+            raise SystemExit("the index does not move, or does not come to the end of it")
+        time.sleep(0.2)
 
 
-def _starts(site: _Site, prompts: Prompts, count: int) -> _Starts:
+def is_moving(site: Site) -> bool:
+    """Whether an index has begun to move and not come to the end."""
+    return moves(site, "started") > sum(moves(site, result) for result in ("finished", "abandoned", "failed"))
+
+
+def moves(site: Site, result: str) -> float:
+    """How many moves of indexes came to this since the start."""
+    return gauges_of(site).get(f'cachesvc_index_moves_total{{result="{result}"}}', 0.0)
+
+
+def _starts(site: Site, prompts: Prompts, count: int) -> _Starts:
     starts = _Starts()
     for n in range(count):
         _forget_pages(site)
         began_s = time.perf_counter()
-        with _running(site, prompts) as (server, stub):
+        with running(site, prompts) as (server, stub):
             starts.exact_s.append(server.start_s)
             if n % 2 == 0:  # asked at once, or left to warm with exact hits meanwhile
-                _hit(stub, _by_meaning(prompts, n))
+                hit(stub, by_meaning(prompts, n))
                 starts.semantic_s.append(time.perf_counter() - began_s)
             meanwhile = _exact_until_warm(site, stub, prompts)
             starts.whole_s.append(_readyz(site)["warming"]["elapsed_s"] + server.start_s)
             if n % 2 and len(meanwhile) > 100:
                 starts.slow_ms.append(float(np.percentile(meanwhile, 99)))
-                idle = [_timed_ms(stub, _exact(prompts, n)) for n in range(2000)]
+                idle = [timed_ms(stub, exact(prompts, n)) for n in range(2000)]
                 starts.idle_ms.append(float(np.percentile(idle, 99)))
     return starts
 
 
-def _exact_until_warm(site: _Site, stub: CacheServiceStub, prompts: Prompts) -> list[float]:
+def _exact_until_warm(site: Site, stub: CacheServiceStub, prompts: Prompts) -> list[float]:
     took_ms: list[float] = []
     until_s = time.perf_counter() + _PATIENCE_S
     while not _readyz(site)["warming"]["is_done"]:
         assert time.perf_counter() < until_s, "it does not come to an end"
-        took_ms += [_timed_ms(stub, _exact(prompts, len(took_ms) + n)) for n in range(50)]
+        took_ms += [timed_ms(stub, exact(prompts, len(took_ms) + n)) for n in range(50)]
     return took_ms
 
 
-def _start_figures(site: _Site, starts: _Starts) -> Iterator[Figure]:
+def _start_figures(site: Site, starts: _Starts) -> Iterator[Figure]:
     named = _named(site)
     yield Figure(f"{named}: start to first exact hit", "s", starts.exact_s, 2.0)
     yield Figure(f"{named}: start to first semantic hit, asked at once", "s", starts.semantic_s)
@@ -183,15 +192,15 @@ def _start_figures(site: _Site, starts: _Starts) -> Iterator[Figure]:
 
 
 @contextlib.contextmanager
-def _running(site: _Site, prompts: Prompts) -> Iterator[tuple[servers.Server, CacheServiceStub]]:
+def running(site: Site, prompts: Prompts) -> Iterator[tuple[servers.Server, CacheServiceStub]]:
     with (
-        servers.cachesvc(site.config, _exact(prompts, 0)) as server,
+        servers.cachesvc(site.config, exact(prompts, 0)) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         yield server, CacheServiceStub(channel)
 
 
-def _forget_pages(site: _Site) -> None:
+def _forget_pages(site: Site) -> None:
     """Out of the page cache with what is on disk."""
     for path in (site.directory / "store" / "data.mdb", *site.snapshots()):
         descriptor = os.open(path, os.O_RDONLY)
@@ -203,19 +212,19 @@ def _forget_pages(site: _Site) -> None:
 # ------------------------------------------------------- memory and latency
 
 
-def _side_by_side(sites: Sequence[_Site], prompts: Prompts, extent: _Extent) -> Iterator[Figure]:
+def _side_by_side(sites: Sequence[Site], prompts: Prompts, extent: Extent) -> Iterator[Figure]:
     with contextlib.ExitStack() as stack:
-        idle = stack.enter_context(servers.cachesvc(_empty(sites[0]), _exact(prompts, 0))).memory()
-        running = [stack.enter_context(_running(site, prompts)) for site in sites]
+        idle = stack.enter_context(servers.cachesvc(_empty(sites[0]), exact(prompts, 0))).memory()
+        running = [stack.enter_context(running(site, prompts)) for site in sites]
         for site, (server, stub) in zip(sites, running, strict=True):
-            _say(f"{site.count:,} entries: memory")
+            say(f"{site.count:,} entries: memory")
             _exact_until_warm(site, stub, prompts)
             yield from _memory(site, server, "after the start")
             for n in range(extent.traffic):
-                stub.Lookup(_exact(prompts, n) if n % 2 else _by_meaning(prompts, n), timeout=_PATIENCE_S)
+                stub.Lookup(exact(prompts, n) if n % 2 else by_meaning(prompts, n), timeout=_PATIENCE_S)
             yield from _memory(site, server, "after traffic")
             yield from _shares(site, server, idle)
-        _say("latency")
+        say("latency")
         texts = _near(running[-1][1], prompts, extent.calls)
         rounds = [_round([stub for _, stub in running], texts) for _ in range(extent.rounds)]
     for n, site in enumerate(sites):
@@ -229,22 +238,22 @@ def _side_by_side(sites: Sequence[_Site], prompts: Prompts, extent: _Extent) -> 
         )
 
 
-def _empty(site: _Site) -> Path:
+def _empty(site: Site) -> Path:
     directory = ROOT / "build" / "scale-empty"
     directory.mkdir(exist_ok=True)
     return servers.write_config(directory)
 
 
-def _memory(site: _Site, server: servers.Server, when: str) -> Iterator[Figure]:
+def _memory(site: Site, server: servers.Server, when: str) -> Iterator[Figure]:
     held = server.memory()
     at_most = 1.2 * 1024 if site.count >= 1_000_000 else None
     yield Figure(f"{_named(site)}: RSS {when}", "MiB", [held.resident_bytes / _MIB], at_most)
     yield Figure(f"{_named(site)}: RSS {when}, anonymous", "MiB", [held.anonymous_bytes / _MIB])
 
 
-def _shares(site: _Site, server: servers.Server, idle: servers.Memory) -> Iterator[Figure]:
+def _shares(site: Site, server: servers.Server, idle: servers.Memory) -> Iterator[Figure]:
     """The memory table: what an entry takes, and where."""
-    gauges = _gauges(site)
+    gauges = gauges_of(site)
     entries = gauges["cachesvc_entries"]
     process_bytes = server.memory().anonymous_bytes - idle.anonymous_bytes
     yield Figure(f"{_named(site)}: store, an entry", "B", [gauges["cachesvc_store_bytes"] / entries])
@@ -268,7 +277,7 @@ def _round(stubs: Sequence[CacheServiceStub], texts: Sequence[str]) -> list[floa
     took_ms: list[list[float]] = [[] for _ in stubs]
     for first in range(0, len(texts), _TURN):
         for stub, own_ms in zip(stubs, took_ms, strict=True):
-            own_ms += [_timed_ms(stub, _lookup(text)) for text in texts[first : first + _TURN]]
+            own_ms += [timed_ms(stub, _lookup(text)) for text in texts[first : first + _TURN]]
     return [statistics.median(own_ms) for own_ms in took_ms]
 
 
@@ -279,15 +288,15 @@ def _lookup(text: str, model: str = MODEL) -> pb.LookupRequest:
     return pb.LookupRequest(prompt=text, model=model)
 
 
-def _exact(prompts: Prompts, number: int) -> pb.LookupRequest:
+def exact(prompts: Prompts, number: int) -> pb.LookupRequest:
     return _lookup(prompts.texts[number * 7 % len(prompts.texts)])
 
 
-def _by_meaning(prompts: Prompts, number: int, model: str = MODEL) -> pb.LookupRequest:
+def by_meaning(prompts: Prompts, number: int, model: str = MODEL) -> pb.LookupRequest:
     return _lookup(variant(prompts.texts[number * 7 % len(prompts.texts)]), model)
 
 
-def _hit(stub: CacheServiceStub, request: pb.LookupRequest) -> None:
+def hit(stub: CacheServiceStub, request: pb.LookupRequest) -> None:
     """Ask until the scope is in and the answer is a hit by meaning."""
     until_s = time.perf_counter() + _PATIENCE_S
     while time.perf_counter() < until_s:
@@ -299,19 +308,19 @@ def _hit(stub: CacheServiceStub, request: pb.LookupRequest) -> None:
     raise SystemExit("the scope was not loaded in time")
 
 
-def _timed_ms(stub: CacheServiceStub, request: pb.LookupRequest) -> float:
+def timed_ms(stub: CacheServiceStub, request: pb.LookupRequest) -> float:
     began_s = time.perf_counter()
     stub.Lookup(request, timeout=_PATIENCE_S)
     return (time.perf_counter() - began_s) * 1e3
 
 
-def _readyz(site: _Site) -> dict[str, Any]:
+def _readyz(site: Site) -> dict[str, Any]:
     with urllib.request.urlopen(f"http://{site.admin}/readyz", timeout=_PATIENCE_S) as reply:
         told: dict[str, Any] = json.load(reply)
     return told
 
 
-def _gauges(site: _Site) -> dict[str, float]:
+def gauges_of(site: Site) -> dict[str, float]:
     with urllib.request.urlopen(f"http://{site.admin}/metrics", timeout=_PATIENCE_S) as reply:
         lines = reply.read().decode().splitlines()
     return {
@@ -319,12 +328,8 @@ def _gauges(site: _Site) -> dict[str, float]:
     }
 
 
-def _named(site: _Site) -> str:
+def _named(site: Site) -> str:
     return f"{site.count:,}"
-
-
-def _say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

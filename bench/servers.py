@@ -104,9 +104,9 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def echo(reply: pb.LookupResponse | pb.StoreResponse) -> Iterator[Server]:
-    """The bare server; it answers everything with ``reply``."""
-    command = [sys.executable, "-m", "bench.echo", str(THREADS)]
+def echo(reply: pb.LookupResponse | pb.StoreResponse, module: str = "bench.echo") -> Iterator[Server]:
+    """The bare server; it answers everything with ``reply``. ``module`` may be ``bench.encoder``, which embeds before."""
+    command = [sys.executable, "-m", module, str(THREADS)]
     began_s = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

@@ -4,11 +4,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of each of the ``scales``: starts, rounds of so many calls, and lookups before memory is looked at."""
+
+    starts: int
+    rounds: int
+    calls: int
+    traffic: int
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """A peer takes ten times as long per call as cachesvc and gets fewer calls.
 
     ``entries`` are those of the store that the sections share; ``callers`` are the counts at which throughput
-    is measured.
+    is measured. ``scales`` are the entries of the stores and indexes that show growth, ``moved`` those of the store
+    whose index is seen moving. ``most_s`` bounds the run: sections that would begin later are left out.
     """
 
     name: str
@@ -21,6 +32,11 @@ class Size:
     callers: tuple[int, ...]
     stores: int
     starts: int
+    scales: tuple[int, ...]
+    scale: Extent
+    moved: int
+    starve_s: float
+    most_s: float
 
 
 FULL = Size(
@@ -34,6 +50,11 @@ FULL = Size(
     callers=(1, 2, 4, 8, 16, 32),
     stores=600,
     starts=5,
+    scales=(10_000, 100_000, 1_000_000),
+    scale=Extent(starts=4, rounds=9, calls=120, traffic=3_000),
+    moved=100_000,
+    starve_s=10.0,
+    most_s=3_000.0,
 )
 QUICK = Size(
     name="quick",
@@ -46,4 +67,9 @@ QUICK = Size(
     callers=(1, 16, 32),
     stores=200,
     starts=2,
+    scales=(10_000, 100_000),
+    scale=Extent(starts=2, rounds=3, calls=60, traffic=500),
+    moved=100_000,
+    starve_s=2.5,
+    most_s=900.0,
 )

@@ -26,10 +26,13 @@ _GROWTH_CALLS = 60
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The server with every prompt stored; ``near`` are texts that it answers by meaning, each another one."""
+    """The server with every prompt stored; ``near`` are texts that it answers by meaning, each another one.
+    ``encoder`` is the echo that embeds before it answers.
+    """
 
     server: servers.Server
     echo: servers.Server
+    encoder: servers.Server
     stored: Sequence[str]
     near: Sequence[str]
 
@@ -76,8 +79,10 @@ class Stage:
             if self._filling is None:
                 self._filling = _fill(server, stub, self.prompts)
             near = _near(stub, self.prompts, (self.size.rounds + 1) * self.size.calls)
-            echo = self._running.enter_context(servers.echo(stub.Lookup(ask(self.prompts[0]))))
-            self._ground = Ground(server, echo, self.prompts, near)
+            reply = stub.Lookup(ask(self.prompts[0]))
+            echo = self._running.enter_context(servers.echo(reply))
+            encoder = self._running.enter_context(servers.echo(reply, "bench.encoder"))
+            self._ground = Ground(server, echo, encoder, self.prompts, near)
         return self._ground
 
     def filling(self) -> Filling:

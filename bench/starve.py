@@ -9,13 +9,16 @@ import argparse
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from zlib import crc32
 
+from bench.calls import say
 from bench.guard import Nobody
+from bench.latency import by_round
 from bench.prompts import load
+from bench.report import Figure, report
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.core.types import Unseen
 from cachesvc.engine.guard import Guard
@@ -28,13 +31,19 @@ LONG_TEXT = (
 )  # 252 tokens: more than 256 are not embedded
 EVERY = 20
 SLICES = 5
+SHORT, MIXED = "short prompts only", f"one prompt in {EVERY} long"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.starve", description=__doc__)
     parser.add_argument("--callers", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each row")
     options = parser.parse_args()
+    report(figures(options.callers, options.seconds), [], mode="full", publish=False)
+
+
+def figures(callers: int, seconds: float) -> list[Figure]:
+    """Percentiles of each kind of traffic, a value per slice of it, and what the long texts do to the short ones."""
     settings = Settings()
     embedder = make_embedder(settings.embedder, lambda _: None)
     guards = {
@@ -46,24 +55,40 @@ def main() -> None:
     }
     texts, _ = load(1000)
     rows = {
-        "short only": (guards["as configured"], 0),
-        f"one in {EVERY} long": (guards["as configured"], EVERY),
-        f"one in {EVERY} long, first come first served": (guards["first come first served"], EVERY),
+        SHORT: (guards["as configured"], 0),
+        MIXED: (guards["as configured"], EVERY),
+        f"{MIXED}, first come first served": (guards["first come first served"], EVERY),
     }
-    taken: dict[str, Taken] = {name: Taken([], []) for name in rows}
-    for _ in range(SLICES):
-        for name, (guard, every) in rows.items():
-            ask(guard, texts, every, options, taken[name])
-    print(
-        "| traffic | short p50 | short p99 | long p50 | long p99 | texts/s |\n| --- | --- | --- | --- | --- | --- |"
+    taken: dict[str, list[Taken]] = {name: [] for name in rows}
+    try:
+        for number in range(SLICES):
+            say(f"long prompts beside short ones, slice {number + 1} of {SLICES}")
+            for name, (guard, every) in rows.items():
+                taken[name].append(ask(guard, texts, every, callers, seconds / SLICES))
+    finally:
+        for guard in guards.values():
+            guard.stop()
+    return list(_figures(taken, callers, seconds / SLICES))
+
+
+def _figures(taken: Mapping[str, Sequence["Taken"]], callers: int, slice_s: float) -> Iterator[Figure]:
+    short_only, mixed = ([at(one.short_ms, 99) for one in taken[name]] for name in (SHORT, MIXED))
+    yield Figure(
+        f"p99 of short prompts, {MIXED} ÷ {SHORT}, {callers} callers", "", by_round(mixed, short_only)
     )
-    for name, (short, long) in ((name, (one.short_ms, one.long_ms)) for name, one in taken.items()):
-        rate = (len(short) + len(long)) / options.seconds
-        print(
-            f"| {name} | {at(short, 50)} | {at(short, 99)} | {at(long, 50)} | {at(long, 99)} | {rate:.0f} |"
+    for name, slices in taken.items():
+        for kind, took_ms in (
+            ("short", [one.short_ms for one in slices]),
+            ("long", [one.long_ms for one in slices]),
+        ):
+            if all(len(one) > 1 for one in took_ms):
+                for percent in (50, 99):
+                    yield Figure(
+                        f"{name}: {kind} prompts p{percent}", "ms", [at(one, percent) for one in took_ms]
+                    )
+        yield Figure(
+            f"{name}: embedded", "/s", [(len(one.short_ms) + len(one.long_ms)) / slice_s for one in slices]
         )
-    for guard in guards.values():
-        guard.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +99,12 @@ class Taken:
     long_ms: list[float]
 
 
-def ask(guard: Guard, texts: Sequence[str], every: int, options: argparse.Namespace, taken: Taken) -> None:
+def ask(guard: Guard, texts: Sequence[str], every: int, callers: int, seconds: float) -> Taken:
     """A slice of the time."""
+    taken = Taken([], [])
     numbers = iter(range(1 << 30))
     lock = threading.Lock()
-    until_s = time.perf_counter() + options.seconds / SLICES
+    until_s = time.perf_counter() + seconds
 
     def caller() -> None:
         while True:
@@ -92,14 +118,15 @@ def ask(guard: Guard, texts: Sequence[str], every: int, options: argparse.Namesp
             assert not isinstance(guard.embed(text, WAIT_S), Unseen)
             (taken.long_ms if is_long else taken.short_ms).append((time.perf_counter() - began_s) * 1e3)
 
-    with ThreadPoolExecutor(options.callers) as pool:
-        for done in [pool.submit(caller) for _ in range(options.callers)]:
+    with ThreadPoolExecutor(callers) as pool:
+        for done in [pool.submit(caller) for _ in range(callers)]:
             done.result()
+    return taken
 
 
-def at(taken_ms: Sequence[float], percent: int) -> str:
-    """A percentile, to read."""
-    return f"{statistics.quantiles(taken_ms, n=100)[percent - 1]:.1f} ms" if len(taken_ms) > 1 else ""
+def at(taken_ms: Sequence[float], percent: int) -> float:
+    """A percentile."""
+    return statistics.quantiles(taken_ms, n=100)[percent - 1]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from cachesvc.v1 import cache_pb2 as pb
 
 _EXACT_CALLERS = 32
 _SEMANTIC_CALLERS = 16
+_ENCODING = "encode behind bare gRPC"  # a handler that embeds and does nothing else
 _ONE_CORE, _ALL_CORES = "bare engine, 1 thread", "bare engine, a thread for each core"
+_OURS = {"echo", "exact hits", "semantic hits", _ENCODING}  # what is no peer
 
 Rates = Mapping[str, list[float]]
 """Calls a second in each round, by kind and callers."""
@@ -52,6 +54,19 @@ def _round(
     for callers in stage.size.callers:
         if callers == _SEMANTIC_CALLERS:  # beside what it is compared with
             yield _ALL_CORES, engine.rate(ground.near, len(os.sched_getaffinity(0)), seconds)
+            yield (
+                _named(_ENCODING, callers),
+                drivers.rate(
+                    load.Job(
+                        "lookup",
+                        ground.encoder.address,
+                        ground.near,
+                        callers,
+                        seconds,
+                        outcome=pb.OUTCOME_HIT_EXACT,
+                    )
+                ),
+            )
         for name, address, texts, outcome in (
             ("echo", ground.echo.address, ground.stored[:1], pb.OUTCOME_HIT_EXACT),
             ("exact hits", ground.server.address, ground.stored, pb.OUTCOME_HIT_EXACT),
@@ -87,7 +102,12 @@ def figures(rates: Rates) -> Iterator[Figure]:
         by_round(near, bare),
         at_least=0.85,
     )
-    calls = rates[_named("echo", _SEMANTIC_CALLERS)]
+    encoding, calls = (rates[_named(kind, _SEMANTIC_CALLERS)] for kind in (_ENCODING, "echo"))
+    yield Figure(
+        f"its floor: encodes/s behind bare gRPC, {_SEMANTIC_CALLERS} callers ÷ bare engine texts/s, same cores",
+        "",
+        by_round(encoding, bare),
+    )
     yield Figure(
         "the most that could be: engine and echo sharing the cores ÷ engine alone",
         "",
@@ -100,7 +120,7 @@ def figures(rates: Rates) -> Iterator[Figure]:
     )
     for name, theirs in rates.items():
         peer, _, callers = name.rpartition(", ")
-        if callers == f"{_SEMANTIC_CALLERS} callers" and peer not in {"echo", "exact hits", "semantic hits"}:
+        if callers == f"{_SEMANTIC_CALLERS} callers" and peer not in _OURS:
             yield Figure(
                 f"our semantic hits/s ÷ {peer}'s, {_SEMANTIC_CALLERS} callers",
                 "",

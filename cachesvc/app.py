@@ -9,11 +9,9 @@ import os
 import queue
 import secrets
 import signal
-import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -38,23 +36,24 @@ from cachesvc.core.tickets import TicketBounds
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator
 from cachesvc.engine.guard import Guard
-from cachesvc.engine.janitor import Janitor, JanitorOptions
+from cachesvc.engine.janitor import Janitor
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
-from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
+from cachesvc.engine.parts import Parts
 from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
 from cachesvc.engine.warmup import Warmup, WarmupOptions
 from cachesvc.link import Seat
+from cachesvc.live import Live
 from cachesvc.making import (
     admin_grpc_options,
     grpc_options,
     guard_options,
-    janitor_options,
     make_embedder,
     make_otel,
+    step_back,
     store_options,
 )
 from cachesvc.observe.fanout import Fanout
@@ -67,7 +66,7 @@ from cachesvc.serve.admin_service import AdminService, Insight, Upkeep
 from cachesvc.serve.door import Admission, Doorkeeper
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
-from cachesvc.serve.requests import Limits, RequestReader
+from cachesvc.serve.requests import RequestReader
 from cachesvc.settings import Settings
 
 _TOLD_COUNT = 16_384  # entries of a migration between two lines of the log: some seconds
@@ -113,7 +112,7 @@ class App:
             self._closing.callback(otel.stop)
             observers.append(otel)
         observer = Fanout(*observers)
-        self._live = _Live.of(settings)
+        self._live = Live.of(settings)
         self.reloader = Reloader(path, settings, self.publish, observer)
         self._closing.callback(self.reloader.stop)
 
@@ -133,7 +132,7 @@ class App:
             self._logger.error("wall_clock_behind_store", seconds=round(clock.ahead_s))
         self._guard = Guard(embedder, make_embedder, guard_options(settings), clock=clock, observer=observer)
         self._closing.callback(self._guard.stop)
-        settler = Settler(clock, observer, _step_back)
+        settler = Settler(clock, observer, step_back)
         self._closing.callback(settler.stop)
         settler.start()
         self._views = Views(
@@ -328,7 +327,7 @@ class App:
 
     def publish(self, settings: Settings) -> None:
         """From now on go by these: one assignment, so that nobody sees a part of them."""
-        self._live = _Live.of(settings)
+        self._live = Live.of(settings)
         self._logger.set_level(settings.log.level)
 
     def _redacted(self) -> dict[str, Any]:
@@ -353,24 +352,6 @@ _CLOCK_ODD_S = 60.0  # less is what machines differ by
 # Parts that may fail while the service answers all the same: without an embedder from the exact tier, with
 # a refused configuration by the last good one, while indexes are loaded from the exact tier and those that are in.
 _INFORMATIONAL = ("embedder", "config", "index")
-
-
-@dataclass(frozen=True, slots=True)
-class _Live:
-    """What of the settings changes while the service runs, as its users take it."""
-
-    tuning: Tuning
-    janitor: JanitorOptions
-    limits: Limits
-
-    @classmethod
-    def of(cls, settings: Settings) -> "_Live":
-        budget = EmbedBudget(settings.embedder.max_wait_s, settings.embedder.min_left_s)
-        return cls(
-            Tuning(settings.policy_book(), budget),
-            janitor_options(settings),
-            Limits(**settings.limits.model_dump()),
-        )
 
 
 def serve(settings: Settings, path: Path | None) -> None:
@@ -413,9 +394,3 @@ def _grpc_server(
 
 def _new_id() -> str:
     return secrets.token_hex(12)
-
-
-def _step_back() -> None:
-    """Let the calling thread, and on Linux it alone, have what processor time others leave."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

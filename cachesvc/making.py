@@ -5,6 +5,8 @@ Called by ``app`` and by the commands that work on a store without a server.
 
 import os
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -180,3 +182,9 @@ def janitor_options(settings: Settings) -> JanitorOptions:
         max_notes=store.max_use_notes,
         max_entries=store.max_entries or None,
     )
+
+
+def step_back() -> None:
+    """Let the calling thread, and on Linux it alone, have what processor time others leave."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
