@@ -165,11 +165,12 @@ class _Unary(Generic[_M]):
         assert self._begin is not None
         try:
             begun = self._begin(data, self._edge.begin(arrival.context(), counted=True))
+            if not isinstance(begun, Message):
+                return begun
+            reply = begun.SerializeToString()
         except Exception:  # noqa: BLE001 - it is said where it is met again
             return data
-        if not isinstance(begun, Message):
-            return begun
-        arrival.reply(begun.SerializeToString())
+        arrival.reply(reply)
         return None
 
 

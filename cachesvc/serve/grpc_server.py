@@ -100,7 +100,7 @@ class GrpcServer:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((service.handlers(edge),))
-        self._pollers = Pollers(self._server, options.pollers - 1)
+        self._pollers = Pollers(self._server, options.pollers - 1, observer)
         if options.reflection:
             names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)

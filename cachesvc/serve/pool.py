@@ -52,8 +52,6 @@ class CallPool(ThreadPoolExecutor):
         with self._lock:
             if self._draining:
                 return self._door.submit(self._refuse, LATE, call)
-            if self._queued >= self._max_queued:
-                return self._door.submit(self._refuse, CROWDED, call)
             self._count += 1
         if come is None:
             return self._hand_over(call)
@@ -62,9 +60,11 @@ class CallPool(ThreadPoolExecutor):
         return come.handled
 
     def _arrived(self, come: Arrival, data: bytes) -> None:
-        """A message is here, on a polling thread: answer it on the spot, or let the pool do it."""
+        """A message is here, on a polling thread: answer it on the spot, or let the pool do it, which does all once it
+        drains: stopping ends all polling threads but gRPC's own.
+        """
         argument: object = data
-        if come.method.begins and self._turns:
+        if come.method.begins and self._turns and not self._draining:
             argument = self._begun(come, data)
             if argument is None:
                 come.handled.now()
@@ -84,16 +84,21 @@ class CallPool(ThreadPoolExecutor):
             self._turns.append(None)
 
     def _hand_over(self, call: Callable[[], _T]) -> "Future[_T]":
-        """Let a thread of the pool do what is counted already."""
+        """Let a thread of the pool do what is counted already, or refuse it when enough wait: those who were silent
+        when they came may all speak at once.
+        """
         with self._lock:
-            self._queued += 1
+            crowded = self._queued >= self._max_queued
+            self._queued += not crowded
         try:
-            future = super().submit(self._run, time.monotonic(), call)
+            if crowded:
+                future = self._door.submit(self._refuse, CROWDED, call)
+            else:
+                future = super().submit(self._run, time.monotonic(), call)
         except BaseException:
-            self._dequeue()
-            self.leave()
+            self._ended(queued=not crowded)
             raise
-        future.add_done_callback(self._ended)
+        future.add_done_callback(lambda done: self._ended(queued=not crowded and done.cancelled()))
         return future
 
     def refusal(self) -> CacheError | None:
@@ -149,8 +154,9 @@ class CallPool(ThreadPoolExecutor):
         with self._lock:
             self._queued -= 1
 
-    def _ended(self, future: "Future[_T]") -> None:
-        if future.cancelled():  # then it never ran
+    def _ended(self, *, queued: bool) -> None:
+        """What was handed over has ended; ``queued``: without having run."""
+        if queued:
             self._dequeue()
         self.leave()
 

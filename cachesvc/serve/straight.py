@@ -15,9 +15,14 @@ from typing import Any, Protocol
 import grpc
 from grpc import _server as library
 
-cygrpc: Any = library.cygrpc  # type: ignore[attr-defined]  # the stubs have the documented names only
+from cachesvc.core.errors import Kind
+from cachesvc.core.events import TaskFailed
+from cachesvc.core.ports import Observer
+
+cygrpc: Any = getattr(library, "cygrpc", None)
 
 _POLL_S = 0.2  # what grpcio's poll takes to notice anything but an event, too
+_LEAVE_S = 1.0  # for a poll to end; a thread that is held by an answer of its own ends with the process
 _USED = {
     "_receive_message": ["state", "call", "request_deserializer"],
     "_unary_response_in_pool": [
@@ -32,11 +37,32 @@ _USED = {
     "_abort": ["state", "call", "code", "details"],
     "_process_event_and_continue": ["state", "event"],
     "_Context": ["rpc_event", "state", "request_deserializer"],
+    "_is_rpc_state_active": ["state"],
+    "_RPCState": [],
 }
-USABLE = all(
-    list(inspect.signature(getattr(library, name, lambda: None)).parameters) == parameters
-    for name, parameters in _USED.items()
-)
+_CONSTANTS = ("_CLOSED", "_RECEIVE_MESSAGE_TOKEN")
+_OF_CORE = ("CompletionType", "ReceiveMessageOperation", "StatusCode")
+_OF_A_CALL = ("callbacks", "client", "condition", "context", "due")
+
+
+def _is_known() -> bool:
+    """Whether the library has what is used of it, as it was when this was written."""
+    return (
+        all(
+            list(inspect.signature(getattr(library, name, print)).parameters) == parameters
+            for name, parameters in _USED.items()
+        )
+        and all(hasattr(library, name) for name in _CONSTANTS)
+        and all(hasattr(cygrpc, name) for name in _OF_CORE)
+        and all(hasattr(_new_call(), name) for name in _OF_A_CALL)
+    )
+
+
+def _new_call() -> Any:
+    return library._RPCState()  # type: ignore[no-untyped-call]  # noqa: SLF001 - see above
+
+
+USABLE = _is_known()
 
 
 class Method(Protocol):
@@ -70,10 +96,11 @@ class Handled:
         callback(self)
 
     def now(self, _: object = None) -> None:
-        """It is now."""
+        """It is now, if it was not."""
         with self._lock:
             self._is_now = True
-        for callback in self._callbacks:
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
             callback(self)
 
 
@@ -91,14 +118,14 @@ class Arrival:
 
     def receive(self, arrived: Callable[["Arrival", bytes], None]) -> None:
         """Ask for the message. Who is told of it, on a polling thread, sees to it that the call counts as handled;
-        when the caller left without one, it does.
+        it does when the caller left without one, or when who is told raises: the library ends it as INTERNAL then.
         """
         came = False
 
         def deserialize(data: bytes) -> bool:
             nonlocal came
-            came = True
             arrived(self, data)
+            came = True
             return True  # all the library looks at
 
         state = self._state
@@ -133,16 +160,22 @@ class Arrival:
         library._status(self._call, self._state, data)  # noqa: SLF001 - as above
 
     def run(self, argument: object) -> None:
-        """Let the method make an answer of its message, or of what became of it, and send it."""
+        """Let the method make an answer of its message, or of what became of it, and send it; nothing is made of it
+        for a caller who left while it waited.
+        """
         self._state.context.run(
             library._unary_response_in_pool,  # noqa: SLF001 - as above
             self._call,
             self._state,
             self.method,
-            lambda: argument,
+            lambda: argument if self._is_wanted() else None,
             None,
             self._serializer,
         )
+
+    def _is_wanted(self) -> bool:
+        with self._state.condition:
+            return bool(library._is_rpc_state_active(self._state))  # noqa: SLF001 - as above
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call this when the reply is out, or the caller gone. To be called before ``receive``."""
@@ -158,13 +191,15 @@ def arrival(arguments: tuple[Any, ...]) -> Arrival | None:
 
 
 class Pollers:
-    """Threads beside gRPC's own that take events from its queue and act on them."""
+    """Threads beside gRPC's own that take events from its queue and act on them. None where it is not ``USABLE``."""
 
-    def __init__(self, server: grpc.Server, count: int) -> None:
-        self._state: Any = server._state  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+    def __init__(self, server: grpc.Server, count: int, observer: Observer) -> None:
+        self._server: Any = server
+        self._observer = observer
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, name="cachesvc-poll", daemon=True) for _ in range(count)
+            threading.Thread(target=self._run, name="cachesvc-poll", daemon=True)
+            for _ in range(count if USABLE else 0)
         ]
 
     def start(self) -> None:
@@ -175,13 +210,18 @@ class Pollers:
     def stop(self) -> None:
         """End them. To be called before the server is stopped: gRPC's own thread does the rest."""
         self._stop.set()
+        until_s = time.monotonic() + _LEAVE_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(until_s - time.monotonic(), 0.0))
 
     def _run(self) -> None:
-        queue = self._state.completion_queue
+        state = self._server._state  # noqa: SLF001 - as above
+        queue = state.completion_queue
         while not self._stop.is_set():
             event = queue.poll(time.time() + _POLL_S)  # noqa: TID251 - gRPC's deadlines are wall times
             if event.completion_type != cygrpc.CompletionType.queue_timeout:
-                library._process_event_and_continue(self._state, event)  # noqa: SLF001 - as above
+                try:
+                    library._process_event_and_continue(state, event)  # noqa: SLF001 - as above
+                except Exception as error:  # noqa: BLE001 - the edge of the thread, whose end nobody would notice
+                    self._observer.on(TaskFailed("poll", Kind.INTERNAL, type(error).__name__))
             event = None  # a reference to a call that has ended keeps the next poll busy, as grpcio says
