@@ -416,4 +416,5 @@ def _new_id() -> str:
 def _step_back() -> None:
     """Let the calling thread, and on Linux it alone, have what processor time others leave."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        with suppress(OSError):  # where that is not allowed the thread works all the same
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
