@@ -26,6 +26,7 @@ LISTS_MIN_COUNT = 40
 SCOPES = ("a", "b", "c")
 ENGINE = "engine:test"
 ROUNDS = 30
+SHORT_LOG = 50
 MOST_ROWS = 400  # of a scope, which fit the smaller bound alone
 WAIT_S = 20.0
 
@@ -60,8 +61,8 @@ def scope_of(scope: str) -> bytes:
 class Served:
     """A store on disk with all that is made over it, as the service does."""
 
-    def __init__(self, path: Path, events: Events, max_bytes: int = 1 << 20) -> None:
-        options = StoreOptions(path / "store", 64 << 20, 32 << 20, "async", 64, 1024, 50)
+    def __init__(self, path: Path, events: Events, max_bytes: int = 1 << 20, log_max: int = 10_000) -> None:
+        options = StoreOptions(path / "store", 64 << 20, 32 << 20, "async", 64, 1024, log_max)
         self.store = store = LmdbStore(options, ENGINE)
         clock = SystemClock(0)
         files = SnapshotFiles(
@@ -153,7 +154,7 @@ def test_searches_are_those_of_brute_force_through_moves_and_restarts(
     acknowledged is invisible, and nothing that was removed is found.
     """
     events, truth = Events(), Truth(seed)
-    served = Served(tmp_path, events, max_bytes)
+    served = Served(tmp_path, events, max_bytes, SHORT_LOG)
     for _ in range(ROUNDS):
         for _ in range(int(truth.source.integers(1, 4))):
             truth.change(served.store)
@@ -164,7 +165,7 @@ def test_searches_are_those_of_brute_force_through_moves_and_restarts(
             served.views.save_snapshots()
         elif what < 0.3:
             served.close()
-            served = Served(tmp_path, events, max_bytes)
+            served = Served(tmp_path, events, max_bytes, SHORT_LOG)
     assert list(served.views.disagreements()) == []
     assert served.store.check() == []
     served.close()
@@ -188,6 +189,7 @@ def test_a_move_that_does_not_fit_is_given_up_rather_than_the_index(tmp_path: Pa
     assert served.views.search(scope_of("a"), rows[-1], 1, 0)[0].score == pytest.approx(1, abs=1e-3)
     assert events.results == ["started", "abandoned"]
     assert served.views.loaded_count == 1
+    assert next(iter(served.views._views.values())).is_cramped
     assert not served.settler._indexes
     served.close()
 
@@ -206,7 +208,7 @@ def test_a_scope_in_lists_comes_back_though_it_would_not_fit_flat(tmp_path: Path
     served.views.save_snapshots()
     in_lists_bytes = served.views.memory_bytes
     served.close()
-    again = Served(tmp_path, events, in_lists_bytes + 1000)
+    again = Served(tmp_path, events, 2 * in_lists_bytes)
     again.views._max_rows = 3999  # of whole vectors, which take more with more values each
     assert again.views.search(scope_of("a"), rows[7], 1, WAIT_S)[0].score == pytest.approx(1, abs=1e-3)
     again.close()
