@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -187,4 +188,5 @@ def janitor_options(settings: Settings) -> JanitorOptions:
 def step_back() -> None:
     """Let the calling thread, and on Linux it alone, have what processor time others leave."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        with suppress(OSError):  # where that is not allowed the thread works all the same
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

@@ -31,6 +31,7 @@ _CODE_ERROR = 0.005  # of a score by codes, at most (measured: 0.0038 in 200,000
 _GROWTH = 4  # lists are laid out anew when rows are this many times more than they were for
 _FLAT_SHARE = 4  # and are given up when rows are this many times fewer than lists begin at
 _LISTS_FACTOR = 2.8  # lists for the square root of the rows: some more than is best, for they will grow
+_FEWEST_LISTS = 2  # that rows can be in
 _MIN_LISTS, _MAX_LISTS = 16, 65_536
 _SAMPLE_PER_LIST = 40  # rows that centres are found from
 _HEADROOM = 1.1  # of the scale, for values larger than the sample's
@@ -107,8 +108,8 @@ class FaissIndex:
             found = rows.search(vector, count if rows.is_exact else count + _MORE_CANDIDATES)
         if not rows.is_exact:
             found = self._ranked(_worth_ranking(found, count), vector)[:count]
-        # Rounding can take a score a little over one.
-        return [one if one.score <= 1.0 else Candidate(one.entry_id, 1.0) for one in found]
+        # Rounding can take a score a little over one. One that is no number stays that, and is near to nothing.
+        return [Candidate(one.entry_id, 1.0) if one.score > 1.0 else one for one in found]
 
     def _ranked(self, found: list[Candidate], vector: Vector) -> list[Candidate]:
         """By the stored vectors. One that is gone keeps its place: whoever reads its row will find that."""
@@ -145,18 +146,23 @@ class FaissIndex:
                 self._removed.clear()
 
     def _laid_out(self) -> Generator[None, None, IvfRows]:
-        """Lists for the rows there are, empty."""
+        """Lists for the rows there are, empty.
+
+        Equal rows count as one: a row that is there a thousand times would have many centres in one place, and a search
+        near it would read all of those and no other.
+        """
         count = len(self)
         lists = min(max(int(_LISTS_FACTOR * count**0.5), _MIN_LISTS), _MAX_LISTS)
-        sample, largest = [], 1e-3
+        sample, largest = [np.zeros((_FEWEST_LISTS, self._dimension), np.float16)], 1e-3
         stride = max(count // (lists * _SAMPLE_PER_LIST), 1)
-        rows = self._rows
+        rows, seen = self._rows, set[int]()
         for codes in self._read_all(rows):
-            some = rows.decode(codes.codes[::stride])
+            some = rows.decode(_unseen(codes.codes[::stride], seen))
             sample.append(some.astype(np.float16))
-            largest = max(largest, float(np.abs(some).max()))
+            largest = max(largest, float(np.abs(some).max(initial=0)))
             yield
-        centres = yield from centres_of(np.concatenate(sample), lists)
+        distinct = np.concatenate(sample)[_FEWEST_LISTS if len(seen) >= _FEWEST_LISTS else 0 :]
+        centres = yield from centres_of(distinct, min(lists, len(distinct)))
         scale = 127 / (_HEADROOM * largest)
         return IvfRows(encoded(centres, scale), scale, count)
 
@@ -237,7 +243,7 @@ class FaissIndex:
         _, dimension, lists, laid_out_for, scale = _IVF_HEAD.unpack_from(piece)
         if dimension != self._dimension or len(piece) != _IVF_HEAD.size + lists * dimension:
             raise ValueError("of another kind of index")
-        if self._growing is None or len(self) or self._next is not None or lists < 2:
+        if self._growing is None or len(self) or self._next is not None or lists < _FEWEST_LISTS:
             raise ValueError("of a larger index")
         centres = np.frombuffer(piece, np.uint8, offset=_IVF_HEAD.size).reshape(lists, dimension)
         self._rows = IvfRows(centres.copy(), scale, laid_out_for)
@@ -254,6 +260,23 @@ class FaissIndex:
     def memory_bytes(self) -> int:
         """See ``VectorIndex.memory_bytes``."""
         return _OVERHEAD_BYTES + sum(rows.memory_bytes for rows in self._layouts())
+
+    @property
+    def moving_bytes(self) -> int:
+        """See ``VectorIndex.moving_bytes``."""
+        following = self._next
+        return 0 if following is None else following.memory_bytes
+
+
+def _unseen(codes: NDArray[np.uint8], seen: set[int]) -> NDArray[np.uint8]:
+    """Each row that is not like one before, which are then seen, too."""
+    new = []
+    for n, row in enumerate(codes):
+        known = hash(row.tobytes())  # a row that is left out for another of the same hash is one of very many
+        if known not in seen:
+            seen.add(known)
+            new.append(n)
+    return codes[new]
 
 
 def _worth_ranking(found: list[Candidate], count: int) -> list[Candidate]:

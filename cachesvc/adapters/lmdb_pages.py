@@ -56,6 +56,8 @@ class MappedPages:
             for at in range(start, start + min(size_bytes, used_bytes), _PART_BYTES):
                 # a shared map of a file, of which nothing is lost
                 _libc.madvise(at, min(_PART_BYTES, start + size_bytes - at), mmap.MADV_DONTNEED)
+        # What counts still is of others, who may have come since: another model say. Else it would be given back in vain.
+        self._others_bytes = _file_bytes()
 
 
 def _ranges_of(data: Path) -> list[tuple[int, int]]:

@@ -122,6 +122,11 @@ class MemoryIndex:
         """See ``VectorIndex.memory_bytes``."""
         return len(self._rows) * (self._dimension * 4 + 8)
 
+    @property
+    def moving_bytes(self) -> int:
+        """See ``VectorIndex.moving_bytes``."""
+        return 0
+
 
 @dataclass(slots=True)
 class _Standing:

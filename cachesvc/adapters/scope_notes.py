@@ -36,7 +36,10 @@ class NoteFile:
         body, mac = data[len(_MAGIC) : -_MAC_BYTES], data[-_MAC_BYTES:]
         if not data.startswith(_MAGIC) or mac != self._mac(body):
             return []
-        packed = msgspec.msgpack.decode(body, type=list[tuple[bytes, int, int]])
+        try:
+            packed = msgspec.msgpack.decode(body, type=list[tuple[bytes, int, int]])
+        except msgspec.DecodeError:  # of another version
+            return []
         return [ScopeNote(scope, rows, size_bytes) for scope, rows, size_bytes in packed]
 
     def save(self, notes: Sequence[ScopeNote]) -> None:

@@ -118,6 +118,10 @@ class VectorIndex(Protocol):
     def memory_bytes(self) -> int:
         """Memory held, as near as the library tells. Removal need not give it back at once."""
 
+    @property
+    def moving_bytes(self) -> int:
+        """What of that is of a layout that ``settle`` has not finished: it is free again when that is left."""
+
 
 class SnapshotStore(Protocol):
     """Indexes of scopes, kept beside the store so that they need not be read from it again. May lose any."""

@@ -69,12 +69,7 @@ class Settler:
 
     def _run(self) -> None:
         self._begin_thread()
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._offered or self._stopping.is_set())
-                if self._stopping.is_set():
-                    return
-                settling = self._offered.popleft()
+        while (settling := self._taken()) is not None:
             try:
                 self.settle(settling)
             except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
@@ -84,6 +79,23 @@ class Settler:
                 with self._changed:
                     self._indexes.discard(id(settling.index))
             settling.note_size()  # which offers it again if it has grown out of that layout, too
+            del settling  # which would keep an index that is unloaded while this thread waits
+
+    def _taken(self) -> Settling | None:
+        """The next that was offered; None when it is to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._offered or self._stopping.is_set())
+            return None if self._stopping.is_set() else self._offered.popleft()
+
+    def _let_go(self) -> None:
+        """Of indexes that were unloaded before their turn came, and whose memory is counted as free."""
+        with self._changed:
+            for _ in range(len(self._offered)):
+                settling = self._offered.popleft()
+                if settling.is_wanted():
+                    self._offered.append(settling)
+                else:
+                    self._indexes.discard(id(settling.index))
 
     def settle(self, settling: Settling) -> None:
         """Move one index, on the caller's thread."""
@@ -111,6 +123,7 @@ class Settler:
                 return False
             if number % _NOTED_STEPS == 0:
                 settling.note_size()
+                self._let_go()
             if self._stopping.wait(min(self._clock.monotonic_s() - began_s, _LONGEST_PAUSE_S)):
                 return False
             began_s = self._clock.monotonic_s()

@@ -45,7 +45,7 @@ class Snapshots:
         self._give_up(scope, "stale", 0)
         return None
 
-    def restore(self, scope: bytes, restoring: Restoring, index: VectorIndex, max_rows: int) -> bool:
+    def restore(self, scope: bytes, restoring: Restoring, index: VectorIndex, max_bytes: int) -> bool:
         """Read the next piece. Whether there may be more. Raises ValueError when it is of no use after all."""
         try:
             piece = next(restoring.pieces, None)
@@ -58,7 +58,7 @@ class Snapshots:
             self._observer.on(SnapshotDone("loaded", restoring.size_bytes))
             return False
         restoring.size_bytes += len(piece)
-        if len(index) > max_rows:  # the bound was made smaller since
+        if index.memory_bytes > max_bytes:  # the bound was made smaller since
             self._give_up(scope, "stale", restoring.size_bytes)
             raise ValueError("too large")
         return True

@@ -46,6 +46,7 @@ class View:
         self.saved_at = -1  # the log position when it was last saved, or could not be
         self.changes = 0  # of its rows, since then
         self.moves = 0  # to another layout, so far
+        self.is_cramped = False  # its move was given up, for both layouts did not fit
 
     @property
     def is_too_large(self) -> bool:
@@ -56,4 +57,26 @@ class View:
     def memory_bytes(self) -> int:
         """Of the index, or of the part."""
         held = self.part.index if self.part is not None else self.index
-        return 0 if held is None else held.memory_bytes
+        if held is None:
+            return 0
+        return held.memory_bytes - (held.moving_bytes if self.is_cramped else 0)
+
+    def may_move(self, room_bytes: int) -> bool:
+        """Whether its index is to be moved and may be. After a move that was given up: only where there is as
+        much room as it holds, lest it be given up again and again.
+        """
+        if self.index is None or self.index.is_settled:
+            return False
+        if self.is_cramped:
+            self.is_cramped = self.index.moving_bytes > 0 or room_bytes < self.counted_bytes
+        return not self.is_cramped
+
+    def wants_moved(self, index: VectorIndex) -> bool:
+        """Whether a move of an index is to go on."""
+        return self.index is index and not self.is_cramped
+
+    def give_up_move(self) -> bool:
+        """Leave a move that is under way, which makes room within a step of it. Whether there was one."""
+        is_moving = self.index is not None and self.index.moving_bytes > 0 and not self.is_cramped
+        self.is_cramped = self.is_cramped or is_moving
+        return is_moving

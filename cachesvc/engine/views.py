@@ -14,9 +14,11 @@ held while a scope is read from the store; a view's ``loading`` lets one thread 
 ``loading``, ``_lock``.
 """
 
+import sys
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -156,7 +158,7 @@ class Views:
         ids: list[int] = []
         while True:
             after_id = ids[-1] if ids else 0
-            part = self._store.scope_vectors(scope, self._max_rows, after_id=after_id, limit=_PART_COUNT)
+            part = self._store.scope_vectors(scope, sys.maxsize, after_id=after_id, limit=_PART_COUNT)
             if part is None or not len(part.ids):
                 return frozenset(ids)
             ids += part.ids.tolist()
@@ -230,7 +232,7 @@ class Views:
         """Read the next rows of a scope. Whether there may be more."""
         if part.restoring is not None and self._snapshots is not None:
             try:
-                return self._snapshots.restore(scope, part.restoring, part.index, self._max_rows)
+                return self._snapshots.restore(scope, part.restoring, part.index, self._max_bytes)
             except ValueError:
                 part.begin_anew(self._make_index(scope), self._store.sequence())
         held = self._store.scope_vectors(scope, self._max_rows, after_id=part.last_id, limit=_PART_COUNT)
@@ -355,16 +357,10 @@ class Views:
             held_bytes = view.memory_bytes
             self._memory_bytes += held_bytes - view.counted_bytes
             view.counted_bytes = held_bytes
-            index = view.index
-            if self._settler is not None and index is not None and not index.is_settled:
-                self._settler.offer(
-                    Settling(
-                        index,
-                        is_wanted=lambda: view.index is index,
-                        note_size=lambda: self._recount(scope, view),
-                        note_moved=lambda: self._note_moved(view),
-                    )
-                )
+            index, room_bytes = view.index, self._max_bytes - self._memory_bytes
+            if self._settler is not None and index is not None and view.may_move(room_bytes):
+                sized, moved = partial(self._recount, scope, view), partial(self._note_moved, view)
+                self._settler.offer(Settling(index, partial(view.wants_moved, index), sized, moved))
 
     def _note_moved(self, view: View) -> None:
         """What is on disk is of the layout before, and would be moved once more after a restart."""
@@ -373,11 +369,16 @@ class Views:
             view.saved_at = -1
 
     def _shed(self) -> int:
-        """Unload least recently used views until the bound is kept. A search under way keeps its index."""
+        """Unload least recently used views until the bound is kept; of one that is being moved the move goes first,
+        or it would be loaded and moved and unloaded for ever. A search under way keeps its index.
+        """
         unloaded = 0
         while self._memory_bytes > self._max_bytes and self._views:
-            _, view = self._views.popitem(last=False)
-            unloaded += self._drop(view)
+            scope, view = next(iter(self._views.items()))
+            if view.give_up_move():
+                self._count(scope, view)
+            else:
+                unloaded += self._drop(self._views.pop(scope))
         return unloaded
 
     def _drop(self, view: View) -> bool:

@@ -102,6 +102,46 @@ def assert_recalled(index: FaissIndex, rows: NDArray[np.float32], asked: NDArray
     assert (found >= best[near] - ACCURACY).mean() >= 0.995
 
 
+def test_a_row_that_is_there_a_thousand_times_hides_no_other() -> None:
+    """Nor does it take the lists of the others."""
+    source, stored = np.random.default_rng(10), Stored()
+    crowd = unit(source.normal(size=384))
+    around = unit(crowd + unit(source.normal(size=(1100, 384))) * source.uniform(0.2, 0.9, (1100, 1)))
+    rows = source.permutation(np.concatenate([np.repeat(crowd[np.newaxis], 3000, axis=0), around]))
+    index = growing(stored, dimension=384)
+    fill(index, stored, np.arange(len(rows)), rows)
+    settle(index)
+    assert_recalled(index, rows, moved(around[:400], 11, 0.3))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_fewer_different_rows_than_lists(count: int) -> None:
+    """All are found, of one vector even."""
+    stored = Stored()
+    index, rows = growing(stored), np.tile(rows_of(12, count), (300, 1))
+    fill(index, stored, np.arange(len(rows)), rows)
+    settle(index)
+    assert not index._rows.is_exact
+    for n in range(count):
+        found = index.search(rows[n], 1000)
+        assert len(found) == len(rows)
+        assert found[0].score == pytest.approx(1, abs=ACCURACY)
+
+
+def test_all_rows_may_go_before_an_index_has_its_lists() -> None:
+    """It is empty then, and takes rows again."""
+    stored, rows = Stored(), rows_of(13, 300)
+    index = growing(stored)
+    fill(index, stored, np.arange(300), rows)
+    laying = index._laid_out()
+    index.remove(np.arange(300))
+    for _ in laying:
+        pass
+    fill(index, stored, np.arange(300), rows)
+    settle(index)
+    assert index.search(rows[9], 1)[0].entry_id == 9
+
+
 class Growth(RuleBasedStateMachine):
     """Whatever comes and goes while an index moves, it holds and finds what one that compares everything does."""
 

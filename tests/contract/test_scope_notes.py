@@ -47,6 +47,14 @@ def test_damage_is_as_good_as_none(tmp_path: Path) -> None:
     assert held.load() == FEW
 
 
+def test_what_another_version_sealed_is_as_good_as_none(tmp_path: Path) -> None:
+    """Its digest fits, and its values do not."""
+    path = tmp_path / "scopes.recent"
+    held = NoteFile(path, KEY)
+    held.save([ScopeNote("a scope", 1, 1)])  # type: ignore[arg-type]  # which is what it is about
+    assert held.load() == []
+
+
 def test_a_note_that_cannot_be_written_leaves_the_last(tmp_path: Path) -> None:
     """FULL, the file as it was, and no part left behind."""
     path = tmp_path / "scopes.recent"

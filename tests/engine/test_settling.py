@@ -1,6 +1,7 @@
 """The thread that moves indexes: what it does with what it is offered, and what it tells."""
 
 import threading
+import weakref
 from collections.abc import Generator, Iterator
 
 import numpy as np
@@ -126,6 +127,44 @@ def test_a_failed_move_is_told_and_the_thread_lives_on(settler: Settler, events:
     settler.stop()
     assert events.results() == ["started", "failed"]
     assert [event.task for event in events.seen if isinstance(event, TaskFailed)] == ["settle"]
+
+
+def test_an_index_that_was_moved_is_not_held(settler: Settler, events: Events) -> None:
+    """What is unloaded leaves memory at once, not when the next index is moved."""
+    index, gone = Gated(), threading.Event()
+    held = weakref.ref(index, lambda _: gone.set())
+    index.gate.set()
+    settler.offer(offer(index))
+    del index
+    events.wait_for("finished")
+    assert gone.wait(WAIT_S)
+    assert held() is None
+
+
+class Long(Gated):
+    """Its move has many steps."""
+
+    def settle(self) -> Generator[None, None, None]:
+        """See ``VectorIndex.settle``."""
+        yield from super().settle()
+        for _ in range(100):
+            yield
+
+
+def test_an_index_that_is_let_go_of_is_not_held_while_another_moves(settler: Settler, events: Events) -> None:
+    """It need not wait for its turn to leave memory."""
+    under_way, waiting, gone, dropped = Long(), Gated(), threading.Event(), threading.Event()
+    settler.offer(offer(under_way))
+    under_way.begun.wait(WAIT_S)
+    held = weakref.ref(waiting, lambda _: gone.set())
+    settler.offer(offer(waiting, dropped))
+    del waiting
+    dropped.set()
+    under_way.gate.set()
+    assert gone.wait(WAIT_S)
+    assert held() is None
+    events.wait_for("finished")
+    assert events.results() == ["started", "finished"]
 
 
 def vector(number: int) -> Vector:
