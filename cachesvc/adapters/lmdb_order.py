@@ -2,7 +2,8 @@
 
 Called by ``lmdb_write`` inside a write transaction. The order table has a namespace's entries by rank; the firsts
 table has each namespace once, under the place of its first entry, so that a round of eviction over all looks
-at as many namespaces as it takes entries, and not at all there are.
+at as many namespaces as it takes entries, and not at all there are. A namespace is moved there once for all that
+was done to it: before the firsts are read, and when the transaction ends.
 """
 
 import heapq
@@ -20,25 +21,34 @@ class Order:
     def __init__(self, txn: lmdb.Transaction, tables: Tables) -> None:
         self._txn = txn
         self._tables = tables
+        self._moved: dict[bytes, bytes | None] = {}  # by namespace that changed: where firsts has it
 
     def add(self, place: bytes) -> None:
         """An entry came."""
-        first = self._first(namespace_of(place))
+        self._note(namespace_of(place))
         self._txn.put(place, b"", db=self._tables.order)
-        if first is None or place < first:
-            self._put_first(first, place)
 
     def discard(self, place: bytes) -> None:
         """An entry went, or was not there."""
-        first = self._first(namespace_of(place))
+        self._note(namespace_of(place))
         self._txn.delete(place, db=self._tables.order)
-        if first == place:
-            self._put_first(place, self._first(namespace_of(place)))
 
     def drop(self, place: bytes) -> None:
         """As ``discard``, of a place that may be damaged: whatever names it goes."""
         self.discard(place)
         self._txn.delete(first_key(place), db=self._tables.firsts)
+
+    def write(self) -> None:
+        """Put what changed into the firsts."""
+        for namespace, before in self._moved.items():
+            after = self._first(namespace)
+            if after != before:
+                self._put_first(before, after)
+        self._moved.clear()
+
+    def _note(self, namespace: bytes) -> None:
+        if namespace not in self._moved:
+            self._moved[namespace] = self._first(namespace)
 
     def of(self, namespace: bytes) -> Iterator[bytes]:
         """The places of a namespace."""
@@ -50,6 +60,7 @@ class Order:
 
     def least(self, limit: int) -> list[bytes]:
         """The first places of all. Where the firsts do not give them, they are damaged: then by reading everything."""
+        self.write()
         found = list(islice(self._merged(_places_of(self._txn, self._tables.firsts)), limit))
         if len(found) < limit and len(found) < self._txn.stat(self._tables.order)["entries"]:
             self._mend()

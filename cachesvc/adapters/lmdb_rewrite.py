@@ -195,10 +195,9 @@ class _Head1(msgspec.Struct, array_like=True, frozen=True):
 
 def _make_new(new: Path, source: _Source, target: Target) -> None:
     """An empty store of the same key and counters, unless there is one already that can be gone on with."""
-    fingerprint = target.fingerprint.encode()
-    rewrite_of = (
-        b"%d:%d:" % (source.tables.sequence(source.txn), source.tables.next_id(source.txn)) + fingerprint
-    )
+    sequence, next_id = source.tables.sequence(source.txn), source.tables.next_id(source.txn)
+    # What an older version began has that version's tables.
+    rewrite_of = b"%d:%d:%d:" % (SCHEMA_VERSION, sequence, next_id) + target.fingerprint.encode()
     if new.exists() and not _is_begun(new, target, rewrite_of):
         shutil.rmtree(new)
     if new.exists():

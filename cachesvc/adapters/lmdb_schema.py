@@ -42,7 +42,7 @@ SCHEMA_VERSION = 3
 
 SCOPE_KEY_BYTES = 12
 PLACE_BYTES = 24  # rank, used_ms, id
-_INTEGER_BYTES = 8
+KEY_BYTES = 8  # of an integer
 _BALLAST_BYTES = 256 << 10
 _RANK = struct.Struct(">d")
 Table: TypeAlias = Any  # lmdb's handle of a named database
@@ -64,7 +64,7 @@ REORDER_AFTER = b"reorder_after"  # there while entries have ranks of another po
 
 def key_of(number: int) -> bytes:
     """An integer as a key."""
-    return number.to_bytes(_INTEGER_BYTES, "big")
+    return number.to_bytes(KEY_BYTES, "big")
 
 
 def integer(key: bytes) -> int:
@@ -74,7 +74,7 @@ def integer(key: bytes) -> int:
 
 def is_key(value: bytes) -> bool:
     """Whether a value can be an id. What LMDB returns may be damaged."""
-    return len(value) == _INTEGER_BYTES
+    return len(value) == KEY_BYTES
 
 
 def get(txn: lmdb.Transaction, table: Table, key: bytes) -> bytes | None:

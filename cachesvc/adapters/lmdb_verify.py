@@ -19,7 +19,7 @@ from cachesvc.adapters.lmdb_records import (
     entry_of,
     source_digest,
 )
-from cachesvc.adapters.lmdb_schema import SCOPE_KEY_BYTES, EntryKeys, Tables, get, integer, scan, vector_key
+from cachesvc.adapters.lmdb_schema import KEY_BYTES, EntryKeys, Tables, get, integer, scan, vector_key
 from cachesvc.core.eviction import size_bytes
 from cachesvc.core.types import CheckStep
 
@@ -140,7 +140,7 @@ class _Entries:
                     yield f"entry {integer(key)}: has a record but no head"
         if self._has_strays("vectors"):
             for place, _ in scan(self._txn, self._tables.vectors):
-                key = place[SCOPE_KEY_BYTES:]
+                key = place[-KEY_BYTES:]  # whatever came before it: the page may be another table's
                 scope = self._scope_of(key)
                 if scope is None or vector_key(scope, key) != place:
                     yield f"vector of {integer(key)}: belongs to no entry of its scope"

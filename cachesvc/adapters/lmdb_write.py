@@ -94,6 +94,7 @@ class Write:
             if value != self._before[name]:  # a full map has no room for what did not change
                 self._txn.put(name, value, db=self._tables.meta)
         self._accounts.write()
+        self._order.write()
         self._trim_log()
 
     def _counters(self) -> dict[bytes, bytes]:
@@ -285,7 +286,7 @@ class Write:
         due = [key for key, _ in first if integer(key[:8]) <= now_ms]
         removed = 0
         for key in due:
-            removed += self.remove(integer(key[8:]))
+            removed += self.remove(integer(key[-8:]))
             self._txn.delete(key, db=self._tables.expiry)  # only there still if the head told another story
         return removed
 

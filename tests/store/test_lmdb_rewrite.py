@@ -262,6 +262,31 @@ def test_a_rewrite_begun_before_the_store_changed_begins_anew(tmp_path: Path) ->
         assert store.check() == []
 
 
+def test_a_rewrite_begun_by_an_older_version_begins_anew(tmp_path: Path) -> None:
+    """Its tables are of that version's schema, though the store is the same and unchanged since."""
+    path = tmp_path / "store"
+    filled(path)
+
+    def stop(told: Told) -> None:
+        if told.carried:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        rewrite(path, target(), stop)
+    with lmdb.open(str(path / "rewrite"), map_size=MAP, max_dbs=32, lib_version=0) as env:
+        meta = env.open_db(b"meta")
+        with env.begin(write=True) as txn:
+            noted = get(txn, meta, b"rewrite_of") or b""
+            txn.put(b"rewrite_of", noted.partition(b":")[2], db=meta)  # of which store, without a schema
+            txn.put(b"schema_version", key_of(2), db=meta)
+    assert rewrite(path, target(), lambda _: None).carried == 598
+    found = identity_of(path)
+    assert found is not None
+    assert found.schema_version == SCHEMA_VERSION
+    with closing(LmdbStore(options(path), PRINT)) as store:
+        assert store.check() == []
+
+
 def test_a_new_store_that_cannot_be_put_in_place_waits(tmp_path: Path) -> None:
     """The old store goes on, the message says why, and when it is done again nothing is embedded again."""
     path = tmp_path / "store"
