@@ -215,8 +215,8 @@ def _forget_pages(site: Site) -> None:
 def _side_by_side(sites: Sequence[Site], prompts: Prompts, extent: Extent) -> Iterator[Figure]:
     with contextlib.ExitStack() as stack:
         idle = stack.enter_context(servers.cachesvc(_empty(sites[0]), exact(prompts, 0))).memory()
-        running = [stack.enter_context(running(site, prompts)) for site in sites]
-        for site, (server, stub) in zip(sites, running, strict=True):
+        started = [stack.enter_context(running(site, prompts)) for site in sites]
+        for site, (server, stub) in zip(sites, started, strict=True):
             say(f"{site.count:,} entries: memory")
             _exact_until_warm(site, stub, prompts)
             yield from _memory(site, server, "after the start")
@@ -225,8 +225,8 @@ def _side_by_side(sites: Sequence[Site], prompts: Prompts, extent: Extent) -> It
             yield from _memory(site, server, "after traffic")
             yield from _shares(site, server, idle)
         say("latency")
-        texts = _near(running[-1][1], prompts, extent.calls)
-        rounds = [_round([stub for _, stub in running], texts) for _ in range(extent.rounds)]
+        texts = _near(started[-1][1], prompts, extent.calls)
+        rounds = [_round([stub for _, stub in started], texts) for _ in range(extent.rounds)]
     for n, site in enumerate(sites):
         yield Figure(f"{_named(site)}: semantic p50", "ms", [one[n] for one in rounds])
     for n, site in enumerate(sites[1:], 1):
