@@ -42,18 +42,18 @@ class Size:
 FULL = Size(
     name="full",
     entries=10_000,
-    rounds=9,
+    rounds=7,
     calls=120,
     peer_calls=40,
-    load_rounds=5,
+    load_rounds=3,
     load_s=2.0,
     callers=(1, 2, 4, 8, 16, 32),
     stores=600,
-    starts=5,
+    starts=3,
     scales=(10_000, 100_000, 1_000_000),
-    scale=Extent(starts=4, rounds=9, calls=120, traffic=3_000),
+    scale=Extent(starts=3, rounds=7, calls=120, traffic=3_000),
     moved=100_000,
-    starve_s=10.0,
+    starve_s=5.0,
     most_s=3_000.0,
 )
 QUICK = Size(
