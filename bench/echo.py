@@ -6,6 +6,7 @@ reply's bytes come on standard input, the address goes to standard output; it en
 """
 
 import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -20,9 +21,16 @@ def main() -> None:
     def echo(_request: bytes, _context: grpc.ServicerContext) -> bytes:
         return reply
 
-    server = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)])
+    serve(
+        grpc.server(ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)]),
+        {"Lookup": echo, "Store": echo},
+    )
+
+
+def serve(server: grpc.Server, methods: Mapping[str, Callable[[bytes, grpc.ServicerContext], bytes]]) -> None:
+    """Answer these methods of the service on a free port, whose address is printed, until killed."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        name: grpc.unary_unary_rpc_method_handler(echo) for name in ("Lookup", "Store")
+        name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")

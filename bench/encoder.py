@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from bench.calls import say
-from bench.echo import SERVICE
+from bench.echo import serve
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 from cachesvc.v1 import cache_pb2 as pb
@@ -28,15 +28,7 @@ def main() -> None:
         embedder.embed(pb.LookupRequest.FromString(request).prompt, _PATIENCE_S)
         return reply
 
-    server = grpc.server(ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)])
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        "Lookup": grpc.unary_unary_rpc_method_handler(encode)
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    print(f"127.0.0.1:{port}", flush=True)
-    server.wait_for_termination()
+    serve(grpc.server(ThreadPoolExecutor(threads), options=[("grpc.so_reuseport", 0)]), {"Lookup": encode})
 
 
 if __name__ == "__main__":

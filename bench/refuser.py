@@ -7,19 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from bench.echo import SERVICE
+from bench.echo import serve
 
 
 def main() -> None:
-    server = grpc.server(ThreadPoolExecutor(1), maximum_concurrent_rpcs=0)
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        "Lookup": grpc.unary_unary_rpc_method_handler(lambda request, context: request)
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    print(f"127.0.0.1:{port}", flush=True)
-    server.wait_for_termination()
+    serve(
+        grpc.server(ThreadPoolExecutor(1), maximum_concurrent_rpcs=0),
+        {"Lookup": lambda request, context: request},
+    )
 
 
 if __name__ == "__main__":
