@@ -6,11 +6,9 @@
 import contextlib
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,25 +124,20 @@ class Started:
 
 
 def start(running: contextlib.ExitStack, prompts: Sequence[str]) -> Started:
-    """Every peer that can be had on this machine, loaded, as many at a time as there are cores. ``running`` ends them."""
+    """Every peer that can be had on this machine, loaded. ``running`` ends them."""
     answers = [answer(n).decode() for n in range(len(prompts))]
     peers: dict[str, Peer] = {}
     notes: list[str] = []
-    for kind in KINDS:
+    for kind in KINDS:  # one after the other: the first makes the vectors that all are loaded with
+        say(f"loading {kind.name}")
         try:
             make_environment(kind)
-            peers[kind.name] = running.enter_context(_worker(kind))
+            peer = running.enter_context(_worker(kind))
+            peer.load(prompts, answers)
         except (PeerError, subprocess.CalledProcessError) as error:
             notes.append(f"{kind.name} is left out: {error}")
-    say(f"loading {', '.join(peers)}")
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        loading = {name: pool.submit(peer.load, prompts, answers) for name, peer in peers.items()}
-    for name, loaded in loading.items():
-        try:
-            loaded.result()
-        except PeerError as error:
-            del peers[name]
-            notes.append(f"{name} is left out: {error}")
+        else:
+            peers[kind.name] = peer
     return Started(peers, notes)
 
 

@@ -1,11 +1,14 @@
 """What is kept of a run in ``results/``: all of it as ``latest.json`` and as a page, the README's part, the plots,
 and the growth for ``docs/reliability.md``.
 
-``python -m bench.publish FILE`` publishes a run that ``bench.run --output`` kept; without FILE, the last one again.
+``python -m bench.publish FILE …`` publishes what ``bench.run --output`` kept; without FILE, the last one again. Of several,
+as of a run of which a section failed and was run again, the later ones' figures take the place of the earlier ones'.
 """
 
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench import plots
@@ -35,5 +38,15 @@ def summary(run: Record, drawn: dict[str, str]) -> str:
     )
 
 
+def put_together(runs: Sequence[Record]) -> Record:
+    """One record of several, which says so."""
+    first, *later = runs
+    if not later:
+        return first
+    figures = {figure.name: figure for run in runs for figure in run.figures}
+    notes = dict.fromkeys(note for run in runs for note in run.notes)
+    return replace(first, figures=list(figures.values()), notes=[f"put together of {len(runs)} runs", *notes])
+
+
 if __name__ == "__main__":
-    publish(read(Path(sys.argv[1]) if sys.argv[1:] else LATEST))
+    publish(put_together([read(Path(name)) for name in sys.argv[1:]] or [read(LATEST)]))

@@ -8,7 +8,7 @@ import pytest
 
 from bench.noise import told
 from bench.plots import draw
-from bench.publish import summary
+from bench.publish import put_together, summary
 from bench.report import Figure, Measured, Record, page, read, record, write
 
 FIGURES = (
@@ -107,3 +107,16 @@ def test_plots_are_the_same_for_the_same_figures(tmp_path: Path) -> None:
         ET.fromstring(drawn)
     assert ">1,000,000<" in (first / "latency.svg").read_text()
     assert "semantic hits" not in (first / "throughput.svg").read_text()
+
+
+def test_later_runs_replace_what_they_measured_again() -> None:
+    """Of several records a figure is the last one's, those of one alone stay, and the notes say what it is."""
+    first = record(
+        "full", [Measured([Figure("a", "", [1.0]), Figure("b", "", [2.0])], ["of the first"])], [], {}
+    )
+    again = record("full", [Measured([Figure("b", "", [3.0]), Figure("c", "", [4.0])])], [], {})
+    whole = put_together([first, again])
+    assert [(figure.name, figure.median) for figure in whole.figures] == [("a", 1.0), ("b", 3.0), ("c", 4.0)]
+    assert whole.notes[0] == "put together of 2 runs"
+    assert "of the first" in whole.notes
+    assert put_together([first]) == first
