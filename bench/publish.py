@@ -14,6 +14,7 @@ from pathlib import Path
 from bench import plots
 from bench.report import LATEST, RESULTS, Record, markdown, page, read, split, write
 
+_DETAIL = re.compile(r"\d rows|a core")  # on the page of the whole run, not in the README
 _SCALE = re.compile(r"[\d,]+: ")  # what the figures of one size of ``bench.scale`` begin with
 
 
@@ -29,7 +30,7 @@ def publish(run: Record) -> None:
 def summary(run: Record, drawn: dict[str, str]) -> str:
     """Targets, ratios without one, and the plots: ``drawn`` is what each shows by its file's name."""
     with_target, rest = split(run.figures)
-    ratios = [figure for figure in rest if not figure.unit]
+    ratios = [figure for figure in rest if not figure.unit and not _DETAIL.search(figure.name)]
     images = "".join(f"![{shows}](bench/results/{name})\n\n" for name, shows in drawn.items())
     lines = "".join(f"- {line}\n" for line in run.notes)
     return (
