@@ -40,7 +40,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A lookup that the exact tier did not answer. ``row`` is what it has and may not serve."""
+    """A lookup that the exact tier did not answer. ``row`` is what it has, and ``refusal`` why it may not serve that."""
 
     ask: Ask
     identity: Identity
@@ -49,6 +49,7 @@ class Begun:
     budget: EmbedBudget
     watch: "_Watch"
     row: Row | None
+    refusal: Outcome | None
 
 
 class Lookup:
@@ -81,15 +82,17 @@ class Lookup:
         policy = tuning.policies.of(identity.namespace)
         terms = Terms.of(policy, ask, self._clock.now_ms())
         row: Row | None = None
+        refusal: Outcome | None = None
         if policy.enabled and not ask.bypass:
             try:
                 row = self._store.find(identity.scope, identity.exact_key)
             except CacheError:
                 return self._done(ask, identity, watch, _Found(Decision(Outcome.BYPASS_STORE_FAILED)))
             watch.lap("exact_us")
-            if isinstance(row, Entry) and refuse(row, terms) is None:
+            refusal = None if row is None else refuse(row, terms)
+            if isinstance(row, Entry) and refusal is None:
                 return self._done(ask, identity, watch, _Found(Decision(Outcome.HIT_EXACT, row, 1.0)))
-        return Begun(ask, identity, policy, terms, tuning.budget, watch, row)
+        return Begun(ask, identity, policy, terms, tuning.budget, watch, row, refusal)
 
     def finish(self, begun: "Begun") -> LookupResult:
         """The answer to a lookup that was begun."""
@@ -105,14 +108,12 @@ class Lookup:
     def _find(self, begun: "Begun") -> _Found:
         """The ladder after the exact tier: each step answers, or hands on to a dearer one."""
         ask, identity, policy = begun.ask, begun.identity, begun.policy
-        terms, watch = begun.terms, begun.watch
+        terms, watch, refusal = begun.terms, begun.watch, begun.refusal
         if not policy.enabled:
             return _Found(Decision(Outcome.BYPASS_DISABLED))
         if ask.bypass:
             return _Found(Decision(Outcome.BYPASS_REQUESTED))
-        refusal = None
         if begun.row is not None:
-            refusal = refuse(begun.row, terms)
             self._repair(identity, begun.row, refusal)
         if ask.exact_only or not policy.embeds:
             return _Found(Decision(refusal or Outcome.MISS_EXACT_ONLY))
