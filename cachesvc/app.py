@@ -8,28 +8,24 @@ import gc
 import os
 import queue
 import secrets
-import signal
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from cachesvc import __version__
+from cachesvc import __version__, signals
 from cachesvc.adapters.clock import ClockStart, SystemClock
 from cachesvc.adapters.faiss_index import FaissIndex, Growing, row_bytes
 from cachesvc.adapters.leader import Leader
 from cachesvc.adapters.lmdb_pages import MappedPages
-from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.lmdb_tickets import LmdbTickets
 from cachesvc.adapters.scope_notes import NoteFile
 from cachesvc.adapters.snapshot_files import SnapshotFiles
-from cachesvc.core.errors import CacheError
 from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Clock, Embedder, Failpoint, Observer, TicketBook, no_failpoint
 from cachesvc.core.tickets import TicketBounds
@@ -55,6 +51,7 @@ from cachesvc.making import (
     make_otel,
     step_back,
     store_options,
+    telling_migration,
 )
 from cachesvc.observe.fanout import Fanout
 from cachesvc.observe.later import Later
@@ -68,8 +65,6 @@ from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import CacheService
 from cachesvc.serve.requests import RequestReader
 from cachesvc.settings import Settings
-
-_TOLD_COUNT = 16_384  # entries of a migration between two lines of the log: some seconds
 
 
 class App:
@@ -118,7 +113,10 @@ class App:
 
         embedder = make_embedder()
         self._store = store = LmdbStore(
-            self._store_options(settings), embedder.fingerprint, self._failpoint, self._tell_migration
+            self._store_options(settings),
+            embedder.fingerprint,
+            self._failpoint,
+            telling_migration(self._logger),
         )
         self._closing.callback(store.close)
         pages = MappedPages(settings.store.path / "data.mdb", settings.store.max_mapped_bytes)
@@ -320,11 +318,6 @@ class App:
         self._closing.callback(tickets.close)
         return tickets
 
-    def _tell_migration(self, told: Told) -> None:
-        """An older store is written anew before anything listens: say now and then that it goes on."""
-        if told.read % _TOLD_COUNT == 0 or told.read == told.total:
-            self._logger.info("migrating", read=told.read, total=told.total, damaged=told.damaged)
-
     def publish(self, settings: Settings) -> None:
         """From now on go by these: one assignment, so that nobody sees a part of them."""
         self._live = Live.of(settings)
@@ -358,13 +351,8 @@ def serve(settings: Settings, path: Path | None) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again. Raises what ``App`` raises."""
     os.umask(0o077)
     logger = Logger(settings.log.level, settings.log.format)
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        signals.put(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, on_signal)
+    heard: queue.SimpleQueue[int] = queue.SimpleQueue()
+    signals.hear(heard.put)
     app = App(
         settings,
         lambda: make_embedder(settings.embedder, lambda step: logger.info("compiling", step=step)),
@@ -372,9 +360,7 @@ def serve(settings: Settings, path: Path | None) -> None:
         path,
     )
     gc.freeze()  # what is there now stays: a full collection that looked at it would hold up every call
-    while signals.get() == signal.SIGHUP:
-        with suppress(CacheError):  # told by its event
-            app.reloader.reload()
+    signals.until_the_end(heard, app.reloader)
     app.stop()
 
 

@@ -17,18 +17,22 @@ from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
 from cachesvc.adapters.lmdb_begin import StoreOptions
+from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.engine.guard import GuardOptions
 from cachesvc.engine.janitor import JanitorOptions
 from cachesvc.link import Seat
+from cachesvc.observe.log import Logger
 from cachesvc.serve.grpc_server import GrpcOptions
 from cachesvc.settings import Settings
 from cachesvc.settings_sections import EmbedderSettings, TelemetrySettings
 
 if TYPE_CHECKING:
     from cachesvc.observe.otel import OtelObserver
+
+_TOLD_COUNT = 16_384  # entries of a migration between two lines of the log: some seconds
 
 
 def make_embedder(settings: EmbedderSettings, progress: Callable[[str], None]) -> Embedder:
@@ -129,6 +133,16 @@ def store_options(settings: Settings) -> StoreOptions:
         eviction=store.eviction,
         on_corruption=store.on_corruption,
     )
+
+
+def telling_migration(logger: Logger) -> Callable[[Told], None]:
+    """An older store is written anew before anything listens: what says now and then that it goes on."""
+
+    def tell(told: Told) -> None:
+        if told.read % _TOLD_COUNT == 0 or told.read == told.total:
+            logger.info("migrating", read=told.read, total=told.total, damaged=told.damaged)
+
+    return tell
 
 
 def guard_options(settings: Settings) -> GuardOptions:

@@ -9,21 +9,18 @@ import os
 import queue
 import secrets
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from cachesvc import __version__
+from cachesvc import __version__, signals
 from cachesvc.adapters import lmdb_tickets
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.lmdb_begin import prepare
-from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.snapshot_files import remove_parts
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import StoreMovedAside
@@ -36,6 +33,7 @@ from cachesvc.making import (
     compiled_engine,
     concurrency,
     store_options,
+    telling_migration,
 )
 from cachesvc.observe.crew import CrewMetrics, Merged, MetricValues, SampleKey
 from cachesvc.observe.fanout import Fanout
@@ -50,7 +48,6 @@ from cachesvc.serve.grpc_server import GrpcServer
 from cachesvc.serve.reservation import Reservation
 from cachesvc.settings import Settings, child_environment
 
-_TOLD_COUNT = 16_384  # entries of a migration between two lines of the log
 _SOCKET_BYTES = 107 + len("unix:")  # a socket's address, at most
 _LONGEST_NUMBER = 63
 _CRASHES_TO_LOOK = 3  # more than the next start takes for kills
@@ -89,7 +86,7 @@ class Supervisor:
         self._closing.callback(later.stop)
         observer = Fanout(later, LogObserver(self._logger))
         fingerprint = compiled_engine(settings.embedder, self._tell_compiling).manifest.fingerprint
-        self._prepared = prepare(store_options(settings), fingerprint, self._tell_migration)
+        self._prepared = prepare(store_options(settings), fingerprint, telling_migration(self._logger))
         self._closing.callback(self._let_go)
         if self._prepared.moved_aside is not None:
             observer.on(StoreMovedAside(str(self._prepared.moved_aside)))
@@ -263,10 +260,6 @@ class Supervisor:
     def _tell_compiling(self, step: str) -> None:
         self._logger.info("compiling", step=step)
 
-    def _tell_migration(self, told: Told) -> None:
-        if told.read % _TOLD_COUNT == 0 or told.read == told.total:
-            self._logger.info("migrating", read=told.read, total=told.total, damaged=told.damaged)
-
 
 def supervise(settings: Settings, path: Path | None) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again. Raises what ``Supervisor`` raises, and
@@ -275,16 +268,9 @@ def supervise(settings: Settings, path: Path | None) -> None:
     os.umask(0o077)
     logger = Logger(settings.log.level, settings.log.format)
     heard: queue.SimpleQueue[int | CacheError] = queue.SimpleQueue()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        heard.put(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, on_signal)
+    signals.hear(heard.put)
     supervisor = Supervisor(settings, path, logger, heard.put)
-    while (said := heard.get()) == signal.SIGHUP:
-        with suppress(CacheError):  # told by its event
-            supervisor.reloader.reload()
+    said = signals.until_the_end(heard, supervisor.reloader)
     supervisor.stop()
     if isinstance(said, CacheError):
         raise said
