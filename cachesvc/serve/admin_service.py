@@ -1,12 +1,9 @@
 """AdminService, the operators' API, on a port of its own: bytes in, messages out, CacheError for what goes wrong."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import grpc
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Failpoint
@@ -14,9 +11,10 @@ from cachesvc.core.types import CheckStep, NamespaceUsage, StoreStats
 from cachesvc.core.warming import Warming
 from cachesvc.engine.move import Mover
 from cachesvc.reload import Reloader
+from cachesvc.serve.admin_methods import AdminMethods
 from cachesvc.serve.checks import Check, parse
 from cachesvc.serve.copying import PART, Copying
-from cachesvc.serve.edge import Call, Edge
+from cachesvc.serve.edge import Call
 from cachesvc.serve.requests import RequestReader
 from cachesvc.serve.transfer import FORMAT_VERSION, ImportReader, export_record, import_response
 from cachesvc.serve.wire import fill_time
@@ -53,31 +51,14 @@ class Upkeep:
     failpoint: Failpoint
 
 
-class AdminService:
-    """The methods."""
-
-    name = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
+class AdminService(AdminMethods):
+    """The methods of a process that has the store open itself."""
 
     def __init__(self, insight: Insight, reloader: Reloader, upkeep: Upkeep, reader: RequestReader) -> None:
         self._insight = insight
-        self._reloader = reloader
+        super().__init__(reloader)
         self._upkeep = upkeep
         self._reader = reader
-
-    def handlers(self, edge: Edge) -> grpc.GenericRpcHandler:
-        """The methods, behind the edge of a server."""
-        return edge.service(
-            self.name,
-            {
-                "GetStats": edge.unary("GetStats", self.get_stats),
-                "GetConfig": edge.unary("GetConfig", self.get_config),
-                "ReloadConfig": edge.unary("ReloadConfig", self.reload_config),
-                "CheckStore": edge.stream("CheckStore", self.check_store),
-                "Export": edge.stream("Export", self.export),
-                "Import": edge.bidirectional("Import", self.import_),
-                "Backup": edge.stream("Backup", self.backup),
-            },
-        )
 
     def get_stats(self, data: bytes, call: Call) -> pb.GetStatsResponse:
         """``GetStats``."""
@@ -101,16 +82,6 @@ class AdminService:
         )
         fill_time(response.start_time, insight.started_ms)
         return response
-
-    def get_config(self, data: bytes, call: Call) -> pb.GetConfigResponse:
-        """``GetConfig``."""
-        parse(pb.GetConfigRequest, data)
-        return config_response(self._reloader)
-
-    def reload_config(self, data: bytes, call: Call) -> pb.ReloadConfigResponse:
-        """``ReloadConfig``."""
-        parse(pb.ReloadConfigRequest, data)
-        return reload_response(self._reloader)
 
     def check_store(self, data: bytes, call: Call) -> Iterator[pb.CheckStoreResponse]:
         """``CheckStore``."""
@@ -179,23 +150,6 @@ def _warming(told: Warming) -> pb.IndexWarming:
     )
     message.elapsed.FromMilliseconds(int(told.elapsed_s * 1000))
     return message
-
-
-def config_response(reloader: Reloader) -> pb.GetConfigResponse:
-    """The configuration in force."""
-    now = reloader.now
-    return pb.GetConfigResponse(
-        json=json.dumps(now.settings.redacted(), indent=2),
-        generation=now.generation,
-        path="" if reloader.path is None else str(reloader.path),
-        last_error=now.last_error,
-    )
-
-
-def reload_response(reloader: Reloader) -> pb.ReloadConfigResponse:
-    """Read the configuration again, and what came of it. Raises as ``Reloader.reload``."""
-    changed = reloader.reload()
-    return pb.ReloadConfigResponse(generation=reloader.now.generation, changed=changed)
 
 
 def _stay(call: Call) -> None:

@@ -14,9 +14,9 @@ from grpc_status import rpc_status
 
 from cachesvc.core.errors import CacheError, Kind, Violation
 from cachesvc.reload import Reloader
-from cachesvc.serve.admin_service import config_response, reload_response
+from cachesvc.serve.admin_methods import AdminMethods
 from cachesvc.serve.checks import parse
-from cachesvc.serve.edge import Call, Edge
+from cachesvc.serve.edge import Call
 from cachesvc.serve.wire import fill_time
 from cachesvc.v1 import admin_pb2 as pb
 from cachesvc.v1.admin_pb2_grpc import AdminServiceStub
@@ -38,10 +38,8 @@ class _Replies(Protocol[_R_co]):
     def cancel(self) -> bool: ...
 
 
-class CrewService:
+class CrewService(AdminMethods):
     """The methods. ``serving`` gives the addresses of the workers that answer, ``components`` the parts of the whole."""
-
-    name = pb.DESCRIPTOR.services_by_name["AdminService"].full_name
 
     def __init__(
         self,
@@ -50,25 +48,10 @@ class CrewService:
         reloader: Reloader,
         started_ms: int,
     ) -> None:
+        super().__init__(reloader)
         self._serving = serving
         self._components = components
-        self._reloader = reloader
         self._started_ms = started_ms
-
-    def handlers(self, edge: Edge) -> grpc.GenericRpcHandler:
-        """The methods, behind the edge of a server."""
-        return edge.service(
-            self.name,
-            {
-                "GetStats": edge.unary("GetStats", self.get_stats),
-                "GetConfig": edge.unary("GetConfig", self.get_config),
-                "ReloadConfig": edge.unary("ReloadConfig", self.reload_config),
-                "CheckStore": edge.stream("CheckStore", self._one("CheckStore", pb.CheckStoreResponse)),
-                "Export": edge.stream("Export", self._one("Export", pb.ExportResponse)),
-                "Import": edge.bidirectional("Import", self.import_),
-                "Backup": edge.stream("Backup", self._one("Backup", pb.BackupResponse)),
-            },
-        )
 
     def get_stats(self, data: bytes, call: Call) -> pb.GetStatsResponse:
         """``GetStats``: the store by one worker, for all see the same; indexes of all together."""
@@ -92,15 +75,13 @@ class CrewService:
         fill_time(stats.start_time, self._started_ms)
         return stats
 
-    def get_config(self, data: bytes, call: Call) -> pb.GetConfigResponse:
-        """``GetConfig``."""
-        parse(pb.GetConfigRequest, data)
-        return config_response(self._reloader)
+    def check_store(self, data: bytes, call: Call) -> Iterator[pb.CheckStoreResponse]:
+        """``CheckStore``."""
+        return self._one("CheckStore", pb.CheckStoreResponse, data, call)
 
-    def reload_config(self, data: bytes, call: Call) -> pb.ReloadConfigResponse:
-        """``ReloadConfig``. All workers go by it once this returns."""
-        parse(pb.ReloadConfigRequest, data)
-        return reload_response(self._reloader)
+    def export(self, data: bytes, call: Call) -> Iterator[pb.ExportResponse]:
+        """``Export``."""
+        return self._one("Export", pb.ExportResponse, data, call)
 
     def import_(self, requests: Iterator[bytes], call: Call) -> Iterator[pb.ImportResponse]:
         """``Import``."""
@@ -110,17 +91,17 @@ class CrewService:
             )
             yield from _while_wanted(method(requests), call)
 
-    def _one(self, name: str, kind: type[_M]) -> Callable[[bytes, Call], Iterator[_M]]:
-        """A method that one of the workers answers."""
+    def backup(self, data: bytes, call: Call) -> Iterator[pb.BackupResponse]:
+        """``Backup``."""
+        return self._one("Backup", pb.BackupResponse, data, call)
 
-        def method(data: bytes, call: Call) -> Iterator[_M]:
-            with _calling(self._any()) as channel:
-                ask: _Ask[_M] = channel.unary_stream(
-                    f"/{self.name}/{name}", response_deserializer=kind.FromString
-                )
-                yield from _while_wanted(ask(data), call)
-
-        return method
+    def _one(self, name: str, kind: type[_M], data: bytes, call: Call) -> Iterator[_M]:
+        """What one of the workers answers."""
+        with _calling(self._any()) as channel:
+            ask: _Ask[_M] = channel.unary_stream(
+                f"/{self.name}/{name}", response_deserializer=kind.FromString
+            )
+            yield from _while_wanted(ask(data), call)
 
     def _any(self) -> str:
         serving = self._serving()
