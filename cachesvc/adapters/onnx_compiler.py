@@ -19,7 +19,7 @@ import numpy as np
 
 from cachesvc.adapters.engine_cache import RECIPE_VERSION
 from cachesvc.adapters.model_files import fetched_directory, model_digest
-from cachesvc.adapters.onnx_fusion import fuse
+from cachesvc.adapters.onnx_fusion import fuse, telling_lengths
 from cachesvc.adapters.onnx_runtime import open_engine, write_engine
 
 _INPUT, _OUTPUT = "input_ids", "unit_vector"
@@ -130,7 +130,7 @@ def fused(exported: Path, window_tokens: int) -> Path:
     try:
         count = fuse(exported, target, window_tokens=window_tokens)
         before, after = open_engine(exported), open_engine(target)
-        for length in sorted({2, 3, (2 + window_tokens) // 2, window_tokens}):
+        for length in telling_lengths(window_tokens):
             ids = {_INPUT: np.random.default_rng(length).integers(0, 100, (1, length))}
             cosine = float(before.run(None, ids)[0][0] @ after.run(None, ids)[0][0])
             if not cosine >= _MIN_COSINE_FUSED:

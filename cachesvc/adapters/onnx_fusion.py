@@ -43,6 +43,11 @@ def fuse(source: Path, target: Path, *, window_tokens: int) -> int:
     return fused
 
 
+def telling_lengths(window_tokens: int) -> list[int]:
+    """A few lengths of a text, in tokens, that show what a graph does at all of them."""
+    return sorted({2, 3, (2 + window_tokens) // 2, window_tokens})
+
+
 @dataclass(frozen=True, slots=True)
 class _Term:
     """``node`` combines ``kept`` with ``other``, whose value hangs on the text's length alone."""
@@ -104,8 +109,8 @@ def _judge(
     model: onnx.ModelProto, terms: Sequence[_Term], window_tokens: int
 ) -> tuple[list[_Term], dict[str, _Table]]:
     """The terms that change nothing, and by the name of their sum those that are tables."""
-    # A longer text's mask and rows hold the shorter ones', so a few lengths show what all do.
-    lengths = sorted({2, 3, (2 + window_tokens) // 2, window_tokens})
+    # A longer text's mask and rows hold the shorter ones'.
+    lengths = telling_lengths(window_tokens)
     runs = _run_at(model, terms, lengths)
     neutral: list[_Term] = []
     tables: dict[str, _Table] = {}
