@@ -1,7 +1,10 @@
-"""What the tests of a bare gRPC server share: how it listens, and who sees its events."""
+"""What the tests of a bare gRPC server share: how it is made and listens, and who sees its events."""
 
+from cachesvc.adapters.clock import SystemClock
 from cachesvc.core.events import Event
-from cachesvc.serve.grpc_server import GrpcOptions
+from cachesvc.core.ports import Observer
+from cachesvc.serve.door import Admission
+from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 
 OPTIONS = GrpcOptions(
     setting="test.listen",
@@ -26,3 +29,22 @@ class Events:
 
     def on(self, event: Event) -> None:
         self.seen.append(event)
+
+
+def server_of(
+    service: Service,
+    observer: Observer,
+    options: GrpcOptions = OPTIONS,
+    *,
+    admission: Admission | None = None,
+) -> GrpcServer:
+    """Not started. Without an ``admission`` of its own everything is let in."""
+    return GrpcServer(
+        service,
+        options,
+        clock=SystemClock(0),
+        observer=observer,
+        new_id=lambda: "id-1",
+        works=lambda: True,
+        admission=admission or Admission(lambda metadata: False, observer),
+    )

@@ -11,7 +11,6 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from cachesvc.adapters.clock import SystemClock
 from cachesvc.calls import told
 from cachesvc.core.errors import Kind
 from cachesvc.core.events import CallFailed, Event
@@ -19,9 +18,8 @@ from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.engine.parts import EmbedBudget, Tuning
 from cachesvc.serve.door import Admission, Doorkeeper, Metadata
 from cachesvc.serve.edge import Call, Edge
-from cachesvc.serve.grpc_server import GrpcServer
 from cachesvc.v1 import cache_pb2 as pb
-from tests.service.ports import OPTIONS, Events
+from tests.service.ports import OPTIONS, Events, server_of
 
 NAME = "test.Service"
 
@@ -64,15 +62,7 @@ def events() -> Events:
 
 @pytest.fixture
 def channel(turns: Turns, events: Events) -> Iterator[grpc.Channel]:
-    server = GrpcServer(
-        Working(),
-        OPTIONS,
-        clock=SystemClock(0),
-        observer=events,
-        new_id=lambda: "id-1",
-        works=lambda: True,
-        admission=Admission(turns, events),
-    )
+    server = server_of(Working(), events, admission=Admission(turns, events))
     with grpc.insecure_channel(server.start()) as channel:
         yield channel
     server.stop()
@@ -129,15 +119,7 @@ class Blocking:
 def test_a_refusal_waits_for_no_log(turns: Turns, events: Events) -> None:
     """Though nothing can be logged, calls are turned away at once, and the server stops."""
     turns.away, log = True, Blocking()
-    server = GrpcServer(
-        Working(),
-        replace(OPTIONS, drain_s=0.1),
-        clock=SystemClock(0),
-        observer=log,
-        new_id=lambda: "id-1",
-        works=lambda: True,
-        admission=Admission(turns, events),
-    )
+    server = server_of(Working(), log, replace(OPTIONS, drain_s=0.1), admission=Admission(turns, events))
     with grpc.insecure_channel(server.start()) as channel:
         for _ in range(3):
             error = _call(channel, "Lookup")
@@ -217,14 +199,8 @@ def test_the_clients_tell() -> None:
 
 def test_connections_are_renewed(turns: Turns, events: Events) -> None:
     """A client is told now and then to make another connection, and none of its calls fails of it."""
-    server = GrpcServer(
-        Working(),
-        replace(OPTIONS, max_connection_age_s=0.2),
-        clock=SystemClock(0),
-        observer=events,
-        new_id=lambda: "id-1",
-        works=lambda: True,
-        admission=Admission(turns, events),
+    server = server_of(
+        Working(), events, replace(OPTIONS, max_connection_age_s=0.2), admission=Admission(turns, events)
     )
     connected = threading.Semaphore(0)
 

@@ -8,14 +8,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from cachesvc.adapters.clock import SystemClock
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed
-from cachesvc.serve.door import Admission
 from cachesvc.serve.edge import Call, Edge
-from cachesvc.serve.grpc_server import GrpcServer
 from cachesvc.v1 import cache_pb2 as pb
-from tests.service.ports import OPTIONS, Events
+from tests.service.ports import Events, server_of
 
 SECRET = "a prompt that nobody else may hear"
 NAME = "test.Service"
@@ -65,15 +62,7 @@ def events() -> Events:
 @pytest.fixture
 def call(failing: Failing, events: Events) -> Iterator[Callable[[str], grpc.RpcError]]:
     """Calls a method and gives the error it ends in."""
-    server = GrpcServer(
-        failing,
-        OPTIONS,
-        clock=SystemClock(0),
-        observer=events,
-        new_id=lambda: "id-1",
-        works=lambda: True,
-        admission=Admission(lambda metadata: False, events),
-    )
+    server = server_of(failing, events)
     channel = grpc.insecure_channel(server.start())
 
     calls: dict[str, Callable[[], object]] = {

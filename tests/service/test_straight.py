@@ -17,15 +17,13 @@ from google.protobuf.descriptor_pb2 import UninterpretedOption
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cachesvc.adapters.clock import SystemClock
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed, TaskFailed
-from cachesvc.serve.door import Admission
 from cachesvc.serve.edge import Call, Edge
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer
 from cachesvc.serve.straight import USABLE, Pollers
 from cachesvc.v1 import cache_pb2 as pb
-from tests.service.ports import OPTIONS, Events
+from tests.service.ports import OPTIONS, Events, server_of
 
 NAME = "test.Service"
 PATIENCE_S = 10.0
@@ -108,15 +106,7 @@ def events() -> Events:
 
 @pytest.fixture
 def make(service: Quick, events: Events) -> Make:
-    return lambda options: GrpcServer(
-        service,
-        options,
-        clock=SystemClock(0),
-        observer=events,
-        new_id=lambda: "id-1",
-        works=lambda: True,
-        admission=Admission(lambda metadata: False, events),
-    )
+    return lambda options: server_of(service, events, options)
 
 
 @pytest.fixture
