@@ -7,7 +7,6 @@ it is moved to. ``figures`` is for others.
 """
 
 import argparse
-import os
 import resource
 import struct
 import subprocess
@@ -22,11 +21,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.prompts import ROOT, load
+from bench.calls import say
+from bench.embedded import embedded
+from bench.prompts import ROOT
 from bench.report import Figure, Measured, read, record, show, write
 from cachesvc.adapters.faiss_index import FaissIndex, Growing
 from cachesvc.core.types import Vector
-from cachesvc.making import make_embedder
+from cachesvc.making import make_embedder, step_back
 from cachesvc.settings_sections import EmbedderSettings, IndexSettings
 
 BUILD = ROOT / "build" / "index"
@@ -109,14 +110,7 @@ def _rows(size: int) -> Rows:
 
 
 def _real() -> Vector:
-    path = BUILD / "real.npy"
-    if not path.exists():
-        embedder = make_embedder(EmbedderSettings(), _say)
-        texts, _ = load(PROMPTS)
-        vectors = [embedder.embed(text, 60.0) for text in texts]
-        np.save(path, np.stack([one for one in vectors if isinstance(one, np.ndarray)]))
-    real: Vector = np.load(path)
-    return real
+    return embedded(make_embedder(EmbedderSettings(), say), PROMPTS).vectors
 
 
 def _moved(rows: Vector, source: np.random.Generator) -> Vector:
@@ -158,7 +152,7 @@ def _build(size: int, rows: Rows) -> None:
     longest_s = _settle(index)
     moved_s = time.process_time() - kept_s
     _keep(index, _path(size, "settled"))
-    _say(
+    say(
         f"{size:,} rows: filled in {filled_s - began_s:.1f} s, moved in {moved_s:.1f} s (processor time), "
         f"longest step {longest_s * 1e3:.0f} ms"
     )
@@ -246,7 +240,7 @@ def _beside(name: str, index: FaissIndex, questions: Questions) -> Iterator[Figu
             raise InterruptedError
 
     def move() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # as the service does
+        step_back()  # as the service does
         try:
             _settle(index, pause)
         except InterruptedError:
@@ -287,10 +281,6 @@ def _removed(name: str, index: FaissIndex, size: int) -> Figure:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 
 from bench import scale_store
 from bench.calls import say
+from bench.embedded import Prompts, embedded
 from bench.report import Figure, Measured, report
 from bench.scale import (
     Site,
@@ -28,7 +29,6 @@ from bench.scale import (
     site_of,
     timed_ms,
 )
-from bench.scale_store import Prompts
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
@@ -63,7 +63,7 @@ def main() -> None:
 def measure(entries: int, rounds: int) -> Measured:
     """A start and a move in each round. Raises RuntimeError when a move was too short to be seen."""
     embedder = make_embedder(EmbedderSettings(), say)
-    prompts = scale_store.embedded(embedder)
+    prompts = embedded(embedder, scale_store.PROMPTS)
     site = _forgetful(site_of(entries, prompts, embedder.fingerprint))
     del embedder
     taken = []

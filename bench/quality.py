@@ -7,7 +7,6 @@ MAX_LOSS, or when a set's whole interval lies beyond it.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
+from bench.calls import say
 from bench.prompts import ROOT, SHARED
 from cachesvc.core.ports import Embedder
 from cachesvc.core.types import Unseen
@@ -53,8 +53,8 @@ def main() -> int:
         ("fp32", EmbedderSettings(precision="fp32")),
         ("sentence-transformers", EmbedderSettings(engine="sentence-transformers")),
     ):
-        _say(f"embedding {len(texts):,} texts with {name}")
-        vectors[name] = _embed(make_embedder(settings, _say), texts)
+        say(f"embedding {len(texts):,} texts with {name}")
+        vectors[name] = _embed(make_embedder(settings, say), texts)
     met = _print_auc(sets, vectors)
     _print_agreement(vectors["int8"], vectors["fp32"])
     return 0 if met else 1
@@ -161,10 +161,6 @@ def _print_agreement(int8: _Vectors, fp32: _Vectors) -> None:
     cosines = [float(int8[text] @ fp32[text]) for text in int8.keys() & fp32.keys()]
     print(f"cosine of a text's int8 and fp32 vectors: mean {np.mean(cosines):.4f}, least {min(cosines):.4f}")
     print(f"target: |AUC int8 − AUC fp32| ≤ {MAX_LOSS}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

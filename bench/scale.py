@@ -23,9 +23,10 @@ import numpy as np
 
 from bench import scale_store, servers
 from bench.calls import say
+from bench.embedded import Prompts, embedded
 from bench.prompts import MODEL, ROOT, variant
 from bench.report import Figure, Measured, report
-from bench.scale_store import MAP_BYTES, MAX_BYTES, SMALL_SCOPES, Prompts
+from bench.scale_store import MAP_BYTES, MAX_BYTES, SMALL_SCOPES
 from bench.sizes import FULL, QUICK, Extent
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
@@ -75,7 +76,7 @@ def measure(sizes: Sequence[int], extent: Extent) -> Measured:
     """Stores of these sizes, which rise."""
     (ROOT / "build").mkdir(exist_ok=True)
     embedder = make_embedder(EmbedderSettings(), say)
-    prompts = scale_store.embedded(embedder)
+    prompts = embedded(embedder, scale_store.PROMPTS)
     sites = [site_of(count, prompts, embedder.fingerprint) for count in sizes]
     del embedder
     figures: list[Figure] = []

@@ -7,22 +7,19 @@ with their own vectors, which is what lookups ask for.
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.embedded import Prompts
 from bench.prompts import MODEL, ROOT, answer
-from bench.prompts import load as load_prompts
 from cachesvc.adapters.clock import SystemClock
 from cachesvc.adapters.lmdb_begin import StoreOptions
 from cachesvc.adapters.lmdb_schema import SCHEMA_VERSION
 from cachesvc.adapters.lmdb_store import LmdbStore
 from cachesvc.core.identity import identify
-from cachesvc.core.ports import Embedder
-from cachesvc.core.types import Draft, Message, Payload, Request, Unseen, Vector
+from cachesvc.core.types import Draft, Message, Payload, Request, Vector
 
 PROMPTS = 5_000
 SMALL_SCOPES = 300
@@ -32,30 +29,6 @@ _SMALL_EVERY = 10  # one entry in so many is of a small scope
 _BATCH = 512
 _LIFE_MS = 300 * 86_400_000
 _NEAR, _FAR = 0.96, 0.80  # scores of moved vectors with their prompts
-
-
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """Real texts and their vectors, row by row."""
-
-    texts: Sequence[str]
-    vectors: NDArray[np.float32]
-    source: str
-
-
-def embedded(embedder: Embedder) -> Prompts:
-    """The prompts, embedded when that was not done before by this engine."""
-    texts, source = load_prompts(PROMPTS)
-    kept = ROOT / "build" / "scale-prompts.npz"
-    if kept.exists():
-        with np.load(kept) as held:
-            if held["fingerprint"] == embedder.fingerprint and held["texts"].tolist() == texts:
-                return Prompts(texts, held["vectors"], source)
-    rows = [embedder.embed(text, 60.0) for text in texts]
-    known = [(text, row) for text, row in zip(texts, rows, strict=True) if not isinstance(row, Unseen)]
-    vectors = np.stack([row for _, row in known])
-    np.savez(kept, fingerprint=embedder.fingerprint, texts=[text for text, _ in known], vectors=vectors)
-    return Prompts([text for text, _ in known], vectors, source)
 
 
 def small_model(scope: int) -> str:
