@@ -19,7 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from cachesvc.core.policy import Policy
+from cachesvc.core.gates import DEFAULT_GATES, Gate
+from cachesvc.core.policy import Mode, Policy, TrustTerms
 from cachesvc.core.types import Quota
 
 _TCP = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})\Z")
@@ -402,7 +403,12 @@ class TelemetrySettings(_Section):
 class PolicySettings(_Section):
     """How a namespace is served. In [policy.default]; other policies inherit what they leave out."""
 
-    enabled: bool = Field(True, description="false: every lookup is a bypass, every store is refused")
+    mode: Literal["off", "shadow", "canary", "on"] = Field(
+        "on",
+        description="off: every lookup is a bypass, every store is refused. shadow: nothing is served, what would be is "
+        "recorded and learned from. canary: canary_share of the lookups are served as with on, the others as with shadow",
+    )
+    canary_share: float = Field(0.1, ge=0, le=1, description="With mode canary: the share that is served")
     semantic: bool = Field(True, description="false: the exact tier only")
     store_prompts: bool = Field(
         True,
@@ -429,11 +435,83 @@ class PolicySettings(_Section):
         le=1 << 44,
         description="Bound on prompts, responses and vectors of each namespace by itself; 0: none",
     )
+    gates: list[str] = Field(
+        [gate.label for gate in Gate if gate in DEFAULT_GATES],
+        description="Checks that refuse a semantic hit whose prompt differs in what turns the answer",
+    )
+    max_error_rate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Wrong hits per request that are allowed: the threshold, and a learned rule, are then chosen by the "
+        "namespace's own labels; until there are enough, min_score decides. Unset: min_score decides for ever",
+    )
+    floor_score: float = Field(
+        0.6,
+        ge=-1,
+        le=1,
+        description="With max_error_rate: lowest cosine similarity that is ever served, or learned from",
+    )
+    hold_back_share: float = Field(
+        0.05,
+        ge=0,
+        le=0.5,
+        description="With max_error_rate: share of the semantic hits that are answered as misses instead, so that the "
+        "fresh answers tell how often hits are wrong",
+    )
+    audit_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Least share of the semantic hits for which clients are asked for a fresh answer",
+    )
+    max_audit_share: float = Field(
+        0.2, ge=0, le=1, description="Largest such share, while little is known of the namespace"
+    )
+    max_false_hit_rate: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="When the audited share of wrong hits among the semantic hits is credibly above, the brake tightens",
+    )
+    quarantine_after: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="Wrong verdicts, each of another request, after which an entry is served no more",
+    )
+    compare: Literal["auto", "text", "json", "embedding", "off"] = Field(
+        "auto",
+        description="How fresh answers are compared with stored ones. auto: JSON as JSON, equal texts are the same, "
+        "others by their embeddings. off: nothing is learned from misses",
+    )
+    compare_min_score: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Cosine similarity of two answers' embeddings from which they count as the same",
+    )
+    verify_min_score: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="Candidates from this score up to the threshold get a second opinion (section verifier)",
+    )
+
+    @field_validator("gates")
+    @classmethod
+    def _gates_exist(cls, names: list[str]) -> list[str]:
+        known = {gate.label for gate in Gate}
+        for name in names:
+            if name not in known:
+                raise ValueError(f"has no gate {name!r}; there are {', '.join(sorted(known))}")
+        return names
 
     def policy(self) -> Policy:
         """As the engine takes it."""
         return Policy(
-            enabled=self.enabled,
+            mode=Mode(self.mode),
+            canary_share=self.canary_share,
             semantic=self.semantic,
             store_prompts=self.store_prompts,
             min_score=self.min_score,
@@ -442,4 +520,17 @@ class PolicySettings(_Section):
             max_ttl_ms=int(self.max_ttl_s * 1000),
             sliding_ttl=self.sliding_ttl,
             quota=Quota(self.max_entries or None, self.max_bytes or None),
+            gates=frozenset(Gate[name.upper()] for name in self.gates),
+            trust=TrustTerms(
+                max_error_rate=self.max_error_rate,
+                floor_score=self.floor_score,
+                hold_back_share=self.hold_back_share,
+                audit_share=self.audit_share,
+                max_audit_share=self.max_audit_share,
+                max_false_hit_rate=self.max_false_hit_rate,
+                quarantine_after=self.quarantine_after,
+                compare=self.compare,
+                compare_min_score=self.compare_min_score,
+                verify_min_score=self.verify_min_score,
+            ),
         )

@@ -2,17 +2,55 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, unique
 from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias
 
+from cachesvc.core.gates import DEFAULT_GATES, Gate
 from cachesvc.core.types import UNBOUNDED, Ask, Candidate, Decision, Entry, Lost, Outcome, Quota, Row
 from cachesvc.core.visibility import unseen_difference
+
+
+@unique
+class Mode(Enum):
+    """Whether what matches is served."""
+
+    OFF = "off"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    ON = "on"
+
+
+Compare: TypeAlias = Literal["auto", "text", "json", "embedding", "off"]
+"""How a fresh answer is compared with a stored one, to learn whether reuse would have been right."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustTerms:
+    """How a namespace learns how right its hits are, and what it does when they are not.
+
+    ``max_error_rate`` None: ``Policy.min_score`` is the threshold, come what may. ``floor_score``: candidates below
+    are never served by a learned or controlled rule, and not learned from. Shares are chances, 0 to 1.
+    """
+
+    max_error_rate: float | None = None
+    floor_score: float = 0.6
+    hold_back_share: float = 0.05
+    audit_share: float = 0.01
+    max_audit_share: float = 0.2
+    max_false_hit_rate: float = 0.05
+    quarantine_after: int = 3
+    compare: Compare = "auto"
+    compare_min_score: float = 0.9
+    verify_min_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How one namespace is served. Complete: inheritance was resolved by whoever made it."""
 
-    enabled: bool = True
+    mode: Mode = Mode.ON
+    canary_share: float = 0.1
     semantic: bool = True
     store_prompts: bool = True
     min_score: float = 0.95
@@ -21,6 +59,13 @@ class Policy:
     max_ttl_ms: int = 2_592_000_000
     sliding_ttl: bool = False
     quota: Quota = UNBOUNDED
+    gates: frozenset[Gate] = DEFAULT_GATES
+    trust: TrustTerms = TrustTerms()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is looked up or stored at all."""
+        return self.mode is not Mode.OFF
 
     @property
     def embeds(self) -> bool:

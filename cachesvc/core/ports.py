@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from cachesvc.core.events import Event
 from cachesvc.core.selection import Selector
 from cachesvc.core.tickets import Ticket
+from cachesvc.core.trust.labels import Label, Tally, VetoPair
+from cachesvc.core.trust.state import TrustState
 from cachesvc.core.types import (
     Candidate,
     Change,
@@ -246,6 +248,64 @@ class ResponseStore(Protocol):
 
     def checking(self) -> Iterator[CheckStep]:
         """Read everything, step by step; no problems at all when clean. Slow."""
+
+
+class TrustStore(Protocol):
+    """Labels, vetoes and the state of trust, by namespace. Durable apart from the entries: it may be lost, and the
+    cache goes on with what its policy says. Several processes may share it.
+    """
+
+    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> None:
+        """Append labels, but those whose keys are there, and count up the tally, in one durable transaction.
+
+        The oldest labels go where there are more than the bound. Blocks until durable. Raises FULL, UNAVAILABLE.
+        """
+
+    def labels(self, namespace: str, after: int, limit: int) -> list[tuple[int, Label]]:
+        """Labels with sequences above one, in order, at most ``limit``; sequences grow and are never reused.
+
+        Damaged ones are left out.
+        """
+
+    def tally(self, namespace: str) -> Tally:
+        """What was counted up."""
+
+    def namespaces(self) -> list[str]:
+        """Those of which there is anything, in order."""
+
+    def add_veto(self, namespace: str, veto: VetoPair, label: Label | None) -> bool:
+        """Keep a veto pair and its label in one durable transaction; False, and nothing changes, when it is known.
+
+        The oldest vetoes of a scope go where there are more than the bound. Raises FULL, UNAVAILABLE.
+        """
+
+    def vetoes(self, scope: bytes) -> list[VetoPair]:
+        """Those of a scope, the oldest first."""
+
+    def accusers(self, scope: bytes, theirs_key: bytes) -> int:
+        """How many requests an entry was said to be wrong for, by its exact key."""
+
+    def sequence(self) -> int:
+        """Grows with every change by any process. A microsecond or two."""
+
+    def state(self, namespace: str) -> TrustState | None:
+        """What was put last, or None; None too when it is damaged."""
+
+    def put_state(self, state: TrustState) -> bool:
+        """Keep it if its generation is above the one that is kept; whether it was. Durable. Raises FULL, UNAVAILABLE."""
+
+    def forget(self, namespace: str) -> None:
+        """Drop all that is known of a namespace."""
+
+
+class Verifier(Protocol):
+    """A second opinion on candidates in the grey band."""
+
+    def verify(self, query: str, candidate: str, wait_s: float) -> bool:
+        """Whether the answer to the candidate's prompt answers the query, too. Blocks for ``wait_s`` at most.
+
+        Raises DEADLINE when that was not enough, UNAVAILABLE when it failed, OVERLOADED when it is asked too much.
+        """
 
 
 class TicketBook(Protocol):

@@ -52,6 +52,12 @@ class Outcome(Enum):
         "the nearest prompt differs in what the model cannot see: accents, case in code, or indentation"
     )
     MISS_SOURCE_CHANGED = "what would have matched was built from another version of a source"
+    MISS_GATED = "the nearest prompt differs in something that turns the answer"
+    MISS_VETOED = "feedback said that this reuse, or one much like it, was wrong"
+    MISS_NOT_VERIFIED = "the second opinion was against the nearest entry, or there was none in time"
+    MISS_HELD_BACK = "it would have hit; by chance it is a miss, so that the fresh answer can be compared"
+    MISS_SHADOW = "it would have hit; the mode of this namespace only records that"
+    MISS_BRAKED = "too many wrong hits were found in this namespace: the exact tier alone is served"
     MISS_CORRUPT = "the matching record failed its integrity check and was dropped"
 
     BYPASS_REQUESTED = "the request asked not to be answered from the cache"

@@ -687,3 +687,588 @@ class BackupResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BackupResponse: _TypeAlias = BackupResponse  # noqa: Y015
+
+@_typing.final
+class GetTrustRequest(_message.Message):
+    """GetTrustRequest says of which namespaces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """One; empty for all that have anything to say, the busiest first, at most 1,000."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrustRequest: _TypeAlias = GetTrustRequest  # noqa: Y015
+
+@_typing.final
+class GetTrustResponse(_message.Message):
+    """GetTrustResponse is a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def namespaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamespaceTrust]:
+        """By namespace."""
+
+    def __init__(
+        self,
+        *,
+        namespaces: _abc.Iterable[Global___NamespaceTrust] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespaces", b"namespaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrustResponse: _TypeAlias = GetTrustResponse  # noqa: Y015
+
+@_typing.final
+class NamespaceTrust(_message.Message):
+    """NamespaceTrust is what is known of a namespace's hits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    CHALLENGER_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_RATE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TALLY_FIELD_NUMBER: _builtins.int
+    AUDITED_FIELD_NUMBER: _builtins.int
+    AUDITED_WRONG_FIELD_NUMBER: _builtins.int
+    FALSE_HIT_RATE_FIELD_NUMBER: _builtins.int
+    FALSE_HIT_RATE_LOW_FIELD_NUMBER: _builtins.int
+    FALSE_HIT_RATE_HIGH_FIELD_NUMBER: _builtins.int
+    AUDIT_SHARE_FIELD_NUMBER: _builtins.int
+    BRAKE_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ERROR_FIELD_NUMBER: _builtins.int
+    VETOES_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Its name."""
+    mode: _builtins.str
+    """off, shadow, canary or on."""
+    pinned: _builtins.bool
+    """Whether an operator keeps it there."""
+    challenger: _builtins.str
+    """Why no other rule was adopted when that was tried last."""
+    max_error_rate: _builtins.float
+    """The error rate that the policy allows; unset where it states a threshold."""
+    audited: _builtins.int
+    """Audited hits, and how many of them were wrong."""
+    audited_wrong: _builtins.int
+    """As said there."""
+    false_hit_rate: _builtins.float
+    """The share of served semantic hits that are wrong, estimated, and its 95 % confidence sequence, which holds at all
+    times at once; unset until there was an audit.
+    """
+    false_hit_rate_low: _builtins.float
+    """Its lower end."""
+    false_hit_rate_high: _builtins.float
+    """Its upper end."""
+    audit_share: _builtins.float
+    """The share of hits that are audited now."""
+    brake: _builtins.str
+    """open, tight or exact_only."""
+    calibration_error: _builtins.float
+    """Expected calibration error of confidence on labels that it was not made from; unset without."""
+    vetoes: _builtins.int
+    """Vetoed reuses that are remembered."""
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """The rule in force."""
+
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
+        """Those before it, the newest first, and the challenger's last attempt in words."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Labels that are kept, by origin: miss, held_back, shadow, audit, feedback, import."""
+
+    @_builtins.property
+    def tally(self) -> Global___LookupTally:
+        """What the lookups of the semantic tier came to."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrustStep]:
+        """The steps of the brake and of the rule, the newest first, in words."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        rule: Global___Rule | None = ...,
+        pinned: _builtins.bool = ...,
+        history: _abc.Iterable[Global___Rule] | None = ...,
+        challenger: _builtins.str = ...,
+        max_error_rate: _builtins.float | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        tally: Global___LookupTally | None = ...,
+        audited: _builtins.int = ...,
+        audited_wrong: _builtins.int = ...,
+        false_hit_rate: _builtins.float | None = ...,
+        false_hit_rate_low: _builtins.float | None = ...,
+        false_hit_rate_high: _builtins.float | None = ...,
+        audit_share: _builtins.float = ...,
+        brake: _builtins.str = ...,
+        steps: _abc.Iterable[Global___TrustStep] | None = ...,
+        calibration_error: _builtins.float | None = ...,
+        vetoes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error", "_false_hit_rate", b"_false_hit_rate", "_false_hit_rate_high", b"_false_hit_rate_high", "_false_hit_rate_low", b"_false_hit_rate_low", "_max_error_rate", b"_max_error_rate", "calibration_error", b"calibration_error", "false_hit_rate", b"false_hit_rate", "false_hit_rate_high", b"false_hit_rate_high", "false_hit_rate_low", b"false_hit_rate_low", "max_error_rate", b"max_error_rate", "rule", b"rule", "tally", b"tally"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error", "_false_hit_rate", b"_false_hit_rate", "_false_hit_rate_high", b"_false_hit_rate_high", "_false_hit_rate_low", b"_false_hit_rate_low", "_max_error_rate", b"_max_error_rate", "audit_share", b"audit_share", "audited", b"audited", "audited_wrong", b"audited_wrong", "brake", b"brake", "calibration_error", b"calibration_error", "challenger", b"challenger", "false_hit_rate", b"false_hit_rate", "false_hit_rate_high", b"false_hit_rate_high", "false_hit_rate_low", b"false_hit_rate_low", "history", b"history", "labels", b"labels", "max_error_rate", b"max_error_rate", "mode", b"mode", "namespace", b"namespace", "pinned", b"pinned", "rule", b"rule", "steps", b"steps", "tally", b"tally", "vetoes", b"vetoes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__calibration_error: _TypeAlias = _typing.Literal["calibration_error"]  # noqa: Y015
+    _WhichOneofArgType__calibration_error: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error"]  # noqa: Y015
+    _WhichOneofReturnType__false_hit_rate: _TypeAlias = _typing.Literal["false_hit_rate"]  # noqa: Y015
+    _WhichOneofArgType__false_hit_rate: _TypeAlias = _typing.Literal["_false_hit_rate", b"_false_hit_rate"]  # noqa: Y015
+    _WhichOneofReturnType__false_hit_rate_high: _TypeAlias = _typing.Literal["false_hit_rate_high"]  # noqa: Y015
+    _WhichOneofArgType__false_hit_rate_high: _TypeAlias = _typing.Literal["_false_hit_rate_high", b"_false_hit_rate_high"]  # noqa: Y015
+    _WhichOneofReturnType__false_hit_rate_low: _TypeAlias = _typing.Literal["false_hit_rate_low"]  # noqa: Y015
+    _WhichOneofArgType__false_hit_rate_low: _TypeAlias = _typing.Literal["_false_hit_rate_low", b"_false_hit_rate_low"]  # noqa: Y015
+    _WhichOneofReturnType__max_error_rate: _TypeAlias = _typing.Literal["max_error_rate"]  # noqa: Y015
+    _WhichOneofArgType__max_error_rate: _TypeAlias = _typing.Literal["_max_error_rate", b"_max_error_rate"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calibration_error) -> _WhichOneofReturnType__calibration_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__false_hit_rate) -> _WhichOneofReturnType__false_hit_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__false_hit_rate_high) -> _WhichOneofReturnType__false_hit_rate_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__false_hit_rate_low) -> _WhichOneofReturnType__false_hit_rate_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_error_rate) -> _WhichOneofReturnType__max_error_rate | None: ...
+
+Global___NamespaceTrust: _TypeAlias = NamespaceTrust  # noqa: Y015
+
+@_typing.final
+class Rule(_message.Message):
+    """Rule decides what is served."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ImportanceEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    ERROR_BOUND_FIELD_NUMBER: _builtins.int
+    USEFUL_SHARE_FIELD_NUMBER: _builtins.int
+    IMPORTANCE_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """0 is the policy's threshold."""
+    kind: _builtins.str
+    """cosine or learned."""
+    threshold: _builtins.float
+    """The lowest score, or rule score, that is served."""
+    evidence: _builtins.str
+    """What it was made from: labels, wrong and right hits among them, the error rate it can defend, in words."""
+    error_bound: _builtins.float
+    """The most errors per request that it can defend with 95 % confidence, where there is evidence."""
+    useful_share: _builtins.float
+    """Right hits per request on the labels it was judged by."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def importance(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """How much each feature counts in a learned rule."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        threshold: _builtins.float = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        evidence: _builtins.str = ...,
+        error_bound: _builtins.float | None = ...,
+        useful_share: _builtins.float | None = ...,
+        importance: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_bound", b"_error_bound", "_useful_share", b"_useful_share", "create_time", b"create_time", "error_bound", b"error_bound", "useful_share", b"useful_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_bound", b"_error_bound", "_useful_share", b"_useful_share", "create_time", b"create_time", "error_bound", b"error_bound", "evidence", b"evidence", "importance", b"importance", "kind", b"kind", "threshold", b"threshold", "useful_share", b"useful_share", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error_bound: _TypeAlias = _typing.Literal["error_bound"]  # noqa: Y015
+    _WhichOneofArgType__error_bound: _TypeAlias = _typing.Literal["_error_bound", b"_error_bound"]  # noqa: Y015
+    _WhichOneofReturnType__useful_share: _TypeAlias = _typing.Literal["useful_share"]  # noqa: Y015
+    _WhichOneofArgType__useful_share: _TypeAlias = _typing.Literal["_useful_share", b"_useful_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_bound) -> _WhichOneofReturnType__error_bound | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__useful_share) -> _WhichOneofReturnType__useful_share | None: ...
+
+Global___Rule: _TypeAlias = Rule  # noqa: Y015
+
+@_typing.final
+class LookupTally(_message.Message):
+    """LookupTally counts lookups of the semantic tier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCHED_FIELD_NUMBER: _builtins.int
+    NEAR_FIELD_NUMBER: _builtins.int
+    WOULD_HIT_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
+    HELD_BACK_FIELD_NUMBER: _builtins.int
+    AUDITS_ASKED_FIELD_NUMBER: _builtins.int
+    AUDITS_ANSWERED_FIELD_NUMBER: _builtins.int
+    VETOED_FIELD_NUMBER: _builtins.int
+    searched: _builtins.int
+    """All."""
+    near: _builtins.int
+    """Those with a candidate near enough to learn from."""
+    would_hit: _builtins.int
+    """Those that the rule would serve."""
+    served: _builtins.int
+    """Those that were served."""
+    held_back: _builtins.int
+    """Those answered as misses by chance."""
+    audits_asked: _builtins.int
+    """Hits for which a fresh answer was asked."""
+    audits_answered: _builtins.int
+    """Those for which it came."""
+    vetoed: _builtins.int
+    """Those whose best candidate a gate or a veto refused."""
+    def __init__(
+        self,
+        *,
+        searched: _builtins.int = ...,
+        near: _builtins.int = ...,
+        would_hit: _builtins.int = ...,
+        served: _builtins.int = ...,
+        held_back: _builtins.int = ...,
+        audits_asked: _builtins.int = ...,
+        audits_answered: _builtins.int = ...,
+        vetoed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audits_answered", b"audits_answered", "audits_asked", b"audits_asked", "held_back", b"held_back", "near", b"near", "searched", b"searched", "served", b"served", "vetoed", b"vetoed", "would_hit", b"would_hit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupTally: _TypeAlias = LookupTally  # noqa: Y015
+
+@_typing.final
+class TrustStep(_message.Message):
+    """TrustStep is a change that the service made by itself, or an operator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """What and why."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        what: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustStep: _TypeAlias = TrustStep  # noqa: Y015
+
+@_typing.final
+class RevertRuleRequest(_message.Message):
+    """RevertRuleRequest names a rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace."""
+    version: _builtins.int
+    """The version to go back to; 0 is the policy's threshold."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertRuleRequest: _TypeAlias = RevertRuleRequest  # noqa: Y015
+
+@_typing.final
+class RevertRuleResponse(_message.Message):
+    """RevertRuleResponse is the rule in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertRuleResponse: _TypeAlias = RevertRuleResponse  # noqa: Y015
+
+@_typing.final
+class UnpinRuleRequest(_message.Message):
+    """UnpinRuleRequest names a namespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinRuleRequest: _TypeAlias = UnpinRuleRequest  # noqa: Y015
+
+@_typing.final
+class UnpinRuleResponse(_message.Message):
+    """UnpinRuleResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinRuleResponse: _TypeAlias = UnpinRuleResponse  # noqa: Y015
+
+@_typing.final
+class ListLabelsRequest(_message.Message):
+    """ListLabelsRequest names a namespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace. Empty means "default"."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLabelsRequest: _TypeAlias = ListLabelsRequest  # noqa: Y015
+
+@_typing.final
+class ListLabelsResponse(_message.Message):
+    """ListLabelsResponse is the next part; the first one has the tally and the features' names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TALLY_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tally(self) -> Global___LookupTally:
+        """As in NamespaceTrust."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the features of the labels stand for."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedLabel]:
+        """Labels, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        tally: Global___LookupTally | None = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Iterable[Global___ListedLabel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tally", b"tally"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "labels", b"labels", "tally", b"tally"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLabelsResponse: _TypeAlias = ListLabelsResponse  # noqa: Y015
+
+@_typing.final
+class ListedLabel(_message.Message):
+    """ListedLabel is what became known of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    COMPARATOR_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    RULE_VERSION_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """miss, held_back, shadow, audit, feedback or import."""
+    comparator: _builtins.str
+    """text, json, embedding or verdict."""
+    share: _builtins.float
+    """The chance that such a request is labelled."""
+    rule_version: _builtins.int
+    """The rule in force then."""
+    served: _builtins.int
+    """Place in candidates of the one that was served, or would have been; unset for none."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedCandidate]:
+        """The candidates, best score first."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        origin: _builtins.str = ...,
+        comparator: _builtins.str = ...,
+        share: _builtins.float = ...,
+        rule_version: _builtins.int = ...,
+        served: _builtins.int | None = ...,
+        candidates: _abc.Iterable[Global___ListedCandidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_served", b"_served", "served", b"served", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_served", b"_served", "candidates", b"candidates", "comparator", b"comparator", "origin", b"origin", "rule_version", b"rule_version", "served", b"served", "share", b"share", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__served: _TypeAlias = _typing.Literal["served"]  # noqa: Y015
+    _WhichOneofArgType__served: _TypeAlias = _typing.Literal["_served", b"_served"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__served) -> _WhichOneofReturnType__served | None: ...
+
+Global___ListedLabel: _TypeAlias = ListedLabel  # noqa: Y015
+
+@_typing.final
+class ListedCandidate(_message.Message):
+    """ListedCandidate is a candidate of a label."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """Cosine similarity."""
+    gate: _cache_pb2.Gate.ValueType
+    """The gate that refused it."""
+    verdict: _cache_pb2.Verdict.ValueType
+    """Whether its answer is right; unspecified where that could not be told."""
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its features, in the order of the names."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        features: _abc.Iterable[_builtins.float] | None = ...,
+        gate: _cache_pb2.Gate.ValueType = ...,
+        verdict: _cache_pb2.Verdict.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "gate", b"gate", "score", b"score", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedCandidate: _TypeAlias = ListedCandidate  # noqa: Y015

@@ -70,6 +70,26 @@ class AdminServiceStub:
                 request_serializer=cachesvc_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
                 response_deserializer=cachesvc_dot_v1_dot_admin__pb2.BackupResponse.FromString,
                 _registered_method=True)
+        self.GetTrust = channel.unary_unary(
+                '/cachesvc.v1.AdminService/GetTrust',
+                request_serializer=cachesvc_dot_v1_dot_admin__pb2.GetTrustRequest.SerializeToString,
+                response_deserializer=cachesvc_dot_v1_dot_admin__pb2.GetTrustResponse.FromString,
+                _registered_method=True)
+        self.RevertRule = channel.unary_unary(
+                '/cachesvc.v1.AdminService/RevertRule',
+                request_serializer=cachesvc_dot_v1_dot_admin__pb2.RevertRuleRequest.SerializeToString,
+                response_deserializer=cachesvc_dot_v1_dot_admin__pb2.RevertRuleResponse.FromString,
+                _registered_method=True)
+        self.UnpinRule = channel.unary_unary(
+                '/cachesvc.v1.AdminService/UnpinRule',
+                request_serializer=cachesvc_dot_v1_dot_admin__pb2.UnpinRuleRequest.SerializeToString,
+                response_deserializer=cachesvc_dot_v1_dot_admin__pb2.UnpinRuleResponse.FromString,
+                _registered_method=True)
+        self.ListLabels = channel.unary_stream(
+                '/cachesvc.v1.AdminService/ListLabels',
+                request_serializer=cachesvc_dot_v1_dot_admin__pb2.ListLabelsRequest.SerializeToString,
+                response_deserializer=cachesvc_dot_v1_dot_admin__pb2.ListLabelsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -128,6 +148,35 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTrust(self, request, context):
+        """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevertRule(self, request, context):
+        """RevertRule puts an earlier rule of a namespace in force again, or the policy's threshold, and keeps it
+        there: nothing is adopted until UnpinRule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinRule(self, request, context):
+        """UnpinRule lets a namespace adopt rules again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLabels(self, request, context):
+        """ListLabels streams what is known of a namespace's requests: features and verdicts, no texts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +214,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Backup,
                     request_deserializer=cachesvc_dot_v1_dot_admin__pb2.BackupRequest.FromString,
                     response_serializer=cachesvc_dot_v1_dot_admin__pb2.BackupResponse.SerializeToString,
+            ),
+            'GetTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrust,
+                    request_deserializer=cachesvc_dot_v1_dot_admin__pb2.GetTrustRequest.FromString,
+                    response_serializer=cachesvc_dot_v1_dot_admin__pb2.GetTrustResponse.SerializeToString,
+            ),
+            'RevertRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevertRule,
+                    request_deserializer=cachesvc_dot_v1_dot_admin__pb2.RevertRuleRequest.FromString,
+                    response_serializer=cachesvc_dot_v1_dot_admin__pb2.RevertRuleResponse.SerializeToString,
+            ),
+            'UnpinRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinRule,
+                    request_deserializer=cachesvc_dot_v1_dot_admin__pb2.UnpinRuleRequest.FromString,
+                    response_serializer=cachesvc_dot_v1_dot_admin__pb2.UnpinRuleResponse.SerializeToString,
+            ),
+            'ListLabels': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListLabels,
+                    request_deserializer=cachesvc_dot_v1_dot_admin__pb2.ListLabelsRequest.FromString,
+                    response_serializer=cachesvc_dot_v1_dot_admin__pb2.ListLabelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -357,6 +426,114 @@ class AdminService:
             '/cachesvc.v1.AdminService/Backup',
             cachesvc_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
             cachesvc_dot_v1_dot_admin__pb2.BackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cachesvc.v1.AdminService/GetTrust',
+            cachesvc_dot_v1_dot_admin__pb2.GetTrustRequest.SerializeToString,
+            cachesvc_dot_v1_dot_admin__pb2.GetTrustResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevertRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cachesvc.v1.AdminService/RevertRule',
+            cachesvc_dot_v1_dot_admin__pb2.RevertRuleRequest.SerializeToString,
+            cachesvc_dot_v1_dot_admin__pb2.RevertRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cachesvc.v1.AdminService/UnpinRule',
+            cachesvc_dot_v1_dot_admin__pb2.UnpinRuleRequest.SerializeToString,
+            cachesvc_dot_v1_dot_admin__pb2.UnpinRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLabels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cachesvc.v1.AdminService/ListLabels',
+            cachesvc_dot_v1_dot_admin__pb2.ListLabelsRequest.SerializeToString,
+            cachesvc_dot_v1_dot_admin__pb2.ListLabelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,16 @@ class AdminServiceStub:
     """Backup writes a compacted, consistent copy of the store into a new directory below
     admin.backup_dir while lookups and stores go on.
     """
+    GetTrust: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTrustRequest, _admin_pb2.GetTrustResponse]
+    """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides."""
+    RevertRule: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevertRuleRequest, _admin_pb2.RevertRuleResponse]
+    """RevertRule puts an earlier rule of a namespace in force again, or the policy's threshold, and keeps it
+    there: nothing is adopted until UnpinRule.
+    """
+    UnpinRule: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnpinRuleRequest, _admin_pb2.UnpinRuleResponse]
+    """UnpinRule lets a namespace adopt rules again."""
+    ListLabels: _grpc.UnaryStreamMultiCallable[_admin_pb2.ListLabelsRequest, _admin_pb2.ListLabelsResponse]
+    """ListLabels streams what is known of a namespace's requests: features and verdicts, no texts."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -79,6 +89,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Backup writes a compacted, consistent copy of the store into a new directory below
     admin.backup_dir while lookups and stores go on.
     """
+    GetTrust: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTrustRequest, _admin_pb2.GetTrustResponse]  # type: ignore[assignment]
+    """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides."""
+    RevertRule: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevertRuleRequest, _admin_pb2.RevertRuleResponse]  # type: ignore[assignment]
+    """RevertRule puts an earlier rule of a namespace in force again, or the policy's threshold, and keeps it
+    there: nothing is adopted until UnpinRule.
+    """
+    UnpinRule: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnpinRuleRequest, _admin_pb2.UnpinRuleResponse]  # type: ignore[assignment]
+    """UnpinRule lets a namespace adopt rules again."""
+    ListLabels: _aio.UnaryStreamMultiCallable[_admin_pb2.ListLabelsRequest, _admin_pb2.ListLabelsResponse]  # type: ignore[assignment]
+    """ListLabels streams what is known of a namespace's requests: features and verdicts, no texts."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService inspects, moves and mends a running service."""
@@ -144,5 +164,39 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Backup writes a compacted, consistent copy of the store into a new directory below
         admin.backup_dir while lookups and stores go on.
         """
+
+    @_abc_1.abstractmethod
+    def GetTrust(
+        self,
+        request: _admin_pb2.GetTrustRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetTrustResponse, _abc.Awaitable[_admin_pb2.GetTrustResponse]]:
+        """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides."""
+
+    @_abc_1.abstractmethod
+    def RevertRule(
+        self,
+        request: _admin_pb2.RevertRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RevertRuleResponse, _abc.Awaitable[_admin_pb2.RevertRuleResponse]]:
+        """RevertRule puts an earlier rule of a namespace in force again, or the policy's threshold, and keeps it
+        there: nothing is adopted until UnpinRule.
+        """
+
+    @_abc_1.abstractmethod
+    def UnpinRule(
+        self,
+        request: _admin_pb2.UnpinRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.UnpinRuleResponse, _abc.Awaitable[_admin_pb2.UnpinRuleResponse]]:
+        """UnpinRule lets a namespace adopt rules again."""
+
+    @_abc_1.abstractmethod
+    def ListLabels(
+        self,
+        request: _admin_pb2.ListLabelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ListLabelsResponse], _abc.AsyncIterator[_admin_pb2.ListLabelsResponse]]:
+        """ListLabels streams what is known of a namespace's requests: features and verdicts, no texts."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

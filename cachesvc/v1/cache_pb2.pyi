@@ -71,6 +71,18 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """
     OUTCOME_MISS_SOURCE_CHANGED: _Outcome.ValueType  # 23
     """What would have matched was built from another version of a source than the lookup gave."""
+    OUTCOME_MISS_GATED: _Outcome.ValueType  # 24
+    """A gate refused what would have matched: the texts differ in something that turns the answer."""
+    OUTCOME_MISS_VETOED: _Outcome.ValueType  # 25
+    """Feedback said of this reuse, or of one much like it, that it was wrong."""
+    OUTCOME_MISS_NOT_VERIFIED: _Outcome.ValueType  # 26
+    """The second opinion was against what would have matched, or there was none in time."""
+    OUTCOME_MISS_HELD_BACK: _Outcome.ValueType  # 27
+    """It would have hit; by chance it is a miss, so that the fresh answer can be compared."""
+    OUTCOME_MISS_SHADOW: _Outcome.ValueType  # 28
+    """It would have hit; the mode of the namespace only records what would have been served."""
+    OUTCOME_MISS_BRAKED: _Outcome.ValueType  # 29
+    """The brake of the namespace has closed its semantic tier: too many wrong hits were found."""
     OUTCOME_BYPASS_REQUESTED: _Outcome.ValueType  # 30
     """The request asked not to be answered from the cache."""
     OUTCOME_BYPASS_DISABLED: _Outcome.ValueType  # 31
@@ -137,6 +149,18 @@ case in code and ids, or indentation.
 """
 OUTCOME_MISS_SOURCE_CHANGED: Outcome.ValueType  # 23
 """What would have matched was built from another version of a source than the lookup gave."""
+OUTCOME_MISS_GATED: Outcome.ValueType  # 24
+"""A gate refused what would have matched: the texts differ in something that turns the answer."""
+OUTCOME_MISS_VETOED: Outcome.ValueType  # 25
+"""Feedback said of this reuse, or of one much like it, that it was wrong."""
+OUTCOME_MISS_NOT_VERIFIED: Outcome.ValueType  # 26
+"""The second opinion was against what would have matched, or there was none in time."""
+OUTCOME_MISS_HELD_BACK: Outcome.ValueType  # 27
+"""It would have hit; by chance it is a miss, so that the fresh answer can be compared."""
+OUTCOME_MISS_SHADOW: Outcome.ValueType  # 28
+"""It would have hit; the mode of the namespace only records what would have been served."""
+OUTCOME_MISS_BRAKED: Outcome.ValueType  # 29
+"""The brake of the namespace has closed its semantic tier: too many wrong hits were found."""
 OUTCOME_BYPASS_REQUESTED: Outcome.ValueType  # 30
 """The request asked not to be answered from the cache."""
 OUTCOME_BYPASS_DISABLED: Outcome.ValueType  # 31
@@ -162,6 +186,122 @@ OUTCOME_BYPASS_OVERLOADED: Outcome.ValueType  # 53
 asked, since it refuses most.
 """
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+class _Gate:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Gate.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GATE_UNSPECIFIED: _Gate.ValueType  # 0
+    """None refused."""
+    GATE_NUMBER: _Gate.ValueType  # 1
+    """A number."""
+    GATE_QUANTITY: _Gate.ValueType  # 2
+    """A quantity or its unit."""
+    GATE_DATE: _Gate.ValueType  # 3
+    """A date, weekday or month."""
+    GATE_TIME: _Gate.ValueType  # 4
+    """A time of day or a duration."""
+    GATE_VERSION: _Gate.ValueType  # 5
+    """A version."""
+    GATE_IDENTIFIER: _Gate.ValueType  # 6
+    """An identifier."""
+    GATE_EMAIL: _Gate.ValueType  # 7
+    """An e-mail address."""
+    GATE_URL: _Gate.ValueType  # 8
+    """An address of the web, or a path."""
+    GATE_CODE: _Gate.ValueType  # 9
+    """Code or an operator."""
+    GATE_QUOTE: _Gate.ValueType  # 10
+    """A quoted text."""
+    GATE_ANTONYM: _Gate.ValueType  # 11
+    """A word and its opposite."""
+    GATE_NEGATION: _Gate.ValueType  # 12
+    """One is negated, the other is not."""
+    GATE_ROLE: _Gate.ValueType  # 13
+    """The same words in other roles: from and to, before and after."""
+    GATE_COMPARISON: _Gate.ValueType  # 14
+    """A comparison or a bound: more and less, at least."""
+    GATE_CONNECTIVE: _Gate.ValueType  # 15
+    """And for or, all for any."""
+    GATE_QUESTION: _Gate.ValueType  # 16
+    """What kind of thing is asked: when, who, how many."""
+    GATE_ENTITY: _Gate.ValueType  # 17
+    """A name."""
+    GATE_QUALIFIER: _Gate.ValueType  # 18
+    """One asks for something narrower than the other."""
+    GATE_LANGUAGE: _Gate.ValueType  # 19
+    """The language, or the one that is asked for."""
+
+class Gate(_Gate, metaclass=_GateEnumTypeWrapper):
+    """Gate names a check that refused a candidate: what the two texts differ in."""
+
+GATE_UNSPECIFIED: Gate.ValueType  # 0
+"""None refused."""
+GATE_NUMBER: Gate.ValueType  # 1
+"""A number."""
+GATE_QUANTITY: Gate.ValueType  # 2
+"""A quantity or its unit."""
+GATE_DATE: Gate.ValueType  # 3
+"""A date, weekday or month."""
+GATE_TIME: Gate.ValueType  # 4
+"""A time of day or a duration."""
+GATE_VERSION: Gate.ValueType  # 5
+"""A version."""
+GATE_IDENTIFIER: Gate.ValueType  # 6
+"""An identifier."""
+GATE_EMAIL: Gate.ValueType  # 7
+"""An e-mail address."""
+GATE_URL: Gate.ValueType  # 8
+"""An address of the web, or a path."""
+GATE_CODE: Gate.ValueType  # 9
+"""Code or an operator."""
+GATE_QUOTE: Gate.ValueType  # 10
+"""A quoted text."""
+GATE_ANTONYM: Gate.ValueType  # 11
+"""A word and its opposite."""
+GATE_NEGATION: Gate.ValueType  # 12
+"""One is negated, the other is not."""
+GATE_ROLE: Gate.ValueType  # 13
+"""The same words in other roles: from and to, before and after."""
+GATE_COMPARISON: Gate.ValueType  # 14
+"""A comparison or a bound: more and less, at least."""
+GATE_CONNECTIVE: Gate.ValueType  # 15
+"""And for or, all for any."""
+GATE_QUESTION: Gate.ValueType  # 16
+"""What kind of thing is asked: when, who, how many."""
+GATE_ENTITY: Gate.ValueType  # 17
+"""A name."""
+GATE_QUALIFIER: Gate.ValueType  # 18
+"""One asks for something narrower than the other."""
+GATE_LANGUAGE: Gate.ValueType  # 19
+"""The language, or the one that is asked for."""
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Not said."""
+    VERDICT_RIGHT: _Verdict.ValueType  # 1
+    """The entry answers the request."""
+    VERDICT_WRONG: _Verdict.ValueType  # 2
+    """It does not."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """Verdict says whether reusing an entry for a request was right."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Not said."""
+VERDICT_RIGHT: Verdict.ValueType  # 1
+"""The entry answers the request."""
+VERDICT_WRONG: Verdict.ValueType  # 2
+"""It does not."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
@@ -534,6 +674,11 @@ class LookupResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     AGE_S_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    RULE_VERSION_FIELD_NUMBER: _builtins.int
+    RULE_SCORE_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     """What the lookup came to."""
     score: _builtins.float
@@ -548,6 +693,20 @@ class LookupResponse(_message.Message):
     """The outcome in words, for people."""
     age_s: _builtins.float
     """Seconds since the entry was stored; set on a hit only."""
+    confidence: _builtins.float
+    """Calibrated probability that the entry served is right, 0 to 1; on a semantic hit only, and only where the
+    namespace has labels enough to know.
+    """
+    gate: Global___Gate.ValueType
+    """Which gate refused the best candidate; set with OUTCOME_MISS_GATED only."""
+    audit: _builtins.bool
+    """Set on some semantic hits: the service asks for a fresh answer to the same request, behind the user's back, passed
+    to SubmitFeedback with this lookup_id, to learn how often it errs. Client libraries do it by themselves.
+    """
+    rule_version: _builtins.int
+    """The rule that decided: 0 is the threshold of the policy; higher ones were made from the namespace's labels."""
+    rule_score: _builtins.float
+    """What a learned rule gave the candidate, 0 to 1: threshold is in its terms then. Unset where score decides."""
     @_builtins.property
     def entry(self) -> Global___Entry:
         """The stored response; set on a hit only."""
@@ -568,15 +727,24 @@ class LookupResponse(_message.Message):
         timings: Global___Timings | None = ...,
         reason: _builtins.str = ...,
         age_s: _builtins.float | None = ...,
+        confidence: _builtins.float | None = ...,
+        gate: Global___Gate.ValueType = ...,
+        audit: _builtins.bool = ...,
+        rule_version: _builtins.int = ...,
+        rule_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_s", b"_age_s", "_best_score", b"_best_score", "_score", b"_score", "_threshold", b"_threshold", "age_s", b"age_s", "best_score", b"best_score", "entry", b"entry", "score", b"score", "threshold", b"threshold", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_s", b"_age_s", "_best_score", b"_best_score", "_confidence", b"_confidence", "_rule_score", b"_rule_score", "_score", b"_score", "_threshold", b"_threshold", "age_s", b"age_s", "best_score", b"best_score", "confidence", b"confidence", "entry", b"entry", "rule_score", b"rule_score", "score", b"score", "threshold", b"threshold", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_s", b"_age_s", "_best_score", b"_best_score", "_score", b"_score", "_threshold", b"_threshold", "age_s", b"age_s", "best_score", b"best_score", "entry", b"entry", "lookup_id", b"lookup_id", "outcome", b"outcome", "reason", b"reason", "score", b"score", "threshold", b"threshold", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_s", b"_age_s", "_best_score", b"_best_score", "_confidence", b"_confidence", "_rule_score", b"_rule_score", "_score", b"_score", "_threshold", b"_threshold", "age_s", b"age_s", "audit", b"audit", "best_score", b"best_score", "confidence", b"confidence", "entry", b"entry", "gate", b"gate", "lookup_id", b"lookup_id", "outcome", b"outcome", "reason", b"reason", "rule_score", b"rule_score", "rule_version", b"rule_version", "score", b"score", "threshold", b"threshold", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__age_s: _TypeAlias = _typing.Literal["age_s"]  # noqa: Y015
     _WhichOneofArgType__age_s: _TypeAlias = _typing.Literal["_age_s", b"_age_s"]  # noqa: Y015
     _WhichOneofReturnType__best_score: _TypeAlias = _typing.Literal["best_score"]  # noqa: Y015
     _WhichOneofArgType__best_score: _TypeAlias = _typing.Literal["_best_score", b"_best_score"]  # noqa: Y015
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__rule_score: _TypeAlias = _typing.Literal["rule_score"]  # noqa: Y015
+    _WhichOneofArgType__rule_score: _TypeAlias = _typing.Literal["_rule_score", b"_rule_score"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
@@ -585,6 +753,10 @@ class LookupResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__age_s) -> _WhichOneofReturnType__age_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__best_score) -> _WhichOneofReturnType__best_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rule_score) -> _WhichOneofReturnType__rule_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
     @_typing.overload
@@ -1366,3 +1538,383 @@ class BatchStoreResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___BatchStoreResult: _TypeAlias = BatchStoreResult  # noqa: Y015
+
+@_typing.final
+class FreshAnswer(_message.Message):
+    """FreshAnswer is what the model answers to the same request now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    response: _builtins.bytes
+    """The response, complete and successful. Not empty."""
+    content_type: _builtins.str
+    """Its media type. Empty means application/octet-stream."""
+    def __init__(
+        self,
+        *,
+        response: _builtins.bytes = ...,
+        content_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreshAnswer: _TypeAlias = FreshAnswer  # noqa: Y015
+
+@_typing.final
+class SubmitFeedbackRequest(_message.Message):
+    """SubmitFeedbackRequest names a reuse, by the lookup_id of a semantic hit, or by the entry and the request it was
+    served for, or both: the lookup_id is used while it is known.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class VaryEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    LOOKUP_ID_FIELD_NUMBER: _builtins.int
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VARY_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """As in LookupRequest."""
+    lookup_id: _builtins.str
+    """From the LookupResponse of a hit."""
+    entry_id: _builtins.str
+    """The entry that was served."""
+    prompt: _builtins.str
+    """As in LookupRequest."""
+    model: _builtins.str
+    """As in LookupRequest."""
+    verdict: Global___Verdict.ValueType
+    """Right or wrong."""
+    source: _builtins.str
+    """Who says so, for the records: user, judge, audit, an operator's name … At most 64 bytes."""
+    @_builtins.property
+    def chat(self) -> Global___Chat:
+        """As in LookupRequest."""
+
+    @_builtins.property
+    def vary(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As in LookupRequest."""
+
+    @_builtins.property
+    def fresh(self) -> Global___FreshAnswer:
+        """A fresh answer, which the service compares with the entry's."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        lookup_id: _builtins.str = ...,
+        entry_id: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        chat: Global___Chat | None = ...,
+        model: _builtins.str = ...,
+        vary: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        fresh: Global___FreshAnswer | None = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "fresh", b"fresh", "input", b"input", "judgement", b"judgement", "prompt", b"prompt", "verdict", b"verdict"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "entry_id", b"entry_id", "fresh", b"fresh", "input", b"input", "judgement", b"judgement", "lookup_id", b"lookup_id", "model", b"model", "namespace", b"namespace", "prompt", b"prompt", "source", b"source", "vary", b"vary", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["prompt", "chat"]  # noqa: Y015
+    _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    _WhichOneofReturnType_judgement: _TypeAlias = _typing.Literal["verdict", "fresh"]  # noqa: Y015
+    _WhichOneofArgType_judgement: _TypeAlias = _typing.Literal["judgement", b"judgement"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_judgement) -> _WhichOneofReturnType_judgement | None: ...
+
+Global___SubmitFeedbackRequest: _TypeAlias = SubmitFeedbackRequest  # noqa: Y015
+
+@_typing.final
+class SubmitFeedbackResponse(_message.Message):
+    """SubmitFeedbackResponse says what came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    VETOED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    verdict: Global___Verdict.ValueType
+    """What the judgement was taken for; unspecified when a fresh answer could not be told from the entry's."""
+    known: _builtins.bool
+    """This was said before; nothing changed."""
+    vetoed: _builtins.bool
+    """This reuse, and those much like it, are refused from now on."""
+    quarantined: _builtins.bool
+    """The entry was wrong so often that it is served no more."""
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict.ValueType = ...,
+        known: _builtins.bool = ...,
+        vetoed: _builtins.bool = ...,
+        quarantined: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known", b"known", "quarantined", b"quarantined", "verdict", b"verdict", "vetoed", b"vetoed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitFeedbackResponse: _TypeAlias = SubmitFeedbackResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """ExplainRequest is a lookup to explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOOKUP_FIELD_NUMBER: _builtins.int
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.str
+    """Explain this entry, too, even where it is not among the nearest."""
+    @_builtins.property
+    def lookup(self) -> Global___LookupRequest:
+        """The lookup. Of its options, bypass has no effect."""
+
+    def __init__(
+        self,
+        *,
+        lookup: Global___LookupRequest | None = ...,
+        entry_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lookup", b"lookup"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "lookup", b"lookup"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """ExplainResponse shows how a lookup decides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    EXACT_KEY_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    RULE_VERSION_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    BRAKE_FIELD_NUMBER: _builtins.int
+    UNSEEN_FIELD_NUMBER: _builtins.int
+    outcome: Global___Outcome.ValueType
+    """What Lookup would come to now."""
+    reason: _builtins.str
+    """The outcome in words, for people."""
+    context: _builtins.str
+    """Everything that must match exactly, digested: equal for requests that can see each other's entries. Hexadecimal."""
+    scope: _builtins.str
+    """The scope: context and embedder. Hexadecimal."""
+    exact_key: _builtins.str
+    """The whole request, digested. Hexadecimal."""
+    text: _builtins.str
+    """The text that is matched by meaning, as the embedder gets it."""
+    threshold: _builtins.float
+    """As in LookupResponse."""
+    rule_version: _builtins.int
+    """As in LookupResponse."""
+    mode: _builtins.str
+    """How the namespace is served now: off, shadow, canary or on."""
+    brake: _builtins.str
+    """What the brake does now: open, tight or exact_only."""
+    unseen: _builtins.str
+    """Why the text may be matched exactly only; empty when it may by meaning."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedCandidate]:
+        """The candidates, best score first; the entry that was asked for comes last where it is not among them."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___Outcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        context: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        exact_key: _builtins.str = ...,
+        text: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___ExplainedCandidate] | None = ...,
+        threshold: _builtins.float | None = ...,
+        rule_version: _builtins.int = ...,
+        mode: _builtins.str = ...,
+        brake: _builtins.str = ...,
+        unseen: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "brake", b"brake", "candidates", b"candidates", "context", b"context", "exact_key", b"exact_key", "mode", b"mode", "outcome", b"outcome", "reason", b"reason", "rule_version", b"rule_version", "scope", b"scope", "text", b"text", "threshold", b"threshold", "unseen", b"unseen"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class ExplainedCandidate(_message.Message):
+    """ExplainedCandidate is an entry beside the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FeaturesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    RULE_SCORE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    IDENTICAL_FIELD_NUMBER: _builtins.int
+    DIFFERS_IN_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.str
+    """As in Entry."""
+    prompt: _builtins.str
+    """As in Entry."""
+    score: _builtins.float
+    """Cosine similarity."""
+    rule_score: _builtins.float
+    """What a learned rule gives it."""
+    confidence: _builtins.float
+    """As in LookupResponse."""
+    outcome: Global___Outcome.ValueType
+    """What Lookup would come to if this were the only candidate."""
+    identical: _builtins.bool
+    """Whether it has the identical request."""
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateVerdict]:
+        """Every gate that objects, on or not."""
+
+    @_builtins.property
+    def features(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """The features of the learned rule, by name."""
+
+    @_builtins.property
+    def differs_in(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The parts of the identity in which its request differs: namespace, model or context; none within a scope."""
+
+    def __init__(
+        self,
+        *,
+        entry_id: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        score: _builtins.float = ...,
+        rule_score: _builtins.float | None = ...,
+        confidence: _builtins.float | None = ...,
+        gates: _abc.Iterable[Global___GateVerdict] | None = ...,
+        outcome: Global___Outcome.ValueType = ...,
+        features: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        identical: _builtins.bool = ...,
+        differs_in: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_rule_score", b"_rule_score", "confidence", b"confidence", "rule_score", b"rule_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_rule_score", b"_rule_score", "confidence", b"confidence", "differs_in", b"differs_in", "entry_id", b"entry_id", "features", b"features", "gates", b"gates", "identical", b"identical", "outcome", b"outcome", "prompt", b"prompt", "rule_score", b"rule_score", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__rule_score: _TypeAlias = _typing.Literal["rule_score"]  # noqa: Y015
+    _WhichOneofArgType__rule_score: _TypeAlias = _typing.Literal["_rule_score", b"_rule_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rule_score) -> _WhichOneofReturnType__rule_score | None: ...
+
+Global___ExplainedCandidate: _TypeAlias = ExplainedCandidate  # noqa: Y015
+
+@_typing.final
+class GateVerdict(_message.Message):
+    """GateVerdict is a gate's objection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    ENFORCED_FIELD_NUMBER: _builtins.int
+    OURS_FIELD_NUMBER: _builtins.int
+    THEIRS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    gate: Global___Gate.ValueType
+    """The gate."""
+    enforced: _builtins.bool
+    """Whether it is on in this namespace."""
+    ours: _builtins.str
+    """What the request has."""
+    theirs: _builtins.str
+    """What the entry has in its place."""
+    reason: _builtins.str
+    """The objection in words."""
+    def __init__(
+        self,
+        *,
+        gate: Global___Gate.ValueType = ...,
+        enforced: _builtins.bool = ...,
+        ours: _builtins.str = ...,
+        theirs: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enforced", b"enforced", "gate", b"gate", "ours", b"ours", "reason", b"reason", "theirs", b"theirs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GateVerdict: _TypeAlias = GateVerdict  # noqa: Y015

@@ -75,6 +75,16 @@ class CacheServiceStub:
                 request_serializer=cachesvc_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
                 response_deserializer=cachesvc_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
                 _registered_method=True)
+        self.SubmitFeedback = channel.unary_unary(
+                '/cachesvc.v1.CacheService/SubmitFeedback',
+                request_serializer=cachesvc_dot_v1_dot_cache__pb2.SubmitFeedbackRequest.SerializeToString,
+                response_deserializer=cachesvc_dot_v1_dot_cache__pb2.SubmitFeedbackResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/cachesvc.v1.CacheService/Explain',
+                request_serializer=cachesvc_dot_v1_dot_cache__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=cachesvc_dot_v1_dot_cache__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer:
@@ -141,6 +151,21 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitFeedback(self, request, context):
+        """SubmitFeedback says whether a reuse was right, or brings a fresh answer to compare with. When it returns,
+        what was said is durable; saying it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Explain decides as Lookup would, serves and counts nothing, and shows every step. Slower than Lookup.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -183,6 +208,16 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.ListEntries,
                     request_deserializer=cachesvc_dot_v1_dot_cache__pb2.ListEntriesRequest.FromString,
                     response_serializer=cachesvc_dot_v1_dot_cache__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'SubmitFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitFeedback,
+                    request_deserializer=cachesvc_dot_v1_dot_cache__pb2.SubmitFeedbackRequest.FromString,
+                    response_serializer=cachesvc_dot_v1_dot_cache__pb2.SubmitFeedbackResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=cachesvc_dot_v1_dot_cache__pb2.ExplainRequest.FromString,
+                    response_serializer=cachesvc_dot_v1_dot_cache__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -402,6 +437,60 @@ class CacheService:
             '/cachesvc.v1.CacheService/ListEntries',
             cachesvc_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
             cachesvc_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cachesvc.v1.CacheService/SubmitFeedback',
+            cachesvc_dot_v1_dot_cache__pb2.SubmitFeedbackRequest.SerializeToString,
+            cachesvc_dot_v1_dot_cache__pb2.SubmitFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cachesvc.v1.CacheService/Explain',
+            cachesvc_dot_v1_dot_cache__pb2.ExplainRequest.SerializeToString,
+            cachesvc_dot_v1_dot_cache__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,6 +63,12 @@ class CacheServiceStub:
     """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
     their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
     """
+    SubmitFeedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.SubmitFeedbackRequest, _cache_pb2.SubmitFeedbackResponse]
+    """SubmitFeedback says whether a reuse was right, or brings a fresh answer to compare with. When it returns,
+    what was said is durable; saying it again changes nothing.
+    """
+    Explain: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ExplainRequest, _cache_pb2.ExplainResponse]
+    """Explain decides as Lookup would, serves and counts nothing, and shows every step. Slower than Lookup."""
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -93,6 +99,12 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
     their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
     """
+    SubmitFeedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.SubmitFeedbackRequest, _cache_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
+    """SubmitFeedback says whether a reuse was right, or brings a fresh answer to compare with. When it returns,
+    what was said is durable; saying it again changes nothing.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_cache_pb2.ExplainRequest, _cache_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Explain decides as Lookup would, serves and counts nothing, and shows every step. Slower than Lookup."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService looks up, stores and removes cached responses."""
@@ -168,5 +180,23 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListEntries pages through the entries of a namespace that have not expired, oldest id first, without
         their responses. What is stored or removed meanwhile may or may not be among them; all else is, once.
         """
+
+    @_abc_1.abstractmethod
+    def SubmitFeedback(
+        self,
+        request: _cache_pb2.SubmitFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.SubmitFeedbackResponse, _abc.Awaitable[_cache_pb2.SubmitFeedbackResponse]]:
+        """SubmitFeedback says whether a reuse was right, or brings a fresh answer to compare with. When it returns,
+        what was said is durable; saying it again changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _cache_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ExplainResponse, _abc.Awaitable[_cache_pb2.ExplainResponse]]:
+        """Explain decides as Lookup would, serves and counts nothing, and shows every step. Slower than Lookup."""
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

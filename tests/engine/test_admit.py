@@ -8,6 +8,7 @@ import pytest
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
+from cachesvc.core.policy import Mode
 from cachesvc.core.types import Keep, Outcome, Payload, Quota, Removal, Request, Unseen
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def test_a_failing_embedder_costs_the_semantic_tier_only(world: World, kind: Kin
 
 def test_a_policy_that_is_off_refuses_stores(world: World) -> None:
     """A disabled namespace takes nothing in, and embeds nothing."""
-    world.policy(enabled=False)
+    world.policy(mode=Mode.OFF)
     with pytest.raises(CacheError) as caught:
         world.keep(TEXT)
     assert caught.value.kind is Kind.REFUSED

@@ -8,6 +8,7 @@ import pytest
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, LookupDone
+from cachesvc.core.policy import Mode
 from cachesvc.core.types import Entry, Keep, Message, Outcome, Payload, Removal, Request, Source, Unseen
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def bypass_requested(world: World) -> LookupResult:
 
 def bypass_disabled(world: World) -> LookupResult:
     world.keep(STORED)
-    world.policy(enabled=False)
+    world.policy(mode=Mode.OFF)
     return world.ask(STORED)
 
 

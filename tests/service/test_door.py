@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from cachesvc.calls import told
 from cachesvc.core.errors import Kind
 from cachesvc.core.events import CallFailed, Event
-from cachesvc.core.policy import Policy, PolicyBook
+from cachesvc.core.policy import Mode, Policy, PolicyBook
 from cachesvc.engine.parts import EmbedBudget, Tuning
 from cachesvc.serve.door import Admission, Doorkeeper, Metadata
 from cachesvc.serve.edge import Call, Edge
@@ -178,7 +178,7 @@ def test_who_is_turned_away_in_a_crowd(metadata: Metadata, *, away: bool) -> Non
         {
             "exact-*": Policy(semantic=False),
             "private": Policy(store_prompts=False),
-            "off": Policy(enabled=False),
+            "off": Policy(mode=Mode.OFF),
         },
     )
     keeper = Doorkeeper(crowd, lambda: Tuning(book, EmbedBudget(0.25, 0.01)))

@@ -293,7 +293,7 @@ def test_live_settings_take_effect(running: tuple[App, CacheServiceStub, AdminCl
     write(path, **{"policy.default": {"min_score": 1.0}})
     assert list(admin.reload().changed) == ["policy.default.min_score"] or admin.config().generation == 2
     assert stub.Lookup(near, timeout=10).outcome == pb.OUTCOME_MISS_BELOW_THRESHOLD
-    write(path, **{"policy.default": {"enabled": False}})
+    write(path, **{"policy.default": {"mode": "off"}})
     admin.reload()
     assert stub.Lookup(near, timeout=10).outcome == pb.OUTCOME_BYPASS_DISABLED
     write(path, limits={"prompt_bytes": 10})

@@ -198,7 +198,7 @@ def test_policies_inherit_and_the_most_specific_counts(tmp_path: Path) -> None:
         "[policy.default]\nmin_score = 0.9\nttl_s = 60.0\n"
         "[policy.'support-*']\nmin_score = 0.97\n"
         "[policy.'support-eu-*']\nsemantic = false\n"
-        "[policy.'support-eu-1']\nenabled = false\n"
+        "[policy.'support-eu-1']\nmode = 'off'\n"
     )
     book = load(file).policy_book()
     assert (book.of("other").min_score, book.of("other").ttl_ms) == (0.9, 60_000)

@@ -178,9 +178,9 @@ def loss(server: "Server") -> Loss:
     """Both workers are asked, are told a new configuration, which is then broken on disk; one is killed."""
     lookups, deaths = 'cachesvc_lookups_total{outcome="miss_empty"}', "cachesvc_worker_restarts_total"
     server.whole().dial()
-    server.write({"policy.told": {"enabled": False}})
+    server.write({"policy.told": {"mode": "off"}})
     with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin:
-        assert "policy.told.enabled" in admin.reload().changed
+        assert "policy.told.mode" in admin.reload().changed
     with threads_changed(server):
         counted, died = [server.metric(lookups)], [server.metric(deaths)]
         replies = hit_both(server, "tickets")
@@ -256,11 +256,11 @@ def test_half_a_snapshot_does_not_stay(server: "Server") -> None:
 def test_a_new_configuration_reaches_all_workers(server: "Server", by: str) -> None:
     """After a reload both workers go by it; a wrong one changes none."""
     namespace = f"reload-{by}"
-    server.write({f"policy.{namespace}": {"enabled": False}})
+    server.write({f"policy.{namespace}": {"mode": "off"}})
     server.whole().dial()
     if by == "rpc":
         with AdminClient(server.admin_rpc, timeout_s=CALL_S) as admin:
-            assert f"policy.{namespace}.enabled" in admin.reload().changed
+            assert f"policy.{namespace}.mode" in admin.reload().changed
     else:
         applied = sum(line["event"] == "config_read" for line in server.lines)
         server.process.send_signal(signal.SIGHUP)

@@ -1,0 +1,1 @@
+"""Offline trials on labelled prompts: what a policy would have served, and how often wrongly."""
