@@ -9,16 +9,19 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
 from cachesvc import __version__
 from cachesvc.adapters.clock import SystemClock
-from cachesvc.adapters.engine_cache import Engine, compile_engine, find_engine
+from cachesvc.adapters.engine_cache import CROSS_ENCODERS, Engine, compile_engine, find_engine
+from cachesvc.adapters.http_judge import HttpJudge
 from cachesvc.adapters.lmdb_begin import StoreOptions
 from cachesvc.adapters.lmdb_rewrite import Told
 from cachesvc.adapters.model_files import fetched_directory, model_digest
+from cachesvc.adapters.verifier_pool import VerifierPool
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.ports import Embedder
 from cachesvc.engine.guard import GuardOptions
@@ -92,6 +95,31 @@ def _sbert_embedder(settings: EmbedderSettings) -> Embedder:
         concurrency=concurrency(settings),
         max_text_length=settings.max_text_length,
     )
+
+
+def make_verifier(settings: Settings, progress: Callable[[str], None]) -> VerifierPool | None:
+    """The configured second opinion, its model compiled first if it must be; None for none. Raises as
+    ``make_embedder``.
+    """
+    verifier = settings.verifier
+    pool = partial(VerifierPool, concurrency=verifier.concurrency, min_probability=verifier.min_probability)
+    if verifier.kind == "http":
+        judge = HttpJudge(verifier.url, verifier.token.get_secret_value())
+        return pool(judge, let_go=judge.close)
+    if verifier.kind == "cross-encoder":
+        from cachesvc.adapters.cross_encoder import PRECISION, CrossEncoder  # noqa: PLC0415 - loads the runtime
+
+        cache_dir = settings.embedder.cache_dir.expanduser()
+        engine = find_engine(verifier.model, PRECISION, cache_dir)
+        if engine is None:
+            if not settings.embedder.compile_on_start:
+                raise CacheError(
+                    Kind.UNAVAILABLE,
+                    f"verifier.model {verifier.model!r} is not compiled, and compile_on_start is off",
+                )
+            engine = compile_engine(verifier.model, PRECISION, cache_dir, progress, CROSS_ENCODERS)
+        return pool(CrossEncoder(engine))
+    return None
 
 
 def concurrency(settings: EmbedderSettings) -> int:

@@ -35,6 +35,7 @@ from cachesvc.settings_sections import (
     StoreSettings,
     TelemetrySettings,
     TicketSettings,
+    VerifierSettings,
 )
 
 ENV_PREFIX = "CACHESVC_"
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     index: IndexSettings = IndexSettings()
+    verifier: VerifierSettings = VerifierSettings()
     tickets: TicketSettings = TicketSettings()
     limits: LimitSettings = LimitSettings()
     reload: ReloadSettings = ReloadSettings()

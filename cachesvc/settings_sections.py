@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -315,6 +316,39 @@ class IndexSettings(_Section):
         le=1,
         description="Share of a core that this loading takes; the rest it leaves to requests",
     )
+
+
+class VerifierSettings(_Section):
+    """The second opinion on candidates between policy.*.verify_min_score and the threshold."""
+
+    kind: Literal["", "cross-encoder", "http"] = Field(
+        "", description="cross-encoder: a model of verifier.model. http: a judge at verifier.url. Empty: none"
+    )
+    model: str = Field(
+        "",
+        description="A cross-encoder's name or directory, compiled at the first start, or the directory of a compiled one; "
+        "with one label, or two of which the second is yes",
+    )
+    url: str = Field(
+        "",
+        description='Where prompts are sent, for {"query", "candidate"}; the answer is {"probability"} or {"same"}',
+    )
+    token: SecretStr = Field(SecretStr(""), description="Bearer token for verifier.url")
+    timeout_s: float = Field(
+        0.25, gt=0, le=60, description="How long a second opinion may take; later, or failed, it is a miss"
+    )
+    min_probability: float = Field(0.9, ge=0, le=1, description="Probability from which it is a yes")
+    concurrency: int = Field(
+        2, ge=1, le=256, description="Second opinions at once; further candidates get none"
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "VerifierSettings":
+        if self.kind == "cross-encoder" and not self.model:
+            raise ValueError("model must name a cross-encoder where kind is 'cross-encoder'")
+        if self.kind == "http" and not re.match(r"https?://[^/\s]+", self.url):
+            raise ValueError("url must be an http:// or https:// address where kind is 'http'")
+        return self
 
 
 class TicketSettings(_Section):

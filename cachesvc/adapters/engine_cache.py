@@ -44,6 +44,18 @@ class Engine:
     manifest: Manifest
 
 
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A program that makes an engine of a model, and the setting that names the model, for messages."""
+
+    module: str = "cachesvc.adapters.onnx_compiler"
+    setting: str = "embedder.model"
+
+
+EMBEDDERS = Compiler()
+CROSS_ENCODERS = Compiler("cachesvc.adapters.cross_encoder_compiler", "verifier.model")
+
+
 def find_engine(model: str, precision: str, cache_dir: Path) -> Engine | None:
     """The compiled engine of a model, or None when it has yet to be compiled.
 
@@ -63,7 +75,13 @@ def find_engine(model: str, precision: str, cache_dir: Path) -> Engine | None:
     return _read(path) if (path / "manifest.json").is_file() else None
 
 
-def compile_engine(model: str, precision: str, cache_dir: Path, progress: Callable[[str], None]) -> Engine:
+def compile_engine(
+    model: str,
+    precision: str,
+    cache_dir: Path,
+    progress: Callable[[str], None],
+    compiler: Compiler = EMBEDDERS,
+) -> Engine:
     """Compile a model in a subprocess and keep it; the engine that is there already is left alone.
 
     Takes half a minute or so; ``progress`` is told each step. Raises UNAVAILABLE with what to install
@@ -72,7 +90,7 @@ def compile_engine(model: str, precision: str, cache_dir: Path, progress: Callab
     if importlib.util.find_spec("sentence_transformers") is None:
         raise CacheError(
             Kind.UNAVAILABLE,
-            f"embedder.model {model!r} is not compiled yet and compiling needs more packages: "
+            f"{compiler.setting} {model!r} is not compiled yet and compiling needs more packages: "
             "pip install 'cachesvc[compile]', then run: cachesvc compile-model",
         )
     try:
@@ -82,7 +100,7 @@ def compile_engine(model: str, precision: str, cache_dir: Path, progress: Callab
         raise _unwritable(cache_dir, error) from None
     try:
         source = model_directory(model)
-        _run_compiler(str(source or model), precision, work, progress)
+        _run_compiler(compiler.module, str(source or model), precision, work, progress)
         digest = json.loads((work / "manifest.json").read_text())["model_digest"]
         path = cache_dir / _engine_name(digest, precision)
         try:
@@ -136,8 +154,10 @@ def _read(path: Path) -> Engine:
     return Engine(path, manifest)
 
 
-def _run_compiler(source: str, precision: str, out: Path, progress: Callable[[str], None]) -> None:
-    command = [sys.executable, "-m", "cachesvc.adapters.onnx_compiler", source, precision, str(out)]
+def _run_compiler(
+    module: str, source: str, precision: str, out: Path, progress: Callable[[str], None]
+) -> None:
+    command = [sys.executable, "-m", module, source, precision, str(out)]
     with tempfile.TemporaryFile("w+") as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as compiler:  # noqa: S603 - our own program
             for step in _lines(compiler):
