@@ -29,6 +29,7 @@ from cachesvc.core.trust.labels import (
     Comparator,
     Label,
     LabelledCandidate,
+    News,
     Origin,
     Tally,
     VetoPair,
@@ -45,6 +46,7 @@ _MAP_FACTOR = 3
 _ROOM_BYTES = 16 << 20
 _TRIM_COUNT = 512  # labels that go at once where there are too many bytes
 _MAX_TRIMS = 8
+_BEYOND = b"\xff" * 8  # behind every sequence
 _NO_COMPRESSION = 1 << 62  # features do not compress
 
 
@@ -173,26 +175,36 @@ class LmdbTrust:
 
     # ---------------------------------------------------------------- labels
 
-    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> None:
+    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> int:
         """See ``TrustStore.add``."""
-        name = namespace.encode()
         with self._writing() as txn:
-            added = 0
-            sequence = self._sequence_of(txn)
-            for label in labels:
-                known = name + b"\0" + label.key
-                if txn.get(known, db=self._label_keys) is not None:
-                    continue
-                sequence += 1
-                self._put_label(txn, name, sequence, label)
-                added += 1
-            if tally != NOTHING:
-                self._put_tally(txn, name, self._tally_of(txn, name).plus(tally))
-            txn.put(_SEQUENCE, key_of(max(sequence, self._sequence_of(txn) + 1)), db=self._meta)
-            count = self._count_of(txn, name) + added
-            excess = max(count - self._bounds.max_labels, 0)
-            txn.put(name, key_of(count - self._drop_oldest(txn, name, excess)), db=self._counts)
-            self._keep_bound(txn)
+            return self._add(txn, News(namespace, tuple(labels), tally))
+
+    def add_all(self, news: Sequence[News]) -> None:
+        """See ``TrustStore.add_all``."""
+        with self._writing() as txn:
+            for one in news:
+                self._add(txn, one)
+
+    def _add(self, txn: lmdb.Transaction, news: News) -> int:
+        name = news.namespace.encode()
+        added = 0
+        sequence = self._sequence_of(txn)
+        for label in news.labels:
+            known = name + b"\0" + label.key
+            if txn.get(known, db=self._label_keys) is not None:
+                continue
+            sequence += 1
+            self._put_label(txn, name, sequence, label)
+            added += 1
+        if news.tally != NOTHING:
+            self._put_tally(txn, name, self._tally_of(txn, name).plus(news.tally))
+        txn.put(_SEQUENCE, key_of(max(sequence, self._sequence_of(txn) + 1)), db=self._meta)
+        count = self._count_of(txn, name) + added
+        excess = max(count - self._bounds.max_labels, 0)
+        txn.put(name, key_of(count - self._drop_oldest(txn, name, excess)), db=self._counts)
+        self._keep_bound(txn)
+        return added
 
     def labels(self, namespace: str, after: int, limit: int) -> list[tuple[int, Label]]:
         """See ``TrustStore.labels``."""
@@ -260,6 +272,13 @@ class LmdbTrust:
                         VetoPair(scope, record.ours_key, record.theirs_key, ours, theirs, record.at_ms)
                     )
         return found
+
+    def last_veto(self, scope: bytes) -> int:
+        """See ``TrustStore.last_veto``."""
+        with self._reading() as txn, txn.cursor(db=self._vetoes) as cursor:
+            found = cursor.prev() if cursor.set_range(scope + _BEYOND) else cursor.last()
+            place = bytes(cursor.key()) if found else b""
+        return integer(place[len(scope) :]) if place.startswith(scope) else 0
 
     def accusers(self, scope: bytes, theirs_key: bytes) -> int:
         """See ``TrustStore.accusers``."""
