@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from cachesvc.core.errors import Kind
+from cachesvc.core.trust.labels import Comparator, Origin
 from cachesvc.core.types import Outcome, Removal, Timings, Unseen
 
 
@@ -134,6 +135,48 @@ class StoreMovedAside:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class TrustChanged:
+    """A namespace goes by another rule, or its brake by another stance: what and why, for people."""
+
+    namespace: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A fresh answer was compared with a stored one, or judged. ``same`` None: that could not be told."""
+
+    origin: Origin
+    comparator: Comparator
+    same: bool | None
+
+
+DropReason: TypeAlias = Literal["queue_full", "entries_gone", "failed", "store_failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsDropped:
+    """Answers from which nothing was learned, and why."""
+
+    why: DropReason
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackDone:
+    """A reuse was judged. ``same``: taken for right or wrong; None where a fresh answer could not be told from it."""
+
+    namespace: str
+    source: str
+    entry_id: int
+    same: bool | None
+    fresh: bool
+    known: bool
+    vetoed: bool
+    quarantined: bool
+
+
 Event: TypeAlias = (
     LookupDone
     | StoreDone
@@ -147,4 +190,8 @@ Event: TypeAlias = (
     | IndexSettled
     | IndexWarmed
     | StoreMovedAside
+    | TrustChanged
+    | Labelled
+    | LabelsDropped
+    | FeedbackDone
 )

@@ -19,14 +19,18 @@ from cachesvc.core.events import (
     EmbedderChanged,
     EntriesRemoved,
     Event,
+    FeedbackDone,
     IndexSettled,
     IndexWarmed,
+    Labelled,
+    LabelsDropped,
     LookupDone,
     ScopesChanged,
     SnapshotDone,
     StoreDone,
     StoreMovedAside,
     TaskFailed,
+    TrustChanged,
 )
 
 
@@ -149,6 +153,20 @@ class LogObserver:
                 self._logger.info("index_warmed", **asdict(event))
             case StoreMovedAside():
                 self._logger.error("store_moved_aside", path=event.path)
+            case TrustChanged():
+                self._logger.info("trust_changed", namespace=event.namespace, what=event.what)
+            case Labelled():
+                self._logger.debug(
+                    "labelled",
+                    origin=event.origin.name.lower(),
+                    comparator=event.comparator.name.lower(),
+                    same=event.same,
+                )
+            case LabelsDropped():
+                self._logger.debug("labels_dropped", why=event.why, count=event.count)
+            case FeedbackDone():
+                log = self._logger.info if event.quarantined else self._logger.debug
+                log("feedback", **asdict(event))
             case ConfigRead():
                 log = self._logger.error if event.result == "refused" else self._logger.info
                 log(

@@ -16,18 +16,23 @@ from cachesvc.core.events import (
     EmbedderChanged,
     EntriesRemoved,
     Event,
+    FeedbackDone,
     IndexSettled,
     IndexWarmed,
+    Labelled,
+    LabelsDropped,
     LookupDone,
     ScopesChanged,
     SnapshotDone,
     StoreDone,
     StoreMovedAside,
     TaskFailed,
+    TrustChanged,
 )
 from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
 from cachesvc.core.warming import Warming
 from cachesvc.observe.crew import CrewMetrics
+from cachesvc.observe.trust import TrustMetrics
 
 _BUCKETS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -188,6 +193,7 @@ class MetricsObserver:
             "Threads given up in an inference that has not ended.",
             registry=registry,
         )
+        self._trust = TrustMetrics(registry)
         self._embedder_healthy.set(1)
         self._config_generation.set(1)
         self._config_ok.set(1)
@@ -227,6 +233,8 @@ class MetricsObserver:
                 pass  # read at a scrape, before it is over too
             case StoreMovedAside():
                 self._moved_aside.set(1)
+            case TrustChanged() | Labelled() | LabelsDropped() | FeedbackDone():
+                self._trust.on(event)
             case ConfigRead():
                 self._config_reloads.labels(event.result).inc()
                 self._config_generation.set(event.generation)

@@ -161,22 +161,19 @@ def _spoken(value: Json) -> str | None:
     """What a model's reply says, in the forms of OpenAI's and Anthropic's APIs: their ids and times always differ."""
     if not isinstance(value, dict):
         return None
-    choices = value.get("choices")
-    if isinstance(choices, list) and choices:
-        messages = [choice.get("message") if isinstance(choice, dict) else None for choice in choices]
-        said = [
-            message.get("content")
-            for message in messages
-            if isinstance(message, dict) and not message.get("tool_calls")
-        ]
-    elif value.get("type") == "message" and isinstance(value.get("content"), list):
-        parts = value["content"]
-        said = [part.get("text") if isinstance(part, dict) else None for part in parts]
-        choices = parts
-    else:
-        return None
+    said: list[Json] = []
+    choices, content = value.get("choices"), value.get("content")
+    if isinstance(choices, list):
+        said = [_content(choice) for choice in choices]
+    elif value.get("type") == "message" and isinstance(content, list):
+        said = [part.get("text") if isinstance(part, dict) else None for part in content]
     texts = [text for text in said if isinstance(text, str)]
-    return "\n".join(texts) if texts and len(texts) == len(choices) else None
+    return "\n".join(texts) if texts and len(texts) == len(said) else None
+
+
+def _content(choice: Json) -> Json:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    return message.get("content") if isinstance(message, dict) and not message.get("tool_calls") else None
 
 
 def _text(response: bytes) -> str | None:
