@@ -20,7 +20,7 @@ from cachesvc.core.gates import Gate, analyse, first_veto
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust import features as feature_set
 from cachesvc.core.trust.compare import Judged
-from cachesvc.core.trust.labels import Label, LabelledCandidate, News, Origin
+from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, News, Origin
 from cachesvc.core.types import Candidate, Entry, Identity
 from cachesvc.engine.comparing import Comparing
 from cachesvc.engine.trust_parts import TrustParts
@@ -43,23 +43,24 @@ class LabelOptions:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request whose candidates can be judged, for its answer is known. ``served`` is the entry that was served or
-    would have been; the rest as in ``Label``.
+    """A request whose candidates can be judged, for its answer is known, or somebody's verdict on the one that was
+    served. ``served`` is the entry that was served or would have been; the rest as in ``Label``.
     """
 
-    lookup_id: str
+    key: bytes
     identity: Identity
     candidates: tuple[Candidate, ...]
     served: int | None
     origin: Origin
     share: float
     rule_version: int
-    answer: bytes
+    answer: bytes | bool
 
     @property
     def size_bytes(self) -> int:
         """Memory that it holds, roughly."""
-        return _OVERHEAD_BYTES + len(self.answer) + len(self.identity.text)
+        answer_bytes = 0 if isinstance(self.answer, bool) else len(self.answer)
+        return _OVERHEAD_BYTES + answer_bytes + len(self.identity.text)
 
 
 def label_key(kind: str, *parts: bytes) -> bytes:
@@ -157,9 +158,9 @@ class Labeller:
         values = feature_set.features(ours, theirs, [one.candidate.score for one in there])
         vetoes = [first_veto(ours, analysis, policy.gates) for analysis in theirs]
         gates = [None if veto is None else veto.gate for veto in vetoes]
-        judged = self._compared(case.answer, there, policy)
+        judged = self._judged(case, there, policy)
         return Label(
-            key=label_key(case.origin.name, case.lookup_id.encode()),
+            key=case.key,
             at_ms=now_ms,
             origin=case.origin,
             comparator=judged[_foremost(served, gates)].comparator,
@@ -178,8 +179,13 @@ class Labeller:
         told = label.candidates[_foremost(label.served, [one.gate for one in label.candidates])]
         self._observer.on(Labelled(label.origin, label.comparator, told.same))
 
-    def _compared(self, answer: bytes, there: "Sequence[_Beside]", policy: Policy) -> list[Judged]:
-        until_s = self._clock.monotonic_s() + self._options.compare_wait_s
+    def _judged(self, case: Case, there: "Sequence[_Beside]", policy: Policy) -> list[Judged]:
+        answer, until_s = case.answer, self._clock.monotonic_s() + self._options.compare_wait_s
+        if isinstance(answer, bool):
+            return [
+                Judged(answer if one.candidate.entry_id == case.served else None, Comparator.VERDICT)
+                for one in there
+            ]
         return [
             self._comparing.compare(
                 answer, one.entry.payload.response, policy.trust, until_s - self._clock.monotonic_s()

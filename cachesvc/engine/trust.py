@@ -101,9 +101,7 @@ class Trust:
         self._known: dict[str, _Known] = {}
         self._counts: dict[str, Tally] = {}
         self._sequence = -1  # of the store, when it was followed last
-        self._folded: dict[
-            str, tuple[int, Tally]
-        ] = {}  # applied label and tally of the last round, by namespace
+        self._folded: dict[str, _Folded] = {}  # of the thread alone
         self._round_at_s = self._clock.monotonic_s()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cachesvc-trust", daemon=True)
