@@ -128,6 +128,11 @@ class Labeller:
         if not accepted:
             self._drop("queue_full", 1)
 
+    @property
+    def queued(self) -> int:
+        """Cases that wait."""
+        return len(self._queue)
+
     def work(self) -> bool:
         """Label what has waited longest, if anything does; then keep what is due. Whether there was anything."""
         with self._state:

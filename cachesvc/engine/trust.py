@@ -9,6 +9,7 @@ Locks: ``_lock`` guards the counts and the map of stances; nothing is read or wr
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from cachesvc.core.errors import CacheError, Kind
@@ -162,14 +163,16 @@ class Trust:
         while not self._stopped.wait(_FOLLOW_S):
             self.tick()
 
-    def _attempt(self, task: Callable[[], None]) -> None:
+    def _attempt(self, task: Callable[[], None], name: str = "") -> None:
         try:
             task()
         except CacheError as error:
-            self._observer.on(TaskFailed(f"trust_{task.__name__.strip('_')}", error.kind, error.message))
+            self._fail(name or task.__name__, error.kind, error.message)
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
-            name = f"trust_{task.__name__.strip('_')}"
-            self._observer.on(TaskFailed(name, Kind.INTERNAL, type(error).__name__))
+            self._fail(name or task.__name__, Kind.INTERNAL, type(error).__name__)
+
+    def _fail(self, name: str, kind: Kind, message: str) -> None:
+        self._observer.on(TaskFailed(f"trust_{name.strip('_')}", kind, message))
 
     def _flush(self) -> None:
         with self._lock:
@@ -199,9 +202,12 @@ class Trust:
         for namespace in self._store.namespaces():
             if self._stopped.is_set():
                 return
-            for _ in range(_PARTS):
-                if not self._advance(namespace):
-                    break
+            self._attempt(partial(self._fold, namespace), "fold")
+
+    def _fold(self, namespace: str) -> None:
+        for _ in range(_PARTS):
+            if not self._advance(namespace):
+                return
 
     def _advance(self, namespace: str) -> bool:
         """Fold what is new into the state of a namespace. Whether there may be more."""
@@ -232,7 +238,7 @@ class Trust:
             return self._store.state(namespace) or TrustState(namespace)
         except CacheError as error:
             self._sequence = -1  # read it when that works again
-            self._observer.on(TaskFailed("trust_state", error.kind, error.message))
+            self._fail("state", error.kind, error.message)
             return TrustState(namespace)
 
     def _note(self, state: TrustState, policy: Policy) -> _Known:

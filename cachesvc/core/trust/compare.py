@@ -18,7 +18,7 @@ from cachesvc.core.trust.labels import Comparator
 MAX_BYTES = 1 << 18
 """Answers above are the same if their bytes are; else that cannot be told."""
 
-BAND = 0.25
+BAND = 0.2
 """So far below the score from which answers count as the same they still may be: measured, see ADR 0033."""
 
 _MAX_DEPTH = 64
