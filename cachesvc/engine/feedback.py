@@ -18,7 +18,7 @@ from cachesvc.core.tickets import Ticket
 from cachesvc.core.trust.labels import NOTHING, Label, Origin, Tally, VetoPair
 from cachesvc.core.types import Candidate, Entry, Identity, Lost, Removal, Request, Unseen, Vector
 from cachesvc.engine.guard import Guard
-from cachesvc.engine.labelling import Case, Labeller, label_key
+from cachesvc.engine.labelling import Case, Labeller, answered, label_key
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
 
@@ -178,25 +178,7 @@ class Feedback:
         return self._vetoed(reuse, None)
 
     def _label(self, judgement: Judgement, reuse: _Reuse) -> Label:
-        ticket = reuse.ticket
-        is_audit = ticket is not None and ticket.audit and isinstance(judgement.said, bytes)
-        origin = Origin.AUDIT if is_audit else Origin.FEEDBACK
-        what = judgement.said if isinstance(judgement.said, bool) else "fresh"
-        said_of = (
-            (reuse.identity.exact_key, reuse.entry.exact_key)
-            if ticket is None
-            else (judgement.lookup_id.encode(),)
-        )
-        case = Case(
-            key=label_key(f"{origin.name} {what}", *said_of),
-            identity=reuse.identity,
-            candidates=reuse.candidates,
-            served=reuse.entry.id,
-            origin=origin,
-            share=ticket.share if ticket is not None and is_audit else 1.0,
-            rule_version=0 if ticket is None else ticket.rule_version,
-            answer=judgement.said,
-        )
+        case = _case(judgement, reuse)
         label = self._labeller.judge(case, self._parts.policies().of(reuse.entry.namespace))
         if label is None:
             raise CacheError(Kind.NOT_FOUND, f"entry_id: entry {reuse.entry.id:016x} has just gone")
@@ -236,6 +218,26 @@ class Feedback:
         self._labeller.tell(label)
         if label.origin is Origin.AUDIT:
             self._count(reuse.entry.namespace, Tally(audits_answered=1))
+
+
+def _case(judgement: Judgement, reuse: _Reuse) -> Case:
+    ticket, said = reuse.ticket, judgement.said
+    if ticket is not None and isinstance(said, bytes):
+        audited = answered(judgement.lookup_id, ticket, said)
+        if audited is not None:
+            return audited
+    what = f"{Origin.FEEDBACK.name} {said if isinstance(said, bool) else 'fresh'}"
+    pair = (reuse.identity.exact_key, reuse.entry.exact_key)
+    return Case(
+        key=label_key(what, *(pair if ticket is None else (judgement.lookup_id.encode(),))),
+        identity=reuse.identity,
+        candidates=reuse.candidates,
+        served=reuse.entry.id,
+        origin=Origin.FEEDBACK,
+        share=1.0,
+        rule_version=0 if ticket is None else ticket.rule_version,
+        answer=said,
+    )
 
 
 def _agree(judgement: Judgement, ticket: Ticket, fingerprint: str) -> None:

@@ -18,6 +18,7 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import DropReason, Labelled, LabelsDropped, TaskFailed
 from cachesvc.core.gates import Gate, analyse, first_veto
 from cachesvc.core.policy import Policy
+from cachesvc.core.tickets import Ticket
 from cachesvc.core.trust import features as feature_set
 from cachesvc.core.trust.compare import Judged
 from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, News, Origin
@@ -71,6 +72,23 @@ def label_key(kind: str, *parts: bytes) -> bytes:
     return digest.digest()
 
 
+def answered(lookup_id: str, ticket: Ticket, answer: bytes) -> Case | None:
+    """What a fresh answer to a lookup says of what was near; None for a hit for which none was asked."""
+    origin = Origin.AUDIT if ticket.audit else ticket.origin
+    if origin is None:
+        return None
+    return Case(
+        key=label_key(f"{origin.name} fresh", lookup_id.encode()),
+        identity=ticket.identity,
+        candidates=ticket.candidates,
+        served=ticket.served,
+        origin=origin,
+        share=ticket.share,
+        rule_version=ticket.rule_version,
+        answer=answer,
+    )
+
+
 class Labeller:
     """Owns the thread that labels. ``offer`` never blocks."""
 
@@ -112,6 +130,12 @@ class Labeller:
             self._thread.join()
         self._commit()
         self._drop("stopped", len(self._queue))
+
+    def learn(self, lookup_id: str, ticket: Ticket, answer: bytes) -> None:
+        """A lookup that is remembered has a fresh answer."""
+        case = answered(lookup_id, ticket, answer)
+        if case is not None:
+            self.offer(case)
 
     def offer(self, case: Case) -> None:
         """Label this soon, if its policy learns and there is room."""

@@ -16,7 +16,8 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import TaskFailed, TrustChanged
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label, News, Tally
-from cachesvc.core.trust.state import Stance, Step, TrustState
+from cachesvc.core.trust.life import Advance
+from cachesvc.core.trust.state import Stance, TrustState
 from cachesvc.engine.trust_parts import TrustParts
 
 _FOLLOW_S = 1.0
@@ -33,14 +34,6 @@ class TrustOptions:
     round_s: float
     round_labels: int
     max_namespaces: int
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """A state after more became known, and the steps that were made."""
-
-    state: TrustState
-    steps: Sequence[Step]
 
 
 class Life(Protocol):

@@ -22,9 +22,10 @@ from cachesvc.core.trust.labels import (
     Origin,
     Tally,
 )
+from cachesvc.core.trust.life import Advance
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Stance, Step, TrustState
-from cachesvc.engine.trust import Advance, Trust, TrustOptions
+from cachesvc.engine.trust import Trust, TrustOptions
 from cachesvc.engine.trust_parts import TrustParts
 
 ROUND_S = 5.0
@@ -78,7 +79,7 @@ class CountingLife:
         applied = labels[-1][0] if labels else state.applied
         steps = [Step(now_ms, "wrong") for _, label in labels if not label.candidates[0].same]
         changed = replace(state, applied=applied, rules=(rule,), active=rule.version, tally=tally)
-        return Advance(changed, steps)
+        return Advance(changed, tuple(steps))
 
     def stance(self, state: TrustState, policy: Policy) -> Stance:
         return Stance(state.rules[-1] if state.rules else Rule(0, policy.min_score))
