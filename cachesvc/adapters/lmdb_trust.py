@@ -6,8 +6,9 @@ may have it open; LMDB's lock keeps their writes apart. Each embedder has one of
 """
 
 import secrets
+import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
@@ -38,7 +39,8 @@ from cachesvc.core.trust.records import state_of, state_record
 from cachesvc.core.trust.state import TrustState
 
 _MAX_READERS = 4096
-_TABLES = ("meta", "labels", "label_keys", "counts", "tallies", "vetoes", "veto_keys", "states")
+_TABLES = ("meta", "labels", "label_keys", "counts", "origins", "tallies", "vetoes", "veto_keys", "states")
+_ORIGINS = struct.Struct(f">{len(Origin)}Q")  # labels of each, in order; new origins come last
 _MAC_KEY = b"mac_key"
 _SEQUENCE = b"sequence"
 # Pages that a transaction replaces are free when it and its readers are done, not before.
@@ -143,6 +145,7 @@ class LmdbTrust:
                 self._labels,
                 self._label_keys,
                 self._counts,
+                self._origins,
                 self._tallies,
                 self._vetoes,
                 self._veto_keys,
@@ -219,6 +222,12 @@ class LmdbTrust:
                 if label is not None:
                     found.append((integer(place[len(prefix) :]), label))
         return found
+
+    def label_counts(self, namespace: str) -> Mapping[Origin, int]:
+        """See ``TrustStore.label_counts``."""
+        with self._reading() as txn:
+            counts = self._origins_of(txn, namespace.encode())
+        return {origin: count for origin, count in zip(Origin, counts, strict=True) if count}
 
     def tally(self, namespace: str) -> Tally:
         """See ``TrustStore.tally``."""
@@ -329,7 +338,7 @@ class LmdbTrust:
         name = namespace.encode()
         with self._writing() as txn:
             self._drop_oldest(txn, name, self._count_of(txn, name))
-            for table in (self._counts, self._tallies, self._states):
+            for table in (self._counts, self._origins, self._tallies, self._states):
                 txn.delete(name, db=table)
             txn.put(_SEQUENCE, key_of(self._sequence_of(txn) + 1), db=self._meta)
 
@@ -339,6 +348,7 @@ class LmdbTrust:
         place = name + b"\0" + key_of(sequence)
         txn.put(place, self._sealer.seal(_record(label), place), db=self._labels)
         txn.put(name + b"\0" + label.key, key_of(sequence), db=self._label_keys)
+        self._count_origin(txn, name, label.origin.name, 1)
 
     def _drop_oldest(self, txn: lmdb.Transaction, name: bytes, count: int) -> int:
         """How many there were to drop."""
@@ -350,6 +360,7 @@ class LmdbTrust:
                 record = self._opened(_LabelRecord, bytes(cursor.key()), bytes(cursor.value()))
                 if record is not None:  # else its key stays, and costs a few bytes
                     txn.delete(prefix + record.key, db=self._label_keys)
+                    self._count_origin(txn, name, record.origin, -1)
                 found = cursor.delete()
                 dropped += 1
         return dropped
@@ -394,6 +405,17 @@ class LmdbTrust:
 
     def _count_of(self, txn: lmdb.Transaction, name: bytes) -> int:
         return integer(get(txn, self._counts, name) or b"")
+
+    def _origins_of(self, txn: lmdb.Transaction, name: bytes) -> list[int]:
+        held = get(txn, self._origins, name) or b""
+        return list(_ORIGINS.unpack(held.ljust(_ORIGINS.size, b"\0")[: _ORIGINS.size]))
+
+    def _count_origin(self, txn: lmdb.Transaction, name: bytes, origin: str, by: int) -> None:
+        counts = self._origins_of(txn, name)
+        places = {one.name: place for place, one in enumerate(Origin)}
+        if origin in places:
+            counts[places[origin]] = max(counts[places[origin]] + by, 0)
+        txn.put(name, _ORIGINS.pack(*counts), db=self._origins)
 
     def _tally_of(self, txn: lmdb.Transaction, name: bytes) -> Tally:
         sealed = get(txn, self._tallies, name)

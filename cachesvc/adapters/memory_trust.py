@@ -1,9 +1,10 @@
 """``TrustStore`` in plain Python: reference for the contract suite, and the double of the engine's tests."""
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from cachesvc.core.trust.labels import NOTHING, Label, News, Tally, VetoPair
+from cachesvc.core.trust.labels import NOTHING, Label, News, Origin, Tally, VetoPair
 from cachesvc.core.trust.state import TrustState
 
 
@@ -37,6 +38,11 @@ class MemoryTrust:
         """See ``TrustStore.labels``."""
         with self._lock:
             return [held for held in self._labels.get(namespace, []) if held[0] > after][:limit]
+
+    def label_counts(self, namespace: str) -> Mapping[Origin, int]:
+        """See ``TrustStore.label_counts``."""
+        with self._lock:
+            return Counter(label.origin for _, label in self._labels.get(namespace, []))
 
     def tally(self, namespace: str) -> Tally:
         """See ``TrustStore.tally``."""

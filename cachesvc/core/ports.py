@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cachesvc.core.events import Event
 from cachesvc.core.selection import Selector
 from cachesvc.core.tickets import Ticket
-from cachesvc.core.trust.labels import Label, News, Tally, VetoPair
+from cachesvc.core.trust.labels import Label, News, Origin, Tally, VetoPair
 from cachesvc.core.trust.state import TrustState
 from cachesvc.core.types import (
     Candidate,
@@ -270,6 +270,9 @@ class TrustStore(Protocol):
 
         Damaged ones are left out.
         """
+
+    def label_counts(self, namespace: str) -> Mapping[Origin, int]:
+        """How many labels are kept, by origin; none of which there are none. Cheap."""
 
     def tally(self, namespace: str) -> Tally:
         """What was counted up."""

@@ -142,6 +142,17 @@ def test_the_last_veto_of_a_scope_is_told(make: Make) -> None:
     assert trust.last_veto(b"u" * 32) == 0
 
 
+def test_labels_are_counted_by_origin(make: Make) -> None:
+    """Those that are kept, whichever way they came and went."""
+    trust = make(max_labels=3)
+    trust.add("a", [label(n, Origin.AUDIT if n < 2 else Origin.MISS) for n in range(4)], NOTHING)
+    assert trust.label_counts("a") == {Origin.AUDIT: 1, Origin.MISS: 2}
+    trust.add_veto("b", veto(1, 2), label(9, Origin.FEEDBACK))
+    assert trust.label_counts("b") == {Origin.FEEDBACK: 1}
+    trust.forget("a")
+    assert trust.label_counts("a") == {}
+
+
 def test_tallies_add_up(make: Make) -> None:
     """What is counted is counted up, by namespace."""
     trust = make()
