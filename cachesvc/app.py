@@ -247,8 +247,9 @@ class App:
             mover=Mover(parts),
             checking=self._store.checking,
             index_disagreements=self._views.disagreements,
-            back_up=self._store.backup,
+            back_up=self._back_up,
             backup_dir=settings.admin.backup_dir,
+            trust=trusting.desk,
             failpoint=self._failpoint,
         )
         admin = AdminService(insight, self.reloader, upkeep, reader)
@@ -327,6 +328,10 @@ class App:
             is_shared=self._seat is not None,
         )
         return Snapshots(files, self._store, observer, min_rows=settings.index.snapshot_min_vectors)
+
+    def _back_up(self, directory: Path) -> None:
+        self._store.backup(directory)
+        self._trusting.store.backup(directory / "trust")
 
     def _store_options(self, settings: Settings) -> StoreOptions:
         options = store_options(settings)

@@ -17,6 +17,7 @@ from cachesvc.engine.feedback import Feedback
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.labelling import Labeller, LabelOptions
 from cachesvc.engine.trust import Life, Trust, TrustOptions
+from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
 from cachesvc.settings import Settings
@@ -73,6 +74,8 @@ class Trusting:
         self.feedback = Feedback(
             parts, needs.tickets, needs.embedder, self.labeller, self.vetoes, self.trust.count
         )
+
+        self.desk = TrustDesk(parts, self.trust, life)
 
     def start(self) -> None:
         """Begin to learn."""

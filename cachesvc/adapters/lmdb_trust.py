@@ -39,7 +39,10 @@ from cachesvc.core.trust.records import state_of, state_record
 from cachesvc.core.trust.state import TrustState
 
 _MAX_READERS = 4096
-_TABLES = ("meta", "labels", "label_keys", "counts", "origins", "tallies", "vetoes", "veto_keys", "states")
+_TABLES = (
+    *("meta", "labels", "label_keys", "counts", "origins", "tallies"),
+    *("vetoes", "veto_keys", "veto_counts", "states"),
+)
 _ORIGINS = struct.Struct(f">{len(Origin)}Q")  # labels of each, in order; new origins come last
 _MAC_KEY = b"mac_key"
 _SEQUENCE = b"sequence"
@@ -149,6 +152,7 @@ class LmdbTrust:
                 self._tallies,
                 self._vetoes,
                 self._veto_keys,
+                self._veto_counts,
                 self._states,
             ) = (self._env.open_db(name.encode()) for name in _TABLES)
             with self._env.begin(write=True, db=self._meta) as txn:
@@ -237,7 +241,11 @@ class LmdbTrust:
     def namespaces(self) -> list[str]:
         """See ``TrustStore.namespaces``."""
         with self._reading() as txn:
-            names = {name for table in (self._counts, self._states) for name, _ in scan(txn, table)}
+            names = {
+                name
+                for table in (self._counts, self._veto_counts, self._states)
+                for name, _ in scan(txn, table)
+            }
         return sorted(name.decode("utf-8", "replace") for name in names)
 
     # ---------------------------------------------------------------- vetoes
@@ -261,6 +269,8 @@ class LmdbTrust:
             txn.put(place, self._sealer.seal(record, place), db=self._vetoes)
             txn.put(pair, key_of(sequence), db=self._veto_keys)
             txn.put(_SEQUENCE, key_of(sequence), db=self._meta)
+            count = integer(get(txn, self._veto_counts, name) or b"") + 1
+            txn.put(name, key_of(count), db=self._veto_counts)
             self._drop_vetoes(txn, veto.scope)
             if label is not None and txn.get(name + b"\0" + label.key, db=self._label_keys) is None:
                 self._put_label(txn, name, sequence, label)
@@ -281,6 +291,11 @@ class LmdbTrust:
                         VetoPair(scope, record.ours_key, record.theirs_key, ours, theirs, record.at_ms)
                     )
         return found
+
+    def veto_count(self, namespace: str) -> int:
+        """See ``TrustStore.veto_count``."""
+        with self._reading() as txn:
+            return integer(get(txn, self._veto_counts, namespace.encode()) or b"")
 
     def last_veto(self, scope: bytes) -> int:
         """See ``TrustStore.last_veto``."""

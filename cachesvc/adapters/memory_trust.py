@@ -19,6 +19,7 @@ class MemoryTrust:
         self._labels: dict[str, list[tuple[int, Label]]] = {}
         self._tallies: dict[str, Tally] = {}
         self._vetoes: list[VetoPair] = []
+        self._veto_counts: Counter[str] = Counter()
         self._last_vetoes: dict[bytes, int] = {}
         self._states: dict[str, TrustState] = {}
 
@@ -51,7 +52,7 @@ class MemoryTrust:
     def namespaces(self) -> list[str]:
         """See ``TrustStore.namespaces``."""
         with self._lock:
-            return sorted(self._tallies.keys() | self._states.keys() | self._labels.keys())
+            return sorted({*self._tallies, *self._states, *self._labels, *self._veto_counts})
 
     def add_veto(self, namespace: str, veto: VetoPair, label: Label | None) -> bool:
         """See ``TrustStore.add_veto``."""
@@ -60,6 +61,7 @@ class MemoryTrust:
                 return False
             self._sequence += 1
             self._vetoes.append(veto)
+            self._veto_counts[namespace] += 1
             self._last_vetoes[veto.scope] = self._sequence
             of_scope = [held for held in self._vetoes if held.scope == veto.scope]
             if len(of_scope) > self._max_vetoes:
@@ -72,6 +74,10 @@ class MemoryTrust:
         """See ``TrustStore.vetoes``."""
         with self._lock:
             return [veto for veto in self._vetoes if veto.scope == scope]
+
+    def veto_count(self, namespace: str) -> int:
+        """See ``TrustStore.veto_count``."""
+        return self._veto_counts[namespace]
 
     def last_veto(self, scope: bytes) -> int:
         """See ``TrustStore.last_veto``."""

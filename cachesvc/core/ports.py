@@ -289,6 +289,9 @@ class TrustStore(Protocol):
     def vetoes(self, scope: bytes) -> list[VetoPair]:
         """Those of a scope, the oldest first."""
 
+    def veto_count(self, namespace: str) -> int:
+        """How many vetoes were kept of a namespace; those that were pushed out since count, too."""
+
     def last_veto(self, scope: bytes) -> int:
         """Grows with every veto of a scope; 0 while it has none. A microsecond or two: called before each search."""
 

@@ -161,10 +161,14 @@ class Feedback:
     def _heard(self, judgement: Judgement, reuse: _Reuse) -> Heard:
         if reuse.is_exact:
             return self._heard_exact(judgement, reuse)
-        label = self._label(judgement, reuse)
-        same = label.candidates[label.served].same if label.served is not None else None
+        label = self._labeller.judge(
+            _case(judgement, reuse), self._parts.policies().of(reuse.entry.namespace)
+        )
         if judgement.said is False:
             return self._vetoed(reuse, label)
+        if label is None or label.served is None:
+            raise CacheError(Kind.NOT_FOUND, f"entry_id: entry {reuse.entry.id:016x} has expired")
+        same = label.candidates[label.served].same
         added = self._parts.trust.add(reuse.entry.namespace, [label], NOTHING)
         if added:
             self._told(reuse, label)
@@ -176,13 +180,6 @@ class Feedback:
             same = judgement.said if isinstance(judgement.said, bool) else None
             return Heard(same, known=False, vetoed=False, quarantined=False)
         return self._vetoed(reuse, None)
-
-    def _label(self, judgement: Judgement, reuse: _Reuse) -> Label:
-        case = _case(judgement, reuse)
-        label = self._labeller.judge(case, self._parts.policies().of(reuse.entry.namespace))
-        if label is None:
-            raise CacheError(Kind.NOT_FOUND, f"entry_id: entry {reuse.entry.id:016x} has just gone")
-        return label
 
     def _vetoed(self, reuse: _Reuse, label: Label | None) -> Heard:
         parts, entry = self._parts, reuse.entry

@@ -16,8 +16,8 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import TaskFailed, TrustChanged
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label, News, Tally
-from cachesvc.core.trust.life import Advance
-from cachesvc.core.trust.state import Stance, TrustState
+from cachesvc.core.trust.life import Advance, Audited
+from cachesvc.core.trust.state import Stance, Step, TrustState
 from cachesvc.engine.trust_parts import TrustParts
 
 _FOLLOW_S = 1.0
@@ -51,6 +51,9 @@ class Life(Protocol):
 
     def stance(self, state: TrustState, policy: Policy) -> Stance:
         """What lookups go by in this state, under this policy."""
+
+    def audited(self, state: TrustState, policy: Policy) -> Audited | None:
+        """What audits say; None before there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +133,14 @@ class Trust:
         with self._lock:
             return [(known.state, known.stance) for known in self._known.values()]
 
-    def change(self, namespace: str, change: Callable[[TrustState], TrustState]) -> TrustState:
-        """Put a changed state in force here, and within a second everywhere. Raises FULL, UNAVAILABLE."""
+    def change(self, namespace: str, change: Callable[[TrustState], TrustState], step: Step) -> TrustState:
+        """Put a changed state in force here, and within a second everywhere; the step is told. Raises FULL, UNAVAILABLE."""
         for _ in range(_ATTEMPTS):
             state = self._store.state(namespace) or TrustState(namespace)
             changed = replace(change(state), generation=state.generation + 1)
             if self._store.put_state(changed):
                 self._note(changed, self._policies().of(namespace))
+                self._observer.on(TrustChanged(namespace, step.what))
                 return changed
         raise CacheError(Kind.UNAVAILABLE, "the state of trust changes all the time: try again")
 

@@ -139,6 +139,8 @@ def test_the_last_veto_of_a_scope_is_told(make: Make) -> None:
         trust.add_veto("a", veto(1, 9, scope), None)
     trust.add_veto("a", veto(3, 9), None)
     assert trust.last_veto(SCOPE) == seen[-1]
+    assert (trust.veto_count("a"), trust.veto_count("b")) == (7, 0)
+    assert trust.namespaces() == ["a"]
     assert trust.last_veto(b"u" * 32) == 0
 
 

@@ -22,7 +22,7 @@ from cachesvc.core.trust.labels import (
     Origin,
     Tally,
 )
-from cachesvc.core.trust.life import Advance
+from cachesvc.core.trust.life import Advance, Audited
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Stance, Step, TrustState
 from cachesvc.engine.trust import Trust, TrustOptions
@@ -83,6 +83,9 @@ class CountingLife:
 
     def stance(self, state: TrustState, policy: Policy) -> Stance:
         return Stance(state.rules[-1] if state.rules else Rule(0, policy.min_score))
+
+    def audited(self, state: TrustState, policy: Policy) -> Audited | None:
+        return None
 
 
 class Bench:
@@ -176,7 +179,7 @@ def test_a_change_by_hand_is_not_undone_by_a_round_that_did_not_see_it(bench: Be
     leader, other = bench.process(), bench.process(leads=False)
     bench.trust.add("n", [label(1)], NOTHING)
     bench.round(leader)
-    changed = other.change("n", lambda state: replace(state, pinned=True))
+    changed = other.change("n", lambda state: replace(state, pinned=True), Step(1, "pinned"))
     assert changed.pinned
     bench.trust.add("n", [label(2)], NOTHING)
     bench.round(leader)

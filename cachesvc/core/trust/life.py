@@ -27,3 +27,21 @@ def advance(
 def stance(state: TrustState, policy: Policy) -> Stance:
     """What lookups go by in this state, under this policy."""
     return by_policy(state.namespace, policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What audits say of a namespace's semantic hits: how many were asked anew, how many of them were wrong, and the
+    share that is, with an interval that holds at all times at once.
+    """
+
+    hits: int
+    wrong: int
+    rate: float
+    low: float
+    high: float
+
+
+def audited(state: TrustState, policy: Policy) -> Audited | None:
+    """None before there was an audit."""
+    return None
