@@ -92,15 +92,15 @@ class Bench:
         )
         self.labeller = self.make()
 
-    def make(self, **options: float) -> Labeller:
-        bounds = replace(LabelOptions(4, 1 << 20, SOON_S), **options)
+    def make(self, **options: object) -> Labeller:
+        bounds = replace(LabelOptions(4, 1 << 20, SOON_S), **options)  # type: ignore[arg-type]  # by name
         return Labeller(self.parts, Comparing(self.guard, self.clock), bounds)
 
     def on(self, event: Event) -> None:
         self.seen.append(event)
 
     def keep(self, text: str, answer: str, lives_ms: int = 1_000_000) -> int:
-        vector = np.ones(4, np.float32) / 2
+        vector: Vector = np.full(4, 0.5, np.float32)
         now_ms = self.clock.now_ms()
         draft = Draft(identity(text), Payload(answer.encode()), text, vector, now_ms, now_ms + lives_ms)
         (receipt,) = self.store.put([draft], None)
