@@ -101,7 +101,9 @@ class App:
     def _start(self, settings: Settings, make_embedder: Callable[[], Embedder], path: Path | None) -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        metrics = MetricsObserver(registry, __version__, settings.metrics.max_journeys)
+        metrics = MetricsObserver(
+            registry, __version__, settings.metrics.max_journeys, settings.metrics.max_namespaces
+        )
         later = Later(metrics)
         self._closing.callback(later.stop)
         observers: list[Observer] = [later, LogObserver(self._logger)]

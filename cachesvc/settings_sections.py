@@ -438,6 +438,12 @@ class MetricsSettings(_Section):
     max_journeys: int = Field(
         100, ge=0, le=10_000, description="Journeys counted by name; further ones are counted as other"
     )
+    max_namespaces: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="Namespaces whose trust is shown by name; further ones are not shown",
+    )
 
 
 class TelemetrySettings(_Section):

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 from cachesvc.core.errors import Kind
 from cachesvc.core.trust.labels import Comparator, Origin
+from cachesvc.core.trust.state import Brake
 from cachesvc.core.types import Outcome, Removal, Timings, Unseen
 
 
@@ -144,6 +145,24 @@ class TrustChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustStands:
+    """How a namespace stands, when that is first known and whenever it is another: ``threshold`` and ``rule_version`` by
+    which it serves, its brake, and what audits say; ``false_hit_rate`` and its interval are None before there was one.
+    """
+
+    namespace: str
+    threshold: float
+    rule_version: int
+    brake: Brake
+    audited: int
+    audited_wrong: int
+    false_hit_rate: float | None
+    false_hit_rate_low: float | None
+    false_hit_rate_high: float | None
+    max_false_hit_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Labelled:
     """A fresh answer was compared with a stored one, or judged. ``same`` None: that could not be told."""
 
@@ -191,6 +210,7 @@ Event: TypeAlias = (
     | IndexWarmed
     | StoreMovedAside
     | TrustChanged
+    | TrustStands
     | Labelled
     | LabelsDropped
     | FeedbackDone

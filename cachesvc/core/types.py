@@ -100,6 +100,7 @@ class Removal(Enum):
     EVICTED = "evicted"
     QUARANTINED = "quarantined"
     INVALIDATED = "invalidated"
+    JUDGED_WRONG = "judged_wrong"
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,7 @@ class Feedback:
             return False
         removed = self._parts.store.remove([entry.id])
         if removed:
-            self._parts.observer.on(EntriesRemoved(Removal.QUARANTINED, removed))
+            self._parts.observer.on(EntriesRemoved(Removal.JUDGED_WRONG, removed))
         return True
 
     def _told(self, reuse: _Reuse, label: Label) -> None:

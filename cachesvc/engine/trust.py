@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import TaskFailed, TrustChanged
+from cachesvc.core.events import TaskFailed, TrustChanged, TrustStands
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label, News, Tally
 from cachesvc.core.trust.life import Advance, Audited
@@ -63,6 +63,7 @@ class _Known:
     state: TrustState
     policy: Policy
     stance: Stance
+    audited: Audited | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +128,6 @@ class Trust:
             before = self._counts.get(namespace)
             if before is not None or len(self._counts) < self._options.max_namespaces:
                 self._counts[namespace] = tally if before is None else before.plus(tally)
-
-    def states(self) -> Sequence[tuple[TrustState, Stance]]:
-        """Of the namespaces that were looked up in of late, as this process knows them."""
-        with self._lock:
-            return [(known.state, known.stance) for known in self._known.values()]
 
     def change(self, namespace: str, change: Callable[[TrustState], TrustState], step: Step) -> TrustState:
         """Put a changed state in force here, and within a second everywhere; the step is told. Raises FULL, UNAVAILABLE."""
@@ -239,7 +235,8 @@ class Trust:
             return TrustState(namespace)
 
     def _note(self, state: TrustState, policy: Policy) -> _Known:
-        known = _Known(state, policy, self._life.stance(state, policy))
+        audited = self._life.audited(state, policy)
+        known = _Known(state, policy, self._life.stance(state, policy), audited)
         with self._lock:
             before = self._known.get(state.namespace)
             if before is not None and before.state.generation > state.generation:
@@ -247,4 +244,23 @@ class Trust:
             if before is None and len(self._known) >= self._options.max_namespaces:
                 del self._known[next(iter(self._known))]
             self._known[state.namespace] = known
+        stands = _stands(known)
+        if before is None or _stands(before) != stands:
+            self._observer.on(stands)
         return known
+
+
+def _stands(known: _Known) -> TrustStands:
+    stance, audited = known.stance, known.audited
+    return TrustStands(
+        namespace=known.state.namespace,
+        threshold=stance.rule.threshold,
+        rule_version=stance.rule.version,
+        brake=stance.brake,
+        audited=0 if audited is None else audited.hits,
+        audited_wrong=0 if audited is None else audited.wrong,
+        false_hit_rate=None if audited is None else audited.rate,
+        false_hit_rate_low=None if audited is None else audited.low,
+        false_hit_rate_high=None if audited is None else audited.high,
+        max_false_hit_rate=known.policy.trust.max_false_hit_rate,
+    )

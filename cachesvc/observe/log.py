@@ -31,6 +31,7 @@ from cachesvc.core.events import (
     StoreMovedAside,
     TaskFailed,
     TrustChanged,
+    TrustStands,
 )
 
 
@@ -108,7 +109,7 @@ class LogObserver:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
 
-    def on(self, event: Event) -> None:  # noqa: C901, PLR0912 - a case an event
+    def on(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - a case an event
         """See ``Observer.on``."""
         match event:
             case LookupDone():
@@ -155,6 +156,9 @@ class LogObserver:
                 self._logger.error("store_moved_aside", path=event.path)
             case TrustChanged():
                 self._logger.info("trust_changed", namespace=event.namespace, what=event.what)
+            case TrustStands():
+                fields = asdict(event)
+                self._logger.debug("trust_stands", **{**fields, "brake": event.brake.value})
             case Labelled():
                 self._logger.debug(
                     "labelled",

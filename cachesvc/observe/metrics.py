@@ -1,4 +1,4 @@
-"""Prometheus metrics: the only module that names them. Never a prompt, a response or a namespace.
+"""Prometheus metrics: the only module that names them. Never a prompt or a response.
 
 The README's table is made from this module (``catalogue``), so it cannot drift.
 """
@@ -28,6 +28,7 @@ from cachesvc.core.events import (
     StoreMovedAside,
     TaskFailed,
     TrustChanged,
+    TrustStands,
 )
 from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
 from cachesvc.core.warming import Warming
@@ -66,7 +67,9 @@ class MetricDoc:
 class MetricsObserver:
     """``Observer`` that counts, in the registry it is given. Labels exist from the start, at 0."""
 
-    def __init__(self, registry: CollectorRegistry, version: str, max_journeys: int) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, version: str, max_journeys: int, max_namespaces: int = 100
+    ) -> None:
         self._registry = registry
         self._max_journeys = max_journeys
         self._journeys: set[str] = set()
@@ -193,7 +196,7 @@ class MetricsObserver:
             "Threads given up in an inference that has not ended.",
             registry=registry,
         )
-        self._trust = TrustMetrics(registry)
+        self._trust = TrustMetrics(registry, max_namespaces)
         self._embedder_healthy.set(1)
         self._config_generation.set(1)
         self._config_ok.set(1)
@@ -233,7 +236,7 @@ class MetricsObserver:
                 pass  # read at a scrape, before it is over too
             case StoreMovedAside():
                 self._moved_aside.set(1)
-            case TrustChanged() | Labelled() | LabelsDropped() | FeedbackDone():
+            case TrustChanged() | TrustStands() | Labelled() | LabelsDropped() | FeedbackDone():
                 self._trust.on(event)
             case ConfigRead():
                 self._config_reloads.labels(event.result).inc()

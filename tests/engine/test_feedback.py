@@ -166,7 +166,7 @@ def test_an_entry_that_is_wrong_again_and_again_goes(bench: Bench) -> None:
     heard = [bench.say(False, text=text, entry_id=bench.entry_id) for text in texts]
     assert [(one.vetoed, one.quarantined) for one in heard] == [(True, False), (False, False), (True, True)]
     assert bench.world.store.get(bench.entry_id) is None
-    assert EntriesRemoved(Removal.QUARANTINED, 1) in bench.world.events.seen
+    assert EntriesRemoved(Removal.JUDGED_WRONG, 1) in bench.world.events.seen
     bench.world.clock.advance(10)
     anew = bench.world.keep(STORED, b"Rainy.").entry_id
     assert not bench.say(False, text="is rome hot today", entry_id=anew).quarantined, "it was another answer"

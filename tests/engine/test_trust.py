@@ -10,7 +10,7 @@ import pytest
 from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.adapters.memory_trust import MemoryTrust
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import Event, TaskFailed, TrustChanged
+from cachesvc.core.events import Event, TaskFailed, TrustChanged, TrustStands
 from cachesvc.core.gates import analyse
 from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.core.trust.labels import (
@@ -209,13 +209,27 @@ def test_a_failing_store_of_trust_costs_trust_only(bench: Bench, failing: str) -
     assert bench.trust.tally("n") == Tally(searched=1)
 
 
+def test_how_a_namespace_stands_is_told_when_it_is_another(bench: Bench) -> None:
+    """Once when it is first asked for, then with each change."""
+    trust = bench.process()
+    for _ in range(3):
+        bench.threshold(trust)
+        bench.round(trust)
+    bench.trust.add("n", [label(1)], NOTHING)
+    bench.round(trust)
+    stood = [event for event in bench.seen if isinstance(event, TrustStands)]
+    assert [(event.rule_version, round(event.threshold, 2)) for event in stood] == [(0, 0.9), (1, 0.89)]
+
+
 def test_memory_is_bounded(bench: Bench) -> None:
     """Namespaces beyond the bound push out others, whose stance is read again, and are not counted."""
     trust = bench.process(max_namespaces=2)
     for name in ("a", "b", "c"):
         bench.threshold(trust, name)
         trust.count(name, Tally(searched=1))
-    assert len(trust.states()) == 2
+    assert [event.namespace for event in bench.seen if isinstance(event, TrustStands)] == ["a", "b", "c"]
+    bench.threshold(trust, "a")
+    assert isinstance(bench.seen[-1], TrustStands), "it had to go"
     trust.tick()
     assert bench.trust.namespaces() == ["a", "b"]
 
