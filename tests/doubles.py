@@ -56,7 +56,7 @@ class ToldTrust:
             stance=self._stance,
             count=self._count,
             vetoes=self.vetoes,
-            analyses=analyses or Analyses(1000),
+            analyses=Analyses(1000) if analyses is None else analyses,
             second_opinion=SecondOpinion(self.verifier, 0.5) if self.verifies else None,
             coin=self._coin,
         )
