@@ -62,14 +62,15 @@ class Trusting:
             TrustOptions(given.round_interval_s, _ROUND_LABELS, given.max_namespaces),
             needs.leads,
         )
+        self.vetoes = Vetoes(
+            self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)
+        )
         self.labeller = Labeller(
             parts,
             Comparing(needs.embedder, needs.clock),
+            self.vetoes,
             LabelOptions(given.max_queue, given.max_queue_bytes, given.compare_wait_s),
             needs.step_back,
-        )
-        self.vetoes = Vetoes(
-            self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)
         )
         self.feedback = Feedback(
             parts, needs.tickets, needs.embedder, self.labeller, self.vetoes, self.trust.count
