@@ -1,14 +1,22 @@
-"""The read path: one lookup, top to bottom."""
+"""The read path: one lookup, top to bottom.
+
+The exact tier answers in ``begin``, which waits for nothing but the store's pages and draws a coin only where the mode
+says canary. What decides on reuse by meaning is ``core.deciding``; what becomes of a hit after that (the mode, the
+brake, holding back, audits) is here, in ``_dispose``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import LookupDone
+from cachesvc.core.deciding import Terms, closed, refuse, served_share, withheld
+from cachesvc.core.errors import CacheError
+from cachesvc.core.events import LookupDone, Opinion
 from cachesvc.core.identity import canonical_vary, identify
-from cachesvc.core.policy import Policy, Terms, decide, eligible, refuse
+from cachesvc.core.policy import Mode, Policy
 from cachesvc.core.ports import Clock
 from cachesvc.core.tickets import Ticket
+from cachesvc.core.trust.labels import Origin, Tally
+from cachesvc.core.trust.state import Brake, Stance
 from cachesvc.core.types import (
     Ask,
     Candidate,
@@ -23,24 +31,37 @@ from cachesvc.core.types import (
     Unseen,
     Vector,
 )
+from cachesvc.engine.judge import Judge, Rows
 from cachesvc.engine.parts import EmbedBudget, Parts
-from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError
 
-_UNSEEN_OUTCOMES: Mapping[Unseen, Outcome] = {reason: Outcome[f"MISS_{reason.name}"] for reason in Unseen}
+UNSEEN_OUTCOMES: Mapping[Unseen, Outcome] = {reason: Outcome[f"MISS_{reason.name}"] for reason in Unseen}
+
+_ORIGINS = {
+    Outcome.MISS_SHADOW: Origin.SHADOW,
+    Outcome.MISS_BRAKED: Origin.SHADOW,
+    Outcome.MISS_HELD_BACK: Origin.HELD_BACK,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the search came to, and what a ticket should remember of it."""
+    """What the search came to, and what a ticket should remember of it: see ``Ticket``."""
 
     decision: Decision
     threshold: float | None = None
     embedded: Vector | Unseen | None = None
+    candidates: tuple[Candidate, ...] = ()
+    rule_version: int = 0
+    opinion: Opinion = ""
+    share: float = 1.0
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A lookup that the exact tier did not answer. ``row`` is what it has, and ``refusal`` why it may not serve that."""
+    """A lookup that the exact tier did not answer. ``row`` is what it has, and ``refusal`` why it may not serve that;
+    ``serves``: the mode lets what hits be served.
+    """
 
     ask: Ask
     identity: Identity
@@ -50,12 +71,15 @@ class Begun:
     watch: "_Watch"
     row: Row | None
     refusal: Outcome | None
+    serves: bool
 
 
 class Lookup:
     """Answers Asks. Thread-safe; raises CacheError INVALID only: whatever else fails is an outcome."""
 
     def __init__(self, parts: Parts) -> None:
+        self._judge = Judge(parts)
+        self._reuse = parts.reuse
         self._store = parts.store
         self._embedder = parts.embedder
         self._views = parts.views
@@ -80,7 +104,8 @@ class Lookup:
         identity = identify(ask.request, self._embedder.fingerprint)
         watch.lap("identity_us")
         policy = tuning.policies.of(identity.namespace)
-        terms = Terms.of(policy, ask, self._clock.now_ms())
+        terms = Terms.of(ask, self._clock.now_ms())
+        serves = policy.mode is Mode.ON or self._is_chosen(served_share(policy))
         row: Row | None = None
         refusal: Outcome | None = None
         if policy.enabled and not ask.bypass:
@@ -90,9 +115,9 @@ class Lookup:
                 return self._done(ask, identity, watch, _Found(Decision(Outcome.BYPASS_STORE_FAILED)))
             watch.lap("exact_us")
             refusal = None if row is None else refuse(row, terms)
-            if isinstance(row, Entry) and refusal is None:
+            if isinstance(row, Entry) and refusal is None and serves:
                 return self._done(ask, identity, watch, _Found(Decision(Outcome.HIT_EXACT, row, 1.0)))
-        return Begun(ask, identity, policy, terms, tuning.budget, watch, row, refusal)
+        return Begun(ask, identity, policy, terms, tuning.budget, watch, row, refusal, serves)
 
     def finish(self, begun: "Begun") -> LookupResult:
         """The answer to a lookup that was begun."""
@@ -102,76 +127,87 @@ class Lookup:
         watch.stop()
         result = self._result(found, watch.timings)
         self._remember(ask, identity, found, result)
-        self._observer.on(_event(ask, result))
+        self._observer.on(_event(ask, result, found.opinion))
         return result
 
     def _find(self, begun: "Begun") -> _Found:
         """The ladder after the exact tier: each step answers, or hands on to a dearer one."""
-        ask, identity, policy = begun.ask, begun.identity, begun.policy
-        terms, watch, refusal = begun.terms, begun.watch, begun.refusal
-        if not policy.enabled:
-            return _Found(Decision(Outcome.BYPASS_DISABLED))
-        if ask.bypass:
-            return _Found(Decision(Outcome.BYPASS_REQUESTED))
+        ask, identity, refusal = begun.ask, begun.identity, begun.refusal
+        unasked = self._unasked(begun)
+        if unasked is not None:
+            return _Found(unasked)
         if begun.row is not None:
             self._repair(identity, begun.row, refusal)
-        if ask.exact_only or not policy.embeds:
+        if ask.exact_only or not begun.policy.embeds:
             return _Found(Decision(refusal or Outcome.MISS_EXACT_ONLY))
-        embedded = self._embed(ask, identity, begun.budget)
-        watch.lap("embed_us")
+        embedded = self._judge.embed(ask, identity, begun.budget)
+        begun.watch.lap("embed_us")
         if isinstance(embedded, Outcome):
             return _Found(Decision(refusal or embedded))
         if isinstance(embedded, Unseen):
-            return _Found(Decision(refusal or _UNSEEN_OUTCOMES[embedded]), embedded=embedded)
+            return _Found(Decision(refusal or UNSEEN_OUTCOMES[embedded]), embedded=embedded)
+        return self._by_meaning(begun, embedded)
 
-        decision = self._search(ask, identity, embedded, policy, terms, watch)
-        if refusal is not None and not decision.outcome.is_hit:  # the identical request is the nearest
-            decision = replace(decision, outcome=refusal)
-        return _Found(decision, terms.threshold, embedded)
+    def _unasked(self, begun: "Begun") -> Decision | None:
+        """What needs no tier, or no other than the exact one."""
+        if not begun.policy.enabled:
+            return Decision(Outcome.BYPASS_DISABLED)
+        if begun.ask.bypass:
+            return Decision(Outcome.BYPASS_REQUESTED)
+        if isinstance(begun.row, Entry) and begun.refusal is None:
+            return withheld(Decision(Outcome.HIT_EXACT, begun.row), Outcome.MISS_SHADOW)
+        return None
 
-    def _embed(self, ask: Ask, identity: Identity, budget: EmbedBudget) -> Vector | Unseen | Outcome:
-        wait_s = budget.max_wait_s
-        if ask.deadline_s is not None:
-            wait_s = min(wait_s, ask.deadline_s - self._clock.monotonic_s() - budget.min_left_s)
-            if wait_s <= 0:
-                return Outcome.BYPASS_DEADLINE
-        try:
-            return self._embedder.embed(identity.text, wait_s, identity.namespace)
-        except CacheError as error:
-            busy = error.kind is Kind.OVERLOADED
-            return Outcome.BYPASS_EMBEDDER_BUSY if busy else Outcome.BYPASS_EMBEDDER_FAILED
-
-    def _search(
-        self, ask: Ask, identity: Identity, vector: Vector, policy: Policy, terms: Terms, watch: "_Watch"
-    ) -> Decision:
-        wait_s = None if ask.deadline_s is None else ask.deadline_s - self._clock.monotonic_s()
-        try:
-            candidates = self._views.search(identity.scope, vector, policy.candidate_count, wait_s)
-            watch.lap("search_us")
-            decision = self._decide(identity, candidates[:1], terms, watch)  # mostly the nearest will do
-            if not decision.outcome.is_hit and len(eligible(candidates, terms)) > 1:
-                decision = self._decide(identity, candidates, terms, watch)
-        except ScopeLoadingError:
-            return Decision(Outcome.BYPASS_DEADLINE)
-        except ScopeTooLargeError:
-            return Decision(Outcome.BYPASS_SCOPE_TOO_LARGE)
-        except CacheError:
-            return Decision(Outcome.BYPASS_STORE_FAILED)
-        return decision
-
-    def _decide(
-        self, identity: Identity, candidates: list[Candidate], terms: Terms, watch: "_Watch"
-    ) -> Decision:
-        ids = [candidate.entry_id for candidate in eligible(candidates, terms)]
-        rows = dict(zip(ids, self._store.fetch(identity.scope, ids), strict=True)) if ids else {}
-        watch.lap("fetch_us")
-        decision = decide(identity.text, candidates, rows, terms)
+    def _by_meaning(self, begun: "Begun", vector: Vector) -> _Found:
+        """The semantic tier: search, decide, and dispose of what would hit."""
+        ask, identity, policy, watch = begun.ask, begun.identity, begun.policy, begun.watch
+        stance = self._reuse.stance(identity.namespace, policy)
+        bar = self._judge.bar(policy, ask, stance.rule)
+        candidates = self._judge.search(ask, identity, vector, policy)
+        watch.lap("search_us")
+        if isinstance(candidates, Outcome):
+            return _Found(Decision(begun.refusal or candidates), bar.threshold, vector)
+        rows = Rows(self._store, identity.scope, bar.in_reach(candidates), watch.lap)
+        beside = self._judge.beside(identity, vector, policy, begun.terms)
+        decision = self._judge.decide(candidates, bar, beside, rows)
+        decision, opinion = self._judge.verified(decision, identity.text, ask.deadline_s)
         watch.lap("decide_us")
-        for row in rows.values():
-            refusal = refuse(row, terms)
-            if refusal is not None:
-                self._repair(identity, row, refusal)
-        return decision
+        for row in rows.read.values():
+            self._repair(identity, row, refuse(row, begun.terms))
+        found = _Found(
+            decision, bar.threshold, vector, bar.near(candidates), stance.rule.version, opinion=opinion
+        )
+        found = self._dispose(found, policy, stance, serves=begun.serves)
+        if found.decision.outcome is not Outcome.BYPASS_STORE_FAILED:
+            self._reuse.count(identity.namespace, _tally(found))
+        if (
+            begun.refusal is not None and found.decision.outcome in _NO_NEARER
+        ):  # the identical one is the nearest
+            found = replace(found, decision=replace(found.decision, outcome=begun.refusal, gate=None))
+        return found
+
+    def _dispose(self, found: _Found, policy: Policy, stance: Stance, *, serves: bool) -> _Found:
+        """What becomes of a semantic hit: served or not, by the mode, the brake and by chance; and audited by chance.
+
+        The share that is noted is the chance that a request like this is answered afresh, for whatever reason.
+        """
+        decision = found.decision
+        if decision.outcome is not Outcome.HIT_SEMANTIC:
+            return found
+        holds_back = policy.trust.max_error_rate is not None or stance.brake is not Brake.OPEN
+        hold_back_share = stance.hold_back_share if holds_back else 0.0
+        outcome = closed(stance.brake, serves=serves)
+        if outcome is None and self._is_chosen(hold_back_share):
+            outcome = Outcome.MISS_HELD_BACK
+        if outcome is not None:
+            most = 0.0 if stance.brake is Brake.EXACT_ONLY else served_share(policy)
+            afresh_share = 1.0 - most * (1.0 - hold_back_share)
+            return replace(found, decision=withheld(decision, outcome), share=afresh_share)
+        return replace(found, share=stance.audit_share, audit=self._is_chosen(stance.audit_share))
+
+    def _is_chosen(self, share: float) -> bool:
+        """By a coin, where it is open."""
+        return share > 0.0 and (share >= 1.0 or self._reuse.coin() < share)
 
     def _repair(self, identity: Identity, row: Row, refusal: Outcome | None) -> None:
         """What was found and may not be served is put right behind the request."""
@@ -194,17 +230,36 @@ class Lookup:
             best_score=None if decision.outcome.is_hit else decision.best_score,
             threshold=found.threshold,
             age_ms=None if entry is None else max(self._clock.now_ms() - entry.created_ms, 0),
+            value=decision.value,
+            confidence=decision.confidence,
+            gate=decision.gate,
+            withheld=decision.withheld,
+            rule_version=found.rule_version,
+            audit=found.audit,
         )
 
     def _remember(self, ask: Ask, identity: Identity, found: _Found, result: LookupResult) -> None:
         if result.entry is not None:
             self._janitor.note_used(result.entry.id)
+        if result.outcome is Outcome.HIT_EXACT:
             return
         try:
             epoch = self._store.epoch()
         except CacheError:
             return  # a store that cannot be read will take no answer either
-        ticket = Ticket(identity, canonical_vary(ask.request), found.embedded, epoch)
+        chosen = result.entry or result.withheld
+        ticket = Ticket(
+            identity=identity,
+            vary=canonical_vary(ask.request),
+            embedded=found.embedded,
+            epoch=epoch,
+            candidates=found.candidates,
+            served=chosen.id if chosen is not None and found.candidates else None,
+            origin=None if result.entry is not None else _ORIGINS.get(result.outcome, Origin.MISS),
+            share=found.share,
+            rule_version=found.rule_version,
+            audit=found.audit,
+        )
         self._tickets.keep(result.lookup_id, ticket)
 
 
@@ -227,8 +282,27 @@ class _Watch:
         self.timings.total_us = int((self._read_s() - self._started_s) * 1e6)
 
 
-def _event(ask: Ask, result: LookupResult) -> LookupDone:
-    saved = None if result.entry is None else result.entry.payload
+_NO_NEARER = frozenset(Outcome) - {Outcome.HIT_SEMANTIC, *_ORIGINS}
+"""Outcomes that say less than why the identical request may not be served."""
+
+
+def _tally(found: _Found) -> Tally:
+    """What a lookup that searched by meaning came to."""
+    outcome, would_hit = found.decision.outcome, found.decision.entry or found.decision.withheld
+    return Tally(
+        searched=1,
+        near=int(bool(found.candidates)),
+        would_hit=int(would_hit is not None),
+        served=int(outcome is Outcome.HIT_SEMANTIC),
+        held_back=int(outcome is Outcome.MISS_HELD_BACK),
+        audits_asked=int(found.audit),
+        vetoed=int(outcome in (Outcome.MISS_GATED, Outcome.MISS_VETOED)),
+    )
+
+
+def _event(ask: Ask, result: LookupResult, opinion: Opinion) -> LookupDone:
+    chosen = result.entry or result.withheld
+    saved = None if chosen is None else chosen.payload
     return LookupDone(
         outcome=result.outcome,
         namespace=ask.request.namespace,
@@ -244,4 +318,11 @@ def _event(ask: Ask, result: LookupResult) -> LookupDone:
         saved_input_tokens=0 if saved is None else saved.input_tokens,
         saved_output_tokens=0 if saved is None else saved.output_tokens,
         saved_cost_usd=0.0 if saved is None else saved.cost_usd,
+        value=result.value,
+        confidence=result.confidence,
+        gate=result.gate,
+        rule_version=result.rule_version,
+        audit=result.audit,
+        opinion=opinion,
+        withheld_id=None if result.withheld is None else result.withheld.id,
     )

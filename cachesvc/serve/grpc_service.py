@@ -1,5 +1,7 @@
 """CacheService, the applications' API: bytes in, message out, CacheError for whatever goes wrong."""
 
+from dataclasses import dataclass
+
 import grpc
 
 from cachesvc.core.errors import CacheError, Kind
@@ -8,6 +10,7 @@ from cachesvc.core.ports import Observer
 from cachesvc.core.types import Ask, LookupResult
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator, Walk
+from cachesvc.engine.feedback import Feedback
 from cachesvc.engine.lookup import Begun, Lookup
 from cachesvc.serve import curation, wire
 from cachesvc.serve.checks import parse
@@ -19,17 +22,26 @@ from cachesvc.v1 import cache_pb2 as pb
 SERVICE = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
 
 
+@dataclass(frozen=True, slots=True)
+class Applications:
+    """What answers applications."""
+
+    lookup: Lookup
+    admit: Admit
+    curator: Curator
+    feedback: Feedback
+
+
 class CacheService:
     """The methods: bytes in, message out. Raise CacheError. An item of a batch that fails is an event."""
 
     name = SERVICE
 
-    def __init__(
-        self, lookup: Lookup, admit: Admit, curator: Curator, reader: RequestReader, observer: Observer
-    ) -> None:
-        self._lookup = lookup
-        self._admit = admit
-        self._curator = curator
+    def __init__(self, engine: Applications, reader: RequestReader, observer: Observer) -> None:
+        self._lookup = engine.lookup
+        self._admit = engine.admit
+        self._curator = engine.curator
+        self._feedback = engine.feedback
         self._reader = reader
         self._observer = observer
 
@@ -46,6 +58,7 @@ class CacheService:
                 "BatchStore": edge.unary("BatchStore", self.batch_store),
                 "Invalidate": edge.unary("Invalidate", self.invalidate),
                 "ListEntries": edge.unary("ListEntries", self.list_entries),
+                "SubmitFeedback": edge.unary("SubmitFeedback", self.submit_feedback),
             },
         )
 
@@ -124,6 +137,10 @@ class CacheService:
         request, wish, after = curation.list_request(data)
         page = self._curator.page(wish, after, request.page_size, Walk(call.deadline_s, call.wanted))
         return curation.list_response(request, page)
+
+    def submit_feedback(self, data: bytes, call: Call) -> pb.SubmitFeedbackResponse:
+        """``SubmitFeedback``."""
+        return wire.feedback_response(self._feedback(self._reader.feedback(data, call.deadline_s)))
 
     def _answer(self, ask: Ask | CacheError, left_bytes: int) -> pb.LookupResponse:
         """One item's answer. A batch is a small request for a reply that may be very large: bounded here."""
