@@ -13,9 +13,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from cachesvc.core.trust.curve import Curve, drawn
 from cachesvc.core.trust.labels import Label, LabelledCandidate, Tally
 from cachesvc.core.trust.rules import Rule
 
@@ -24,18 +26,15 @@ CLOSED = 2.0
 
 _FORGOTTEN_HALF_AFTER = 4_000.0  # requests
 _HORIZON = 2_000.0  # requests within which what was overspent is saved again
-_Z = 1.645  # what the labels defend, they defend with 95 %
 _OPENING = 4  # rungs at once
 _DECIDED_EVERY = 10  # labels
 _LEAST_LABELS = 10
 _LEAST_WRONG = 2  # one wrong hit closes nothing
 _BACK_BELOW = 0.8  # of the target: where closing ends
-_ONE_MAY_WEIGH = 1 / 8  # of the target: what one label of a group stands for, at most
 _RECENT = 64  # would-be hits
 _ALARM = 8.0  # log likelihood ratio
 _ALARM_EXCESS = 1.5  # times the share of wrong hits that is borne
 _LEAST_ALARM_SHARE = 0.02
-_LEAST_GROUP = 5  # labels
 _MOST_HELD_BACK = 0.5
 _HELD_BACK_UNTIL = 40.0  # labels of would-be hits: their share is halved once so many more are there
 _ROUNDING = 1e-6
@@ -107,22 +106,25 @@ class ControlState:
         """The threshold to serve by; CLOSED when nothing may be served."""
         return terms.start if self.threshold is None else self.threshold
 
-    def to_record(self) -> dict[str, float | list[float] | list[bool] | None]:
-        """As plain numbers, for whoever keeps it."""
+    def to_record(self) -> dict[str, Any]:
+        """As plain values, for whoever keeps it."""
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in _fields(self).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name in ControlState.__slots__
+            for value in (getattr(self, name),)
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, object]) -> "ControlState":
-        """What ``to_record`` gave. Raises TypeError on names that are not of it."""
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-        )  # type: ignore[arg-type]  # checked by the round trip
+    def from_record(cls, record: Mapping[str, Any]) -> "ControlState":
+        """What ``to_record`` gave. Raises TypeError for names that are not of it."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+        }
+        return cls(**values)
 
 
-def _fields(state: ControlState) -> dict[str, object]:
-    return {name: getattr(state, name) for name in ControlState.__slots__}
+UNTOLD = ControlState()
+"""Before the first label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +133,6 @@ class Folded:
 
     state: ControlState
     steps: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Wrong hits per request by rung, were it the threshold: ``likely``, and what the labels defend (95 %)."""
-
-    likely: tuple[float, ...]
-    bound: tuple[float, ...]
 
 
 def seen(label: Label, rule: Rule, floor_score: float) -> Seen | None:
@@ -174,6 +168,22 @@ def fold(state: ControlState, news: Iterable[Seen], terms: ControlTerms) -> Fold
     for item in news:
         ledger.add(item)
     return Folded(ledger.state(), tuple(ledger.steps))
+
+
+def anew(before: ControlState, news: Iterable[Seen], terms: ControlTerms) -> Folded:
+    """The control of another rule than before, with what labels say of that. What was served wrongly stays spent."""
+    began = ControlState(requests_per_near=before.requests_per_near, hit_factor=before.hit_factor)
+    folded = fold(began, news, terms)
+    state = replace(
+        before,
+        threshold=folded.state.threshold,
+        recent=folded.state.recent,
+        labelled=folded.state.labelled,
+        wrong=folded.state.wrong,
+        misses=folded.state.misses,
+        hits=folded.state.hits,
+    )
+    return replace(folded, state=state)
 
 
 def reckon(state: ControlState, tally: Tally) -> ControlState:
@@ -287,27 +297,27 @@ class _Ledger:
         """Open as far as is defended, by steps; close where more errors are likely than the target."""
         state, terms = self._state, self._terms
         rungs = terms.ladder.rungs
-        target, drawn = self._target(), self.curve()
+        target, curve = self._target(), self.curve()
         now = state.in_force(terms)
         place = bisect_right(rungs, now - _ROUNDING)
-        defended = _lowest(drawn.bound, target)
+        defended = _lowest(curve.bound, target)
         if defended < place:
             start = bisect_right(rungs, terms.start - _ROUNDING)
             to = max(defended, start if place == len(rungs) else place - _OPENING)
             if place == len(rungs) and defended > start:
                 to = defended
             self._move(
-                to, f"labels defend {drawn.bound[to]:.2%} wrong hits per request there, of {target:.2%}"
+                to, f"labels defend {curve.bound[to]:.2%} wrong hits per request there, of {target:.2%}"
             )
         elif (
             place < len(rungs)
-            and drawn.likely[place] > target
+            and curve.likely[place] > target
             and self._sums[1, place:].sum() >= _LEAST_WRONG
         ):
-            to = max(_lowest(drawn.likely, _BACK_BELOW * target), place)
+            to = max(_lowest(curve.likely, _BACK_BELOW * target), place)
             if to > place:
                 self._move(
-                    to, f"{drawn.likely[place]:.2%} wrong hits per request are likely, of {target:.2%}"
+                    to, f"{curve.likely[place]:.2%} wrong hits per request are likely, of {target:.2%}"
                 )
 
     def _target(self) -> float:
@@ -326,72 +336,14 @@ class _Ledger:
         self.steps.append(f"{way} from {_worded(was)} to {_worded(threshold)}: {why}")
 
     def curve(self) -> Curve:
-        """Rungs are put together from the strictest down, until a label of a group stands for few enough requests: as
-        the chance of a wrong hit does not grow with the value, a group's labels, most of which lie low in it,
-        rather overstate what its hits would be. The bound is that of a weighted sum of Poisson counts.
-        """
-        requests = self._requests()
-        labelled, wrong = self._sums[0].tolist(), self._sums[1].tolist()
-        stood = (self._sums[2] + self._sums[3] * self._state.hit_factor).tolist()
-        may_weigh = max(self._terms.max_error_rate * requests * _ONE_MAY_WEIGH, 1.0)
-        likely, bound = [0.0] * len(labelled), [0.0] * len(labelled)
-        above, last, group = _Wrongs(), _Group(), _Group()
-        for rung in range(len(labelled) - 1, -1, -1):
-            group = group.plus(labelled[rung], wrong[rung], stood[rung])
-            if group.labelled >= _LEAST_GROUP and group.weight <= may_weigh:
-                above, last, group = above.plus(last), group, _Group()
-            together = above.plus(last.plus(group.labelled, group.wrong, group.stood))
-            likely[rung] = together.mean / requests
-            bound[rung] = together.most() / requests
-        return Curve(tuple(likely), tuple(bound))
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Neighbouring rungs: labels, wrong ones of them, and the requests that they stand for."""
-
-    labelled: float = 0.0
-    wrong: float = 0.0
-    stood: float = 0.0
-
-    def plus(self, labelled: float, wrong: float, stood: float) -> "_Group":
-        return _Group(self.labelled + labelled, self.wrong + wrong, self.stood + stood)
-
-    @property
-    def weight(self) -> float:
-        """How many requests a label stands for; never less than itself."""
-        return max(self.stood / self.labelled, 1.0) if self.labelled else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Wrongs:
-    """Wrong hits: a sum of counts by weight, with its variance and the largest weight of one."""
-
-    mean: float = 0.0
-    variance: float = 0.0
-    largest: float = 1.0
-
-    def plus(self, group: _Group) -> "_Wrongs":
-        if not group.labelled:
-            return self
-        weight = group.weight
-        return _Wrongs(
-            self.mean + weight * group.wrong,
-            self.variance + weight * weight * group.wrong,
-            max(self.largest, weight),
+        stood = self._sums[2] + self._sums[3] * self._state.hit_factor
+        return drawn(
+            self._sums[0].tolist(),
+            self._sums[1].tolist(),
+            stood.tolist(),
+            self._requests(),
+            self._terms.max_error_rate,
         )
-
-    def most(self) -> float:
-        """An upper bound of the expected sum: Fay and Feuer, Statistics in Medicine 16 (1997) 791, by way of a gamma."""
-        mean = self.mean + self.largest
-        variance = self.variance + self.largest**2
-        return variance / mean * _gamma_quantile(mean**2 / variance, _Z)
-
-
-def _gamma_quantile(shape: float, z: float) -> float:
-    """By Wilson and Hilferty's approximation, of a gamma of scale 1; within 1 % for shapes of 1 and more."""
-    part = 1 / (9 * shape)
-    return shape * (1 - part + z * math.sqrt(part)) ** 3
 
 
 def _lowest(rising_to_the_left: tuple[float, ...], target: float) -> int:

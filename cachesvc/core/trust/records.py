@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from cachesvc.core.trust.control import ControlState
 from cachesvc.core.trust.labels import Tally
 from cachesvc.core.trust.state import Step, TrustState
 
@@ -22,6 +23,8 @@ def state_record(state: TrustState) -> dict[str, Any]:
         "challenger": state.challenger,
         "steps": [asdict(step) for step in state.steps],
         "tally": asdict(state.tally),
+        "control": state.control.to_record(),
+        "challenged_at": state.challenged_at,
     }
 
 
@@ -39,6 +42,8 @@ def state_of(record: Mapping[str, Any]) -> TrustState:
             challenger=str(record["challenger"]),
             steps=tuple(Step(**step) for step in record["steps"]),
             tally=Tally(**record["tally"]),
+            control=ControlState.from_record(record["control"]),
+            challenged_at=int(record["challenged_at"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a state of trust: {error!r}") from None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from cachesvc.core.policy import Policy
+from cachesvc.core.trust.control import UNTOLD, ControlState
 from cachesvc.core.trust.labels import NOTHING, Tally
 from cachesvc.core.trust.rules import Rule
 
@@ -24,7 +25,8 @@ class TrustState:
     """Of one namespace. ``applied`` is the sequence of the last label in it, ``generation`` grows with each state.
 
     ``rules`` are those that were in force, the newest last; ``active`` is the version of the one that is (0: the
-    policy's threshold). ``pinned``: an operator put it there. ``challenger`` says why no other was adopted last.
+    policy's threshold). ``pinned``: an operator put it there. ``challenger`` says why no other was adopted last, and
+    ``challenged_at`` how many labels there were then. ``control`` is of the active rule.
     """
 
     namespace: str
@@ -36,6 +38,8 @@ class TrustState:
     challenger: str = ""
     steps: tuple[Step, ...] = ()
     tally: Tally = NOTHING
+    control: ControlState = UNTOLD
+    challenged_at: int = 0
 
 
 @unique
