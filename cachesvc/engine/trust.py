@@ -17,7 +17,7 @@ from cachesvc.core.events import TaskFailed, TrustChanged, TrustStands
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label, News, Tally
 from cachesvc.core.trust.life import Advance, Audited
-from cachesvc.core.trust.state import Stance, Step, TrustState
+from cachesvc.core.trust.state import Brake, Stance, Step, TrustState
 from cachesvc.engine.trust_parts import TrustParts
 
 _FOLLOW_S = 1.0
@@ -210,7 +210,8 @@ class Trust:
         labels = self._store.labels(namespace, state.applied, self._options.round_labels)
         tally = self._store.tally(namespace)
         if held is not None and not labels and tally == held.tally and policy is held.policy:
-            return False
+            if state.braking.level is Brake.OPEN:  # else it opens as time passes
+                return False
         advance = self._life.advance(state, labels, tally, policy, self._clock.now_ms())
         if advance.state is not state:
             state = replace(advance.state, generation=state.generation + 1)

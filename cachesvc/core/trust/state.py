@@ -5,6 +5,7 @@ from enum import Enum, unique
 
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.audit import NO_AUDITS, Audits
+from cachesvc.core.trust.control import UNTOLD, ControlState
 from cachesvc.core.trust.detector import UNSEEN, Detector
 from cachesvc.core.trust.labels import NOTHING, Tally
 from cachesvc.core.trust.rules import Rule
@@ -53,8 +54,9 @@ class TrustState:
     """Of one namespace. ``applied`` is the sequence of the last label in it, ``generation`` grows with each state.
 
     ``rules`` are those that were in force, the newest last; ``active`` is the version of the one that is (0: the
-    policy's threshold). ``pinned``: an operator put it there. ``challenger`` says why no other was adopted last.
-    ``audits`` are those of all time; ``braking`` is the brake.
+    policy's threshold). ``pinned``: an operator put it there. ``challenger`` says why no other was adopted last, and
+    ``challenged_at`` how many labels there were then. ``control`` is of the active rule; ``audits`` are those of all
+    time; ``braking`` is the brake.
     """
 
     namespace: str
@@ -68,6 +70,8 @@ class TrustState:
     tally: Tally = NOTHING
     audits: Audits = NO_AUDITS
     braking: Braking = Braking()
+    control: ControlState = UNTOLD
+    challenged_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
