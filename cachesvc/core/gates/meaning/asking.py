@@ -32,6 +32,7 @@ _LEADING = frozenset(
     "know tell me show say explain understand wondering wonder and or please out about".split()
 )
 """A word that opens a question may stand after these within a clause."""
+_TELLING = frozenset("know tell me say explain understand wondering wonder".split())
 _AUXILIARIES = frozenset(
     "is are was were am do does did can could will would should shall has have had may must to 's".split()
 )
@@ -56,13 +57,13 @@ class Asking:
         if self.awaits is not Question.NONE:
             self._decide(word)
         elif word in _OPENING and (self.starts or previous in _LEADING):
-            self._open(_OPENING[word])
+            self._open(_OPENING[word], is_told=previous in _TELLING)
         elif self.starts and word in _AUXILIARIES and not self.found:
             self.found.append(Question.YES_NO)
         self.starts = False
 
-    def _open(self, kind: Question) -> None:
-        if kind is Question.WHO:
+    def _open(self, kind: Question, *, is_told: bool) -> None:
+        if kind is Question.WHO or (is_told and kind in (Question.WHEN, Question.WHERE, Question.WHY)):
             self.found.append(kind)
         else:
             self.awaits = kind

@@ -13,8 +13,14 @@ _UNDENIED = frozenset(
     """.split()
 )
 """After a negation, these deny nothing of the matter: "not sure how", "no idea why", "not only"."""
-_RATHER = frozenset(("instead of", "place of", "lieu of", "free of", "rather than", "other than"))
-_RATHER_ENDS = frozenset(("of", "than"))
+_DENYING_PAIRS = frozenset(
+    (
+        *("instead of", "place of", "lieu of", "free of", "rather than", "other than"),
+        *("fail to", "fails to", "failed to", "failing to"),
+    )
+)
+_PAIR_ENDS = frozenset(("of", "than", "to"))
+_STOP_REACH = 3
 HARD = 2
 SOFT = 1
 
@@ -25,7 +31,7 @@ class Denying:
     def __init__(self) -> None:
         self.denied: list[str] = []
         self.hard = self.soft = 0
-        self._reach = 0
+        self._reach = self._stops = 0
         self._awaits = ""
         self._is_inverted = False
 
@@ -41,7 +47,7 @@ class Denying:
         if strength == SOFT:
             self.soft += 1
             self._reach = 1
-        elif previous not in ("or", "why"):  # "or not", "why not": said of what was said before
+        elif previous != "or" and (previous, word) != ("why", "not"):  # said of what was said before
             self.hard += 1
             self._awaits = word
             self._is_inverted = (
@@ -56,9 +62,19 @@ class Denying:
             else:
                 self._reach = 2 if self._is_inverted else 1
             self._awaits = ""
-        elif word in _RATHER_ENDS and f"{previous} {word}" in _RATHER:
+        elif word in _PAIR_ENDS and f"{previous} {word}" in _DENYING_PAIRS:
             self.soft += 1
             self._reach = 1
+        elif self._stops:
+            self._stops -= 1
+            if word.endswith("ing"):
+                self.soft += 1
+                self._reach = 1
+                self._stops = 0
+
+    def stop(self) -> None:
+        """The word "stop": it denies what follows where that is being done."""
+        self._stops = _STOP_REACH
 
     def content(self, stem: str) -> None:
         """A word that can be denied."""

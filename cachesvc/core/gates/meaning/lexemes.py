@@ -19,7 +19,7 @@ _FUNCTION_WORDS = frozenset(
     who whom whose what which when where why how whether if
     be am is are was were been being do does did done doing have has had having can could will would shall should may might must
     of at on in to from by with for about into onto over under than as between among through via per during within upon toward
-    towards after before since until against along across around near off up down out without except like
+    towards after before since until against along across around near off up down out without except
     and or but nor not no never n't cannot yes ok okay then else because while though although however
     there here please kindly hi hello hey thanks thank sir madam dear
     s d m t ll re ve im ive id 've 're 'll 's 'd 'm dont doesnt didnt cant wont isnt arent
@@ -34,7 +34,7 @@ _HARD_NEGATIONS = frozenset(
 )
 _SOFT_NEGATIONS = frozenset(
     stem(word)
-    for word in "avoid prevent fail refuse lack except excluding exclude unless skip omit ignore".split()
+    for word in "avoid prevent refuse lack except excluding exclude unless skip omit ignore".split()
 )
 _ROLES = {
     **{
@@ -75,7 +75,7 @@ _VERBS = frozenset(
     understand update upgrade use verify visit wait walk want wash watch win withdraw work write
     """.split()
 )
-_PREFIXES = ("non", "dis", "un", "in", "im", "ir", "il", "mis")
+_PREFIXES = (("non", 3), ("dis", 3), ("un", 3), ("in", 4), ("im", 4), ("ir", 4), ("il", 4), ("mis", 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ _kept = lru_cache(_KEPT_WORDS)(_made)
 
 
 def _bare(root: str) -> str:
-    for prefix in _PREFIXES:
-        if root.startswith(prefix) and len(root) - len(prefix) > 3:
+    for prefix, shortest in _PREFIXES:
+        if root.startswith(prefix) and len(root) - len(prefix) >= shortest:
             return root[len(prefix) :]
     return ""

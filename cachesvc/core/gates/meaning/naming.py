@@ -1,18 +1,25 @@
 """Whether two names may be one: inflected, derived or misspelt."""
 
 _ENDINGS = frozenset(
-    ("", "s", "'s", "n", "an", "ian", "ans", "ians", "ese", "i", "is", "ish", "ic", "es", "a", "e", "y", "ies", "er", "ers", "ey", "en")
+    ("", "s", "'s", "n", "an", "ian", "ans",
+        "ean",
+        "eans", "ians", "ese", "i", "is", "ish", "ic", "es", "a", "e", "y", "ies", "er", "ers", "ey", "en")
 )  # fmt: skip
 _MIN_SHARED = 4
 _MIN_TYPO = 6
 
 
 def same_name(one: str, other: str) -> bool:
-    """Israel and Israeli, Europe and European, Kurosawa and Kurosowa; not Iran and Iraq."""
-    shared = _shared_prefix(one, other)
-    if shared >= _MIN_SHARED and one[shared:] in _ENDINGS and other[shared:] in _ENDINGS:
+    """One is the other's inflection, or a typo of it: Israel and Israeli, Kurosawa and Kurosowa; not Iran and Iraq."""
+    if is_derived(one, other):
         return True
     return len(one) >= _MIN_TYPO and len(other) >= _MIN_TYPO and one.isalpha() and is_typo(one, other)
+
+
+def is_derived(one: str, other: str) -> bool:
+    """Israel and Israeli, Europe and European; not Niger and Nigeria."""
+    shared = _shared_prefix(one, other)
+    return shared >= _MIN_SHARED and one[shared:] in _ENDINGS and other[shared:] in _ENDINGS
 
 
 def _shared_prefix(one: str, other: str) -> int:

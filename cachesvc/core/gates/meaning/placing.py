@@ -32,7 +32,9 @@ _TIMES = frozenset(
     """.split()
 )
 _DETERMINERS = frozenset(
-    "a an the my your his her its our their this that these those some any all each every both".split()
+    """
+    a an the my your his her its our their this that these those some any all each every both i you he she it we they
+    """.split()
 )
 _JOINS = frozenset(("and", "or", "vs", "versus"))
 _LONGEST_RUN = 2

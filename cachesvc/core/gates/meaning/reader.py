@@ -100,8 +100,6 @@ class _Reader:
         if asking.starts or asking.awaits is not Question.NONE or word in OPENING:
             asking.word(word, self._previous)
         self._denying.word(word, self._previous)
-        if known.negation:
-            self._denying.negation(word, known.negation, self._previous, len(self._folded))
         if known.is_marked:
             self._mark(word, known)
         if known.is_content:
@@ -110,6 +108,10 @@ class _Reader:
             if word in _CLAUSES:
                 self._denying.end(self._previous, is_stop=False)
             self._placing.function(word, known)
+        if known.negation:
+            self._denying.negation(word, known.negation, self._previous, len(self._folded))
+        elif known.stem == "stop":
+            self._denying.stop()
         self._folded.append(word)
         self._previous = word
 

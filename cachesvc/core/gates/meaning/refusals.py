@@ -5,7 +5,7 @@ from itertools import product
 
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.meaning.kinds import SAME_NAMES
-from cachesvc.core.gates.meaning.naming import same_name
+from cachesvc.core.gates.meaning.naming import is_derived, same_name
 from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 
@@ -72,7 +72,7 @@ _PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis")
 
 def _is_prefixed(word: str, other: str) -> bool:
     longer, shorter = (word, other) if len(word) > len(other) else (other, word)
-    return len(shorter) > 3 and longer.endswith(shorter) and longer[: -len(shorter)] in _PREFIXES
+    return len(shorter) > 2 and longer.endswith(shorter) and longer[: -len(shorter)] in _PREFIXES
 
 
 def role(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -100,7 +100,7 @@ def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
     if len(differing) != 2 or ours.is_symmetric or theirs.is_symmetric:
         return None
     first, last = differing
-    if last == first + 1 or a[first] != b[last] or a[last] != b[first]:
+    if (last == first + 1 and not ours.places[last][0]) or a[first] != b[last] or a[last] != b[first]:
         return None
     inside = slice(first, last + 1)
     if ours.places[inside] != theirs.places[inside] or all(
@@ -166,7 +166,9 @@ def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
                 (name, other)
                 for kind, name in mine
                 for other_kind, other in yours
-                if kind == other_kind and frozenset((name, other)) not in SAME_NAMES
+                if kind == other_kind
+                and frozenset((name, other)) not in SAME_NAMES
+                and not is_derived(name, other)
             ]
             if clashes:
                 return Veto(Gate.ENTITY, *min(clashes))
