@@ -52,7 +52,7 @@ class Trusting:
             trust=self.store,
             store=needs.store,
             policies=needs.policies,
-            analysis=needs.analyses.of,
+            analyses=needs.analyses,
             clock=needs.clock,
             observer=needs.observer,
         )

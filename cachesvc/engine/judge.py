@@ -97,6 +97,7 @@ class Judge:
         """The request as entries are held against it."""
         known = Known(
             self._analyses.of,
+            self._analyses.answer_of,
             lambda entry: self._vetoes.refuses(identity.scope, identity.exact_key, vector, entry),
         )
         return Beside(identity, terms, policy.gates, known)

@@ -108,7 +108,7 @@ class Labeller:
         self._trust = parts.trust
         self._store = parts.store
         self._policies = parts.policies
-        self._analysis = parts.analysis
+        self._analyses = parts.analyses
         self._clock = parts.clock
         self._observer = parts.observer
         self._comparing = comparing
@@ -189,8 +189,10 @@ class Labeller:
         if not there or (served is None and case.served is not None):
             return None
         ours = analyse(case.identity.text)
-        theirs = [self._analysis(one.entry) for one in there]
-        values = feature_set.features(ours, theirs, [one.candidate.score for one in there])
+        theirs = [self._analyses.of(one.entry) for one in there]
+        answers = [self._analyses.answer_of(one.entry) for one in there]
+        scores = [one.candidate.score for one in there]
+        values = feature_set.features(ours, theirs, scores, answers=answers)
         vetoes = [first_veto(ours, analysis, policy.gates) for analysis in theirs]
         gates = [None if veto is None else veto.gate for veto in vetoes]
         judged = self._judged(case, there, policy)

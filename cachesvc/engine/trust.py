@@ -209,9 +209,9 @@ class Trust:
         state = self._store.state(namespace) or TrustState(namespace) if held is None else held.state
         labels = self._store.labels(namespace, state.applied, self._options.round_labels)
         tally = self._store.tally(namespace)
-        if held is not None and not labels and tally == held.tally and policy is held.policy:
-            if state.braking.level is Brake.OPEN:  # else it opens as time passes
-                return False
+        is_open = state.braking.level is Brake.OPEN  # else it opens as time passes
+        if held is not None and is_open and not labels and tally == held.tally and policy is held.policy:
+            return False
         advance = self._life.advance(state, labels, tally, policy, self._clock.now_ms())
         if advance.state is not state:
             state = replace(advance.state, generation=state.generation + 1)

@@ -40,7 +40,7 @@ class Bench:
             trust=self.trust,
             store=world.store,
             policies=lambda: world.book,
-            analysis=world.analyses.of,
+            analyses=world.analyses,
             clock=world.clock,
             observer=world.events,
         )

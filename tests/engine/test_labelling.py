@@ -28,6 +28,7 @@ from cachesvc.core.types import (
     Unseen,
     Vector,
 )
+from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.comparing import Comparing
 from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.labelling import Case, Labeller, LabelOptions, label_key
@@ -98,7 +99,7 @@ class Bench:
             trust=self.trust,
             store=self.store,
             policies=lambda: PolicyBook(self.policy, {}),
-            analysis=lambda entry: analyse(entry.prompt),
+            analyses=Analyses(100),
             clock=self.clock,
             observer=self,
         )
@@ -159,7 +160,12 @@ def test_a_miss_labels_what_was_near(bench: Bench) -> None:
     assert [one.same for one in label.candidates] == [True, False, True]
     assert label.candidates[2].gate is Gate.NUMBER
     texts = ("weather in Rome", "weather in Oslo", "weather at 9")
-    rows = feature_set.features(analyse("weather of Rome"), [analyse(t) for t in texts], [0.9, 0.8, 0.7])
+    rows = feature_set.features(
+        analyse("weather of Rome"),
+        [analyse(t) for t in texts],
+        [0.9, 0.8, 0.7],
+        answers=[b"sun", b"rain", b"sun"],
+    )
     assert all(np.array_equal(one.features, row) for one, row in zip(label.candidates, rows, strict=True))
     assert (label.origin, label.comparator, label.served, label.share) == (
         Origin.MISS, Comparator.TEXT, None, 1.0,

@@ -11,7 +11,6 @@ from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.adapters.memory_trust import MemoryTrust
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event, TaskFailed, TrustChanged, TrustStands
-from cachesvc.core.gates import analyse
 from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.core.trust.labels import (
     NOTHING,
@@ -25,6 +24,7 @@ from cachesvc.core.trust.labels import (
 from cachesvc.core.trust.life import Advance, Audited
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Stance, Step, TrustState
+from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.trust import Trust, TrustOptions
 from cachesvc.engine.trust_parts import TrustParts
 
@@ -101,7 +101,7 @@ class Bench:
             trust=self.trust,
             store=MemoryStore(),
             policies=lambda: self.book,
-            analysis=lambda entry: analyse(entry.prompt),
+            analyses=Analyses(100),
             clock=self.clock,
             observer=self,
         )

@@ -15,12 +15,29 @@ VERSION = 2
 """Changes whenever the same pair would get other features: labels of another version are not learned from."""
 
 RISING = frozenset(
-    ("score", "over_best", "words_alike", "stems_alike", "grams_alike", "contained", "agreeing", "over_dissent")
+    (
+        "score",
+        "over_best",
+        "words_alike",
+        "stems_alike",
+        "grams_alike",
+        "contained",
+        "agreeing",
+        "over_dissent",
+    )
 )
 """Those of which more never speaks against a reuse."""
 
 FALLING = frozenset(
-    ("stems_ours", "stems_theirs", "digits_apart", "names_apart", "roles_apart", "uncovered", "negations_apart")
+    (
+        "stems_ours",
+        "stems_theirs",
+        "digits_apart",
+        "names_apart",
+        "roles_apart",
+        "uncovered",
+        "negations_apart",
+    )
 )
 """Those of which more never speaks for one."""
 

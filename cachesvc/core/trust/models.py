@@ -6,7 +6,6 @@ stored as plain numbers. Training is ``core.trust.learn``'s.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import TypeAlias
 
 import numpy as np
