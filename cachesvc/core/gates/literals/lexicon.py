@@ -21,12 +21,35 @@ class Unit:
 SMALL = {
     word: value
     for value, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+        ]
     )
 }
 TENS = {
     word: 10 * value
-    for value, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
+    for value, word in enumerate(
+        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
+    )
 } | {"fourty": 40}
 SCALES = {
     "hundred": 100,
@@ -55,7 +78,27 @@ MANY = {
 ORDINALS = {
     word: value
     for value, word in enumerate(
-        ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth"],
+        [
+            "first",
+            "second",
+            "third",
+            "fourth",
+            "fifth",
+            "sixth",
+            "seventh",
+            "eighth",
+            "ninth",
+            "tenth",
+            "eleventh",
+            "twelfth",
+            "thirteenth",
+            "fourteenth",
+            "fifteenth",
+            "sixteenth",
+            "seventeenth",
+            "eighteenth",
+            "nineteenth",
+        ],
         start=1,
     )
 } | {"twentieth": 20, "thirtieth": 30, "fortieth": 40, "fiftieth": 50, "hundredth": 100, "thousandth": 1000}
@@ -68,18 +111,14 @@ PARTS = {f"{word}s": value for word, value in ORDINALS.items() if value > 2} | {
 """What a numerator is followed by in a fraction, but for the ordinals themselves."""
 
 MULTIPLES = {
-    "twice": "2",
-    "thrice": "3",
-    "double": "x2",
-    "doubled": "x2",
-    "doubles": "x2",
-    "doubling": "x2",
-    "triple": "x3",
-    "tripled": "x3",
-    "triples": "x3",
-    "tripling": "x3",
-    "quadruple": "x4",
-    "quadrupled": "x4",
+    word: value
+    for value, words in (
+        ("2", "twice double doubled doubles doubling"),
+        ("3", "thrice triple tripled triples tripling"),
+        ("4", "quadruple quadrupled"),
+        ("1/2", "halve halved halving"),
+    )
+    for word in words.split()
 }
 ORDINAL_ENDINGS = frozenset(("st", "nd", "rd", "th"))
 
@@ -124,7 +163,10 @@ WEEKDAYS = {
     for name in names.split()
 }
 UNSURE_WEEKDAYS = frozenset(["mon", "wed", "sat", "sun"])
-SEASONS = {"summer": "summer", "winter": "winter", "autumn": "fall", "fall": "fall", "spring": "spring"}
+SEASONS = {"summer": "summer", "winter": "winter", "autumn": "fall", "fall": "fall", "spring": "spring"} | {
+    "summers": "summer",
+    "winters": "winter",
+}
 UNSURE_SEASONS = frozenset(("fall", "spring"))
 HOLIDAYS = {
     "christmas": "christmas",
@@ -158,9 +200,19 @@ WHICH = {
     "this": "this",
     "current": "this",
 }
-PERIODS = frozenset(
-    ["week", "month", "year", "semester", "term", "quarter", "weekend", "weekday", "season", "night", "decade", "century"]
-)
+PERIODS = {
+    name: name
+    for name in "week month year semester quarter weekend weekday season night decade century".split()
+} | {"term": "semester"}
+ROMAN = {
+    name: value
+    for value, name in enumerate(
+        "ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx".split(), start=2
+    )
+    if len(name) > 1
+}
+"""Those of one letter are letters."""
+
 DAY_PARTS = {
     "morning": "morning",
     "mornings": "morning",
@@ -174,7 +226,26 @@ DAY_PARTS = {
     "noon": "12:00",
     "midnight": "0:00",
 }
-ZONES = frozenset(["utc", "gmt", "est", "edt", "cst", "cdt", "mst", "mdt", "pst", "pdt", "cet", "cest", "bst", "ist", "jst", "aest"])
+ZONES = frozenset(
+    [
+        "utc",
+        "gmt",
+        "est",
+        "edt",
+        "cst",
+        "cdt",
+        "mst",
+        "mdt",
+        "pst",
+        "pdt",
+        "cet",
+        "cest",
+        "bst",
+        "ist",
+        "jst",
+        "aest",
+    ]
+)
 
 _LENGTH, _MASS, _VOLUME, _TIME, _DATA = "m", "g", "l", "s", "byte"
 
@@ -346,7 +417,9 @@ GLUED_UNITS = {"in": UNITS["inch"], '"': UNITS["inch"], "'": UNITS["foot"], "s":
 GLUED_ONLY = frozenset(["s", "d", "c", "f", "'"])
 TIME_DIMENSIONS = frozenset((_TIME, "month", "night"))
 MONEY_SIGNS = frozenset(["$", "£", "€", "¥", "₹", "¢"])
-MONEY_BEFORE = frozenset(["usd", "eur", "gbp", "jpy", "inr", "cny", "rmb", "chf", "aud", "cad", "nzd", "sgd", "hkd", "rs"])
+MONEY_BEFORE = frozenset(
+    ["usd", "eur", "gbp", "jpy", "inr", "cny", "rmb", "chf", "aud", "cad", "nzd", "sgd", "hkd", "rs"]
+)
 DOLLARS = {
     "australian": "aud",
     "canadian": "cad",
@@ -374,6 +447,7 @@ SPOKEN = (
     | frozenset(WHICH)
     | frozenset(DAY_PARTS)
     | frozenset(ZONES)
+    | frozenset(ROMAN)
     | frozenset(EVERY)
     | frozenset(name for name, unit in UNITS.items() if unit.stands_alone)
     | frozenset(("ago", "night", "nights"))

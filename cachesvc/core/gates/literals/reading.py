@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cachesvc.core.gates.literals.atoms import atoms, foreign_numbers
 from cachesvc.core.gates.literals.lexicon import SPOKEN
-from cachesvc.core.gates.literals.scanner import COUNT, DATE, NUMBER, QUANTITY, TIME, Item, Scan, slots
+from cachesvc.core.gates.literals.scanner import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME, Item, Scan, slots
 from cachesvc.core.gates.literals.spans import Spans, fold, spans
 from cachesvc.core.gates.words import Word
 
@@ -14,7 +14,8 @@ from cachesvc.core.gates.words import Word
 class Literals:
     """The literals of a text, by what they are compared with; values are in one form however they were written.
 
-    ``ones``: how often "one" is said, which may be the number and may be nothing. ``bare``: units without a number.
+    ``ones`` and ``firsts``: how often those are said, which may be a number and may be nothing. ``loose``: what by its kind
+    must not differ where both texts say it, and may be left out ("the top 5", "next Monday"). ``bare``: units without a number.
     ``names``: identifiers; ``said``: the words of the text, each number with the word before it too, which is where an
     identifier may be found that the other text writes apart. ``slots``: values by the words that they stand beside.
     """
@@ -22,6 +23,8 @@ class Literals:
     numbers: tuple[str, ...]
     versions: frozenset[str]
     ones: int
+    firsts: int
+    loose: frozenset[tuple[str, str]]
     counts: tuple[str, ...]
     quantities: tuple[str, ...]
     bare: frozenset[str]
@@ -33,6 +36,7 @@ class Literals:
     addresses: frozenset[str]
     code: tuple[str, ...]
     operators: tuple[str, ...]
+    flags: frozenset[str]
     quotes: tuple[str, ...]
     plain: str
     order: tuple[str, ...]
@@ -49,7 +53,7 @@ def literals(text: str, words: Sequence[Word]) -> Literals:
 
 
 def _literals(found: Spans, said: frozenset[str], scan: Scan, foreign: list[str]) -> Literals:
-    items = scan.items
+    items = [item for item in scan.items if item.value != FIRST]
     counted = [item for item in items if item.kind == COUNT]
     numbers = (
         [item.value for item in items if item.kind == NUMBER]
@@ -60,6 +64,8 @@ def _literals(found: Spans, said: frozenset[str], scan: Scan, foreign: list[str]
         tuple(sorted(numbers)),
         frozenset(scan.versions),
         scan.ones,
+        scan.firsts,
+        frozenset(scan.loose),
         tuple(sorted(item.value for item in counted)),
         _values(items, QUANTITY),
         frozenset(scan.bare),
@@ -71,6 +77,7 @@ def _literals(found: Spans, said: frozenset[str], scan: Scan, foreign: list[str]
         found.addresses,
         found.code,
         found.operators,
+        found.flags,
         found.quotes,
         found.plain,
         tuple(item.value for item in items) if len(items) > 1 else (),

@@ -19,8 +19,10 @@ def literal_vetoes(ours: Literals, theirs: Literals) -> list[Veto]:
 
 
 def _vetoes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
-    if ours.numbers != theirs.numbers or ours.ones != theirs.ones:
+    if ours.numbers != theirs.numbers:
         yield from _numbers(ours, theirs)
+    if ours.loose != theirs.loose:
+        yield from _loose(ours, theirs)
     if ours.quantities != theirs.quantities or ours.bare != theirs.bare or ours.counts != theirs.counts:
         yield from _quantities(ours, theirs)
     if ours.dates != theirs.dates:
@@ -34,7 +36,7 @@ def _vetoes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
         yield from _sets(Gate.EMAIL, ours.emails, theirs.emails)
     if ours.addresses != theirs.addresses:
         yield from _sets(Gate.URL, ours.addresses, theirs.addresses)
-    if ours.operators != theirs.operators or ours.code != theirs.code:
+    if ours.operators != theirs.operators or ours.flags != theirs.flags or ours.code != theirs.code:
         yield from _code(ours, theirs)
     if ours.quotes != theirs.quotes:
         yield from _quotes(ours, theirs)
@@ -44,10 +46,8 @@ def _vetoes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
 
 def _numbers(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     mine, other = _beyond(ours.numbers, theirs.numbers), _beyond(theirs.numbers, ours.numbers)
-    if not mine and not other:
-        return
-    _forgive(mine, "1", theirs.ones)
-    _forgive(other, "1", ours.ones)
+    _forgive(mine, theirs)
+    _forgive(other, ours)
     for value in (*mine, *other):
         gate = _gate(value, ours, theirs)
         yield Veto(gate, " ".join(ours.numbers), " ".join(theirs.numbers))
@@ -103,6 +103,8 @@ def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     other = [code for code in _beyond(theirs.code, ours.code) if f" {code.casefold()} " not in ours.plain]
     if mine or other:
         yield Veto(Gate.CODE, " ".join(mine), " ".join(other))
+    elif ours.flags and theirs.flags and ours.flags != theirs.flags:
+        yield Veto(Gate.CODE, " ".join(sorted(ours.flags)), " ".join(sorted(theirs.flags)))
     elif ours.operators != theirs.operators:
         yield Veto(Gate.CODE, " ".join(ours.operators), " ".join(theirs.operators))
 
@@ -140,7 +142,21 @@ def _beyond(values: Sequence[str], others: Sequence[str]) -> list[str]:
     return sorted((Counter(values) - Counter(others)).elements())
 
 
-def _forgive(values: list[str], value: str, count: int) -> None:
-    while count > 0 and value in values:
-        values.remove(value)
-        count -= 1
+def _forgive(values: list[str], there: Literals) -> None:
+    """Take out what the other text says in words that may be a number: "one", "first", "twice"."""
+    for value, count in (("1", there.ones), ("1th", there.firsts)):
+        for _ in range(min(count, values.count(value))):
+            values.remove(value)
+    for kind, value in there.loose:
+        if kind == "multiple" and value in values:
+            values.remove(value)
+
+
+def _loose(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    kinds = {kind for kind, _ in ours.loose} & {kind for kind, _ in theirs.loose}
+    for kind in sorted(kinds):
+        mine = {value for there, value in ours.loose if there == kind}
+        other = {value for there, value in theirs.loose if there == kind}
+        if mine != other:
+            gate = Gate.NUMBER if kind in ("top", "multiple") else Gate.DATE
+            yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))

@@ -20,6 +20,7 @@ from cachesvc.core.gates.literals.lexicon import (
     MULTIPLES,
     PERIODS,
     PLAIN_SUFFIX_SCALES,
+    ROMAN,
     SEASONS,
     SPOKEN,
     SUFFIX_SCALES,
@@ -36,9 +37,31 @@ from cachesvc.core.gates.literals.lexicon import (
 
 NUMBER, QUANTITY, COUNT, DATE, TIME, NAME = "number", "quantity", "count", "date", "time", "name"
 
+FIRST = "first"
+"""The word: a number in "the first chapter", hardly one in "the first thing to do"."""
+
 _NOTHING = Atom("", "", glued=False)
 _BEFORE_MONTH = frozenset(
-    ["in", "of", "until", "till", "since", "by", "last", "next", "this", "during", "early", "late", "mid", "before", "after", "every", "through", "from"]
+    [
+        "in",
+        "of",
+        "until",
+        "till",
+        "since",
+        "by",
+        "last",
+        "next",
+        "this",
+        "during",
+        "early",
+        "late",
+        "mid",
+        "before",
+        "after",
+        "every",
+        "through",
+        "from",
+    ]
 )
 _BEFORE_DAY = frozenset(["on", "by", "until", "till", "since", "before", "after", "from", "dated", "due"])
 _BEFORE_SEASON = frozenset(["this", "next", "last", "in", "every", "during", "for", "of"])
@@ -46,13 +69,88 @@ _AFTER_SEASON = frozenset(["semester", "term", "quarter", "season", "break"])
 _JOINS = frozenset(("-", "to", "or", "and", "/", "through", "until"))
 _TOGETHER = frozenset(("and", "or", ",", "vs", "versus", "&", "with"))
 _VERSIONED = frozenset(("v", "version", "ver", "versions"))
-_SAY_NOTHING = frozenset(["the", "a", "an", "of", "is", "are", "was", "were", "do", "does", "and", "or", ",", ".", "?", "!", '"', "'", ":", ";"])
+_SAY_NOTHING = frozenset(
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "is",
+        "are",
+        "was",
+        "were",
+        "do",
+        "does",
+        "and",
+        "or",
+        ",",
+        ".",
+        "?",
+        "!",
+        '"',
+        "'",
+        ":",
+        ";",
+    ]
+)
 _SHORT = frozenset(
-    ["a", "i", "am", "an", "and", "as", "at", "be", "by", "do", "for", "from", "go", "he", "if", "in", "is", "it", "me", "my", "no", "of", "on", "or", "so", "the", "to", "up", "us", "we"]
+    [
+        "a",
+        "i",
+        "am",
+        "an",
+        "and",
+        "as",
+        "at",
+        "be",
+        "by",
+        "do",
+        "for",
+        "from",
+        "go",
+        "he",
+        "if",
+        "in",
+        "is",
+        "it",
+        "me",
+        "my",
+        "no",
+        "of",
+        "on",
+        "or",
+        "so",
+        "the",
+        "to",
+        "up",
+        "us",
+        "we",
+    ]
 )
 _CODE_LENGTH = range(2, 7)
 _CENTURY_YEARS = range(1900, 2101)
 _CLOCK_PARTS = 2
+_HOURS = 12
+_HALVES = {"morning": "am", "afternoon": "pm", "evening": "pm"}
+_NUMBERED = frozenset(
+    [
+        "part",
+        "chapter",
+        "volume",
+        "book",
+        "type",
+        "phase",
+        "grade",
+        "class",
+        "stage",
+        "level",
+        "war",
+        "season",
+        "episode",
+        "act",
+        "section",
+    ]
+)
 
 
 @dataclass(slots=True)
@@ -78,7 +176,9 @@ class Scan:
     names: set[str] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
     beside: set[str] = field(default_factory=set)
+    loose: set[tuple[str, str]] = field(default_factory=set)
     ones: int = 0
+    firsts: int = 0
 
     def run(self) -> "Scan":
         """Find everything."""
@@ -125,8 +225,10 @@ class Scan:
         text = atom.text
         before = self.at(place - 1).text
         end = place + 1
-        if text in DAYS or text in HOLIDAYS or text == "ago":
-            self._add(DATE, DAYS.get(text) or HOLIDAYS.get(text) or text, place, end)
+        if text in DAYS or text in HOLIDAYS:
+            self._add(DATE, DAYS.get(text) or HOLIDAYS[text], place, end)
+        elif text == "ago":
+            self.loose.add(("when", "ago"))
         elif text in SEASONS:
             is_sure = (
                 text not in UNSURE_SEASONS or before in _BEFORE_SEASON or self.at(end).text in _AFTER_SEASON
@@ -143,8 +245,13 @@ class Scan:
         elif text in ZONES:
             if atom.raw.isupper() or text in ("utc", "gmt"):
                 self._add(TIME, text, place, end)
-        elif text in MANY or text in MULTIPLES:
-            self._add(NUMBER, MANY.get(text) or MULTIPLES[text], place, end)
+        elif text in MULTIPLES:
+            self.loose.add(("multiple", MULTIPLES[text]))
+        elif text in MANY:
+            self._add(NUMBER, MANY[text], place, end)
+        elif text in ROMAN:
+            if atom.raw.isupper() and (self.at(place - 1).raw[:1].isupper() or before in _NUMBERED):
+                self._add(NUMBER, str(ROMAN[text]), place, end)
         elif (unit := EVERY.get(text) or UNITS.get(text)) is not None and unit.stands_alone:
             self.bare.add(_key(unit, 1))
         return end
@@ -154,9 +261,13 @@ class Scan:
         which = WHICH[self.atoms[place].text]
         following = self.at(place + 1).text
         if following in PERIODS:
-            return self._add(DATE, f"{which} {following}", place, place + 2)
-        if which != "this" and (following in WEEKDAYS or following in MONTHS or following in SEASONS):
-            return self._add(DATE, which, place, place + 1)
+            if which == "this":
+                return place + 2
+            return self._add(DATE, f"{which} {PERIODS[following]}", place, place + 2)
+        if following in WEEKDAYS or following in MONTHS or following in SEASONS:
+            if which == "last":
+                return self._add(DATE, which, place, place + 1)
+            self.loose.add((following, which))
         return place + 1
 
     def _weekday(self, place: int) -> int:
@@ -192,9 +303,8 @@ class Scan:
             day is not None
             and self.at(end).text in ("-", "to")
             and (last := self._plain_number(end + 1)) is not None
-        ):
-            if is_day(last.value):
-                end = self._add(DATE, date(year, month, int(last.value)), end + 1, end + 2)
+        ) and is_day(last.value):
+            end = self._add(DATE, date(year, month, int(last.value)), end + 1, end + 2)
         return end
 
     def _is_sure_month(self, place: int) -> bool:
@@ -264,6 +374,10 @@ class Scan:
         atom = self.at(place)
         if atom.text in ("am", "pm"):
             return atom.text, place + 1
+        if atom.text == "in" and self.at(place + 1).text == "the" and self.at(place + 2).text in _HALVES:
+            return _HALVES[self.at(place + 2).text], place + 3
+        if atom.text == "at" and self.at(place + 1).text == "night":
+            return "pm", place + 2
         if atom.text in ("a", "p") and self.at(place + 1).text == "." and self.at(place + 2).text == "m":
             return f"{atom.text}m", place + (4 if self.at(place + 3).text == "." else 3)
         if atom.text == "o'clock":
@@ -284,14 +398,17 @@ class Scan:
         end = place + 1
         following = self.at(end)
         if number.ordinal:
-            return self._add(NUMBER, f"{value}th", place, end)
+            self.firsts += atom.text == FIRST
+            return self._add(NUMBER, FIRST if atom.text == FIRST else f"{value}th", place, end)
         if value == Fraction(1, 2) and following.text == "past" and self._hour(end + 1):
             return self._clock(place, end + 2, self._hour(end + 1), 30)
-        if isinstance(value, int) and self._says_time(end):
+        if isinstance(value, int) and 0 < value <= _HOURS and self._says_time(end):
             return self._clock(place, end, value, 0)
         if atom.text.count("/") == 0 and "/" in number.written and self.at(place - 1).text in _BEFORE_DAY:
             return self._add(DATE, number.written, place, end)
-        if following.glued and following.text in (SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES):
+        if (following.glued or following.text == "k") and following.text in (
+            SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES
+        ):
             value, end = value * (SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES)[following.text], end + 1
         if self._is_negative(start):
             value, start = -value, start - 1
@@ -307,7 +424,7 @@ class Scan:
         return self._quantity(start, end, value, unit)
 
     def _says_time(self, place: int) -> bool:
-        return self._half(place) != ("", place) or self.at(place).text == "o'clock"
+        return self._half(place) != ("", place)
 
     def _is_negative(self, start: int) -> bool:
         sign, before = self.at(start - 1), self.at(start - 2)
@@ -426,12 +543,12 @@ class Scan:
             and isinstance(value, Fraction)
             and end == place + 1
         ):
-            if value.denominator != 1:
-                said = number.written
-            else:
-                said = str(value.numerator)
+            said = number.written if value.denominator != 1 else str(value.numerator)
         if before.text in _VERSIONED:
             self.versions.add(said)
+        elif before.text == "top":
+            self.loose.add(("top", said))
+            return end
         elif before.text.isalpha():
             self._beside(place, before, number)
         elif before.text == "-" and before.glued and atom.glued and self.at(place - 2).text.isalpha():
@@ -482,6 +599,8 @@ def slots(scan: Scan) -> frozenset[tuple[str, str]]:
 def _groups(scan: Scan) -> list[list[Item]]:
     groups: list[list[Item]] = []
     for item in scan.items:
+        if item.value == FIRST:
+            continue
         last = groups[-1][-1] if groups else None
         if last is not None and item.start == last.end + 1 and scan.at(last.end).text in _TOGETHER:
             groups[-1].append(item)

@@ -81,8 +81,9 @@ _ISO_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 
 _FLAG = re.compile(r"(?<!\S)(?:--[A-Za-z][\w-]*|-[A-Za-z]{1,3})(?=[\s=]|$)")
 _OPERATOR = re.compile(
-    r"===?|!==?|<=>|<[=<]?(?![A-Za-z/!])|->|=>|>[=>]?|=|&&|\|\|?|\*\*?(?=[ \w(])|(?<=[\w)])\^|\+\+|(?<=[\w)] )[+/-](?= [\w($])"
-    r"|(?<=[\w)])\+(?=\d)|[{}\[\]]"
+    r"===?|!==?|<=>|<[=<]?(?=\s?[\w$(.-])|->|=>|>[=>]?(?=\s?[\w$(.-])|=|&&|\|\|?|\*\*?(?=[ \w(])|(?<=[\w)])\^|\+\+"
+    r"|(?:(?<=\b[b-hj-z])|(?<=[\d)])) ?[-+/](?= (?:[b-hj-z]\b|[\d$(]))|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=[a-z]\b)"
+    r"|[{}]|(?<=\w)\[|\[(?=[\d\"'])"
 )
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,20}(?: [^<>]{0,200})?/?>")
 _SIGNED = frozenset("=<>!&|*^+/-{}[]")
@@ -100,6 +101,7 @@ class Spans:
     quotes: tuple[str, ...]
     code: tuple[str, ...]
     operators: tuple[str, ...]
+    flags: frozenset[str]
     emails: frozenset[str]
     addresses: frozenset[str]
     names: frozenset[str]
@@ -136,16 +138,18 @@ def spans(text: str) -> Spans:
     if _HAS_MIX.search(rest):
         rest = _take_mixed(rest, names)
     operators: list[str] = []
+    flags: list[str] = []
     if not _SIGNED.isdisjoint(rest):
         rest = _take(_TAG, rest, operators) if "<" in rest else rest
-        operators += _FLAG.findall(rest)
-        operators += _OPERATOR.findall(rest)
+        flags = _FLAG.findall(rest) if "-" in rest else []
+        operators += [sign.strip() for sign in _OPERATOR.findall(rest)]
     return Spans(
         rest,
         plain,
         quotes,
         code,
         tuple(operators),
+        frozenset(flags),
         frozenset(email.casefold() for email in emails),
         frozenset(addresses),
         frozenset(_identifier(name) for name in names),
@@ -180,7 +184,9 @@ def _quotes(text: str) -> tuple[str, ...]:
         if closes and start is not None and not (kind == "'" and before.isspace()):
             found.append(_plain(text[start + 1 : place]))
             del opened[kind]
-        elif (kind == '"' and start is None and not before.isdigit()) or (kind == "'" and not before.isalnum() and not after.isspace() and not after.isdigit()):
+        elif (kind == '"' and start is None and not before.isdigit()) or (
+            kind == "'" and not before.isalnum() and not after.isspace() and not after.isdigit()
+        ):
             opened[kind] = place
     return tuple(quote for quote in found if quote.strip())
 
