@@ -29,13 +29,16 @@ from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Clock, Embedder, Failpoint, Observer, TicketBook, no_failpoint
 from cachesvc.core.tickets import TicketBounds
+from cachesvc.core.trust import life
 from cachesvc.engine.admit import Admit
+from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.curate import Curator
+from cachesvc.engine.explain import Explain
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
-from cachesvc.engine.parts import Parts
+from cachesvc.engine.parts import Parts, Reuse
 from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import Tickets
@@ -62,9 +65,10 @@ from cachesvc.serve.admin import AdminPages, AdminServer
 from cachesvc.serve.admin_service import AdminService, Insight, Upkeep
 from cachesvc.serve.door import Admission, Doorkeeper
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
-from cachesvc.serve.grpc_service import CacheService
+from cachesvc.serve.grpc_service import Applications, CacheService
 from cachesvc.serve.requests import RequestReader
 from cachesvc.settings import Settings
+from cachesvc.trusting import Trusting, TrustNeeds
 
 
 class App:
@@ -98,7 +102,9 @@ class App:
     def _start(self, settings: Settings, make_embedder: Callable[[], Embedder], path: Path | None) -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        metrics = MetricsObserver(registry, __version__, settings.metrics.max_journeys)
+        metrics = MetricsObserver(
+            registry, __version__, settings.metrics.max_journeys, settings.metrics.max_namespaces
+        )
         later = Later(metrics)
         self._closing.callback(later.stop)
         observers: list[Observer] = [later, LogObserver(self._logger)]
@@ -163,11 +169,36 @@ class App:
             chores=[self._views.save_snapshots, self._warmup.note],
             leads=leads,
         )
+        tickets, analyses = self._tickets(settings, clock), Analyses(settings.index.max_analyses)
+        self._trusting = Trusting(
+            settings,
+            TrustNeeds(
+                store=store,
+                embedder=self._guard,
+                tickets=tickets,
+                analyses=analyses,
+                policies=lambda: self._live.tuning.policies,
+                leads=has_led,
+                clock=clock,
+                observer=observer,
+                step_back=step_back,
+            ),
+            life,
+        )
+        self._closing.callback(self._trusting.stop)
         parts = Parts(
             store=store,
             embedder=self._guard,
             views=self._views,
-            tickets=self._tickets(settings, clock),
+            tickets=tickets,
+            reuse=Reuse(
+                stance=self._trusting.trust.stance,
+                count=self._trusting.trust.count,
+                vetoes=self._trusting.vetoes,
+                analyses=analyses,
+                second_opinion=None,
+                coin=_coin,
+            ),
             janitor=self._janitor,
             tuning=lambda: self._live.tuning,
             clock=clock,
@@ -197,7 +228,18 @@ class App:
     ) -> None:
         """Open the ports: first the operators', and the applications' when all else works."""
         reader = RequestReader(lambda: self._live.limits)
-        cache = CacheService(Lookup(parts), Admit(parts), Curator(parts), reader, parts.observer)
+        trusting = self._trusting
+        cache = CacheService(
+            Applications(
+                Lookup(parts),
+                Admit(parts, trusting.labeller.learn),
+                Curator(parts),
+                trusting.feedback,
+                Explain(parts),
+            ),
+            reader,
+            parts.observer,
+        )
         insight = Insight(
             version=__version__,
             started_ms=parts.clock.now_ms(),
@@ -212,8 +254,9 @@ class App:
             mover=Mover(parts),
             checking=self._store.checking,
             index_disagreements=self._views.disagreements,
-            back_up=self._store.backup,
+            back_up=self._back_up,
             backup_dir=settings.admin.backup_dir,
+            trust=trusting.desk,
             failpoint=self._failpoint,
         )
         admin = AdminService(insight, self.reloader, upkeep, reader)
@@ -263,6 +306,7 @@ class App:
         self.address = self._grpc.start()
         self._closing.callback(self._grpc.stop)
         self._janitor.start()
+        self._trusting.start()
         self._grpc.begin_serving()
         self._warmup.start()
 
@@ -291,6 +335,10 @@ class App:
             is_shared=self._seat is not None,
         )
         return Snapshots(files, self._store, observer, min_rows=settings.index.snapshot_min_vectors)
+
+    def _back_up(self, directory: Path) -> None:
+        self._store.backup(directory)
+        self._trusting.store.backup(directory / "trust")
 
     def _store_options(self, settings: Settings) -> StoreOptions:
         options = store_options(settings)
@@ -380,3 +428,8 @@ def _grpc_server(
 
 def _new_id() -> str:
     return secrets.token_hex(12)
+
+
+def _coin() -> float:
+    """Evenly from 0 to 1, and nobody can tell beforehand."""
+    return secrets.randbits(53) / (1 << 53)

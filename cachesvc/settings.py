@@ -36,6 +36,7 @@ from cachesvc.settings_sections import (
     TelemetrySettings,
     TicketSettings,
     VerifierSettings,
+    TrustSettings,
 )
 
 ENV_PREFIX = "CACHESVC_"
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     index: IndexSettings = IndexSettings()
     verifier: VerifierSettings = VerifierSettings()
     tickets: TicketSettings = TicketSettings()
+    trust: TrustSettings = TrustSettings()
     limits: LimitSettings = LimitSettings()
     reload: ReloadSettings = ReloadSettings()
     log: LogSettings = LogSettings()

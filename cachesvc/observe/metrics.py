@@ -1,11 +1,11 @@
-"""Prometheus metrics: the only module that names them. Never a prompt, a response or a namespace.
+"""Prometheus metrics: the only module that names them. Never a prompt or a response.
 
 The README's table is made from this module (``catalogue``), so it cannot drift.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import assert_never
+from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.metrics import MetricWrapperBase
@@ -16,18 +16,26 @@ from cachesvc.core.events import (
     EmbedderChanged,
     EntriesRemoved,
     Event,
+    FeedbackDone,
     IndexSettled,
     IndexWarmed,
+    Labelled,
+    LabelsDropped,
     LookupDone,
+    Opinion,
     ScopesChanged,
     SnapshotDone,
     StoreDone,
     StoreMovedAside,
     TaskFailed,
+    TrustChanged,
+    TrustStands,
 )
+from cachesvc.core.gates import Gate
 from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
 from cachesvc.core.warming import Warming
 from cachesvc.observe.crew import CrewMetrics
+from cachesvc.observe.trust import TrustMetrics
 
 _BUCKETS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -61,7 +69,9 @@ class MetricDoc:
 class MetricsObserver:
     """``Observer`` that counts, in the registry it is given. Labels exist from the start, at 0."""
 
-    def __init__(self, registry: CollectorRegistry, version: str, max_journeys: int) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, version: str, max_journeys: int, max_namespaces: int = 100
+    ) -> None:
         self._registry = registry
         self._max_journeys = max_journeys
         self._journeys: set[str] = set()
@@ -95,6 +105,35 @@ class MetricsObserver:
         )
         self._saved_usd = Counter(
             "cachesvc_saved_cost_usd", "US dollars of the model calls that hits replaced.", registry=registry
+        )
+        self._withheld_tokens = Counter(
+            "cachesvc_withheld_tokens",
+            "Tokens of the model calls that hits would have replaced, had they been served (mode shadow or canary, held "
+            "back, braked).",
+            ["type"],
+            registry=registry,
+        )
+        self._withheld_usd = Counter(
+            "cachesvc_withheld_cost_usd",
+            "US dollars of the model calls that hits would have replaced, had they been served.",
+            registry=registry,
+        )
+        self._gate_vetoes = Counter(
+            "cachesvc_gate_vetoes",
+            "Misses by the gate that refused the best candidate; each is a lookup of outcome miss_gated.",
+            ["gate"],
+            registry=registry,
+        )
+        self._opinions = Counter(
+            "cachesvc_second_opinions",
+            "Second opinions by what they came to (yes, no, late, busy, failed).",
+            ["result"],
+            registry=registry,
+        )
+        self._audits_asked = Counter(
+            "cachesvc_audits_asked",
+            "Semantic hits for which the client was asked for a fresh answer, to compare with.",
+            registry=registry,
         )
         self._stores = Counter(
             "cachesvc_stores",
@@ -188,6 +227,7 @@ class MetricsObserver:
             "Threads given up in an inference that has not ended.",
             registry=registry,
         )
+        self._trust = TrustMetrics(registry, max_namespaces)
         self._embedder_healthy.set(1)
         self._config_generation.set(1)
         self._config_ok.set(1)
@@ -227,6 +267,8 @@ class MetricsObserver:
                 pass  # read at a scrape, before it is over too
             case StoreMovedAside():
                 self._moved_aside.set(1)
+            case TrustChanged() | TrustStands() | Labelled() | LabelsDropped() | FeedbackDone():
+                self._trust.on(event)
             case ConfigRead():
                 self._config_reloads.labels(event.result).inc()
                 self._config_generation.set(event.generation)
@@ -281,12 +323,25 @@ class MetricsObserver:
         if event.journey:
             result = "hit" if outcome.is_hit else outcome.label.partition("_")[0]
             self._journey_lookups.labels(self._bounded(event.journey), result).inc()
+        self._count_saved(event)
+        if event.gate is not None:
+            self._of_gate[event.gate].inc()
+        if event.opinion:
+            self._opinions.labels(event.opinion).inc()
+        if event.audit:
+            self._audits_asked.inc()
+
+    def _count_saved(self, event: LookupDone) -> None:
+        is_hit = event.outcome.is_hit
+        tokens, usd = (
+            (self._saved_tokens, self._saved_usd) if is_hit else (self._withheld_tokens, self._withheld_usd)
+        )
         if event.saved_input_tokens:
-            self._saved_tokens.labels("input").inc(event.saved_input_tokens)
+            tokens.labels("input").inc(event.saved_input_tokens)
         if event.saved_output_tokens:
-            self._saved_tokens.labels("output").inc(event.saved_output_tokens)
+            tokens.labels("output").inc(event.saved_output_tokens)
         if event.saved_cost_usd:
-            self._saved_usd.inc(event.saved_cost_usd)
+            usd.inc(event.saved_cost_usd)
 
     def _bounded(self, journey: str) -> str:
         if journey not in self._journeys:
@@ -300,8 +355,13 @@ class MetricsObserver:
         self._of_outcome = {outcome: self._lookups.labels(outcome.label) for outcome in Outcome}
         self._of_tier = {tier: self._lookup_s.labels(tier) for tier in ("exact", "semantic", "none")}
         self._of_stage = {f"{stage}_us": self._stage_s.labels(stage) for stage in _STAGES}
+        self._of_gate = {gate: self._gate_vetoes.labels(gate.label) for gate in Gate}
         for kind in ("input", "output"):
             self._saved_tokens.labels(kind)
+            self._withheld_tokens.labels(kind)
+        for opinion in get_args(Opinion):
+            if opinion:
+                self._opinions.labels(opinion)
         for tier in ("semantic", "exact"):
             self._stores.labels(tier)
         for unseen in Unseen:

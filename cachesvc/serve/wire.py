@@ -3,16 +3,22 @@
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import cachesvc.v1.cache_pb2 as pb
+from cachesvc.core.gates import Gate
 from cachesvc.core.types import Entry, LookupResult, Outcome, StoreResult
+from cachesvc.engine.feedback import Heard
 
-_OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
+OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
+GATES = {gate: pb.Gate.Value(f"GATE_{gate.name}") for gate in Gate}
 _MS = 1000
+
+VERDICTS = {None: pb.VERDICT_UNSPECIFIED, True: pb.VERDICT_RIGHT, False: pb.VERDICT_WRONG}
+"""Whether an answer is right; None where that could not be told."""
 
 
 def lookup_response(result: LookupResult) -> pb.LookupResponse:
     """A lookup's answer. Filled in place: building messages from parts costs four times as much."""
     response = pb.LookupResponse()
-    response.outcome = _OUTCOMES[result.outcome]
+    response.outcome = OUTCOMES[result.outcome]
     response.reason = result.outcome.value
     response.lookup_id = result.lookup_id
     if result.entry is not None:
@@ -21,10 +27,10 @@ def lookup_response(result: LookupResult) -> pb.LookupResponse:
         response.score = result.score
     if result.best_score is not None:
         response.best_score = result.best_score
-    if result.threshold is not None:
-        response.threshold = result.threshold
     if result.age_ms is not None:
         response.age_s = result.age_ms / _MS
+    if result.threshold is not None:
+        _fill_rule(response, result)
     timings, taken = response.timings, result.timings
     timings.identity_us = taken.identity_us
     timings.exact_us = taken.exact_us
@@ -34,6 +40,20 @@ def lookup_response(result: LookupResult) -> pb.LookupResponse:
     timings.decide_us = taken.decide_us
     timings.total_us = taken.total_us
     return response
+
+
+def _fill_rule(response: pb.LookupResponse, result: LookupResult) -> None:
+    """What only the semantic tier has."""
+    assert result.threshold is not None
+    response.threshold = result.threshold
+    if result.value is not None:
+        response.rule_score = result.value
+    if result.confidence is not None:
+        response.confidence = result.confidence
+    if result.gate is not None:
+        response.gate = GATES[result.gate]
+    response.rule_version = result.rule_version
+    response.audit = result.audit
 
 
 def store_response(result: StoreResult) -> pb.StoreResponse:
@@ -46,6 +66,16 @@ def store_response(result: StoreResult) -> pb.StoreResponse:
     )
     fill_time(response.expire_time, result.expires_ms)
     return response
+
+
+def feedback_response(heard: Heard) -> pb.SubmitFeedbackResponse:
+    """What came of a judgement."""
+    return pb.SubmitFeedbackResponse(
+        verdict=VERDICTS[heard.same],
+        known=heard.known,
+        vetoed=heard.vetoed,
+        quarantined=heard.quarantined,
+    )
 
 
 def get_response(entry: Entry) -> pb.GetResponse:
