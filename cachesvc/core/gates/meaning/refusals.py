@@ -1,0 +1,237 @@
+"""Two meanings compared, gate by gate. Each is symmetric, and cheapest where the texts do not differ in its matter."""
+
+from collections.abc import Callable
+from itertools import product
+
+from cachesvc.core.gates.gate import Gate, Veto
+from cachesvc.core.gates.meaning.kinds import SAME_NAMES
+from cachesvc.core.gates.meaning.naming import is_derived, same_name
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES
+from cachesvc.core.gates.meaning.reading import Meaning, Question
+
+_DEFINITE = frozenset(Question) - {
+    Question.NONE,
+    Question.WHAT,
+    Question.WHICH,
+    Question.LIST,
+    Question.YES_NO,
+    Question.HOW,
+}
+_LISTING = frozenset((Question.WHICH, Question.LIST))
+_ALIKE = frozenset(
+    frozenset(pair)
+    for pair in (
+        (Question.COUNT, Question.AMOUNT),
+        (Question.AMOUNT, Question.DURATION),
+        (Question.FREQUENCY, Question.WHEN),
+        (Question.WHEN, Question.DURATION),
+        (Question.FREQUENCY, Question.COUNT),
+        (Question.DURATION, Question.COUNT),
+        (Question.WHO, Question.WHERE),
+    )
+)
+_SYNONYMS = {"earliest": "first", "latest": "last"}
+_MAX_UNMATCHED = 8
+"""Where both texts have more words of their own than that, they are worded anew: single words say nothing then."""
+
+_LONGEST_NAME = 3
+_MAX_REWORDED = 8
+"""With more words of their own together than that, a denial of one is likely part of what it says besides."""
+
+
+def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """One denies what the other says. Where both deny something, word order decides little, and no more is asked."""
+    if ours.denied == theirs.denied:
+        return None
+    if ours.denied and theirs.denied:
+        if ours.stems != theirs.stems or ours.places != theirs.places:
+            return None
+    elif len(ours.stems ^ theirs.stems) > _MAX_REWORDED:
+        return None
+    for denied, plain in ((ours, theirs), (theirs, ours)):
+        contradicted = (denied.denied - plain.denied) & plain.stems
+        if contradicted:
+            word = min(contradicted)
+            sides = (f"not {word}", word)
+            return Veto(Gate.NEGATION, *(sides if denied is ours else reversed(sides)))
+    return None
+
+
+def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """A word of one has its opposite in the other, and neither has both. "Not right" is no opposite of "wrong"."""
+    if (
+        ours.opposites.isdisjoint(theirs.stems)
+        and ours.bared.isdisjoint(theirs.stems)
+        and theirs.bared.isdisjoint(ours.stems)
+    ):
+        return None
+    left, right = ours.stems - theirs.stems, theirs.stems - ours.stems
+    if len(left) > _MAX_UNMATCHED and len(right) > _MAX_UNMATCHED:
+        return None
+    for word in sorted(left):
+        for other in sorted(right):
+            if (other in OPPOSITES.get(word, ()) or _is_prefixed(word, other)) and (
+                (word in ours.denied) == (other in theirs.denied)
+            ):
+                return Veto(Gate.ANTONYM, word, other)
+    return None
+
+
+_PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis")
+
+
+def _is_prefixed(word: str, other: str) -> bool:
+    longer, shorter = (word, other) if len(word) > len(other) else (other, word)
+    return len(shorter) > 2 and longer.endswith(shorter) and longer[: -len(shorter)] in _PREFIXES
+
+
+def role(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """The same word stands in a contrary role, or two words have changed places."""
+    if not ours.contrary.isdisjoint(theirs.roles):
+        for part in sorted(ours.contrary & theirs.roles):
+            word = part[1]
+            mine = {role for role, stem in ours.roles if stem == word}
+            yours = {role for role, stem in theirs.roles if stem == word}
+            if mine.isdisjoint(yours):
+                return Veto(Gate.ROLE, f"{min(mine)} {word}", f"{min(yours)} {word}")
+    if not ours.swapped.isdisjoint(theirs.relations):
+        for relation in sorted(ours.swapped & theirs.relations):
+            if relation not in ours.relations and relation not in theirs.swapped:
+                return Veto(Gate.ROLE, " ".join(reversed(relation)), " ".join(relation))
+    if ours.order != theirs.order and len(ours.order) == len(theirs.order) and ours.stems == theirs.stems:
+        return _exchange(ours, theirs)
+    return None
+
+
+def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Two words, or names of as many words, have changed places and all else stands: "did A beat B".
+
+    Not so "A or B", nor the parts of a phrase: "the price of gold", "the gold price".
+    """
+    a, b = ours.order, theirs.order
+    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
+    size = len(differing) // 2
+    if len(differing) % 2 or not 0 < size <= _LONGEST_NAME or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    first, second = differing[0], differing[size]
+    if differing != [*range(first, first + size), *range(second, second + size)]:
+        return None
+    if (
+        a[first : first + size] != b[second : second + size]
+        or b[first : first + size] != a[second : second + size]
+    ):
+        return None
+    inside = slice(first, second + size)
+    gap, is_joined = ours.places[second]
+    is_list = all(joined for _, joined in ours.places[first + 1 : second + size])
+    if ours.places[inside] != theirs.places[inside] or is_list or (second == first + size and not gap):
+        return None
+    shared = a[first + size : second]
+    if is_joined and a[second + size : second + size + len(shared)] == shared:
+        return None  # "red meat or white meat"
+    return Veto(Gate.ROLE, " ".join(a[inside]), " ".join(b[inside]))
+
+
+def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """A bound or a degree has its opposite in the other."""
+    if ours.bounds != theirs.bounds and ours.bounds and theirs.bounds:
+        return Veto(Gate.COMPARISON, " ".join(sorted(ours.bounds)), " ".join(sorted(theirs.bounds)))
+    if ours.degrees != theirs.degrees:
+        left, right = ours.degrees - theirs.degrees, theirs.degrees - ours.degrees
+        for word, other in product(sorted(left), sorted(right)):
+            if other in OPPOSED_DEGREES[word]:
+                return Veto(Gate.COMPARISON, word, other)
+    return None
+
+
+def connective(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """What one joins by *and* the other joins by *or*."""
+    if ours.ands.isdisjoint(theirs.ors) and ours.ors.isdisjoint(theirs.ands):
+        return None
+    for pair in sorted((ours.ands & theirs.ors) | (ours.ors & theirs.ands)):
+        if pair not in ours.ands & theirs.ands and pair not in ours.ors & theirs.ors:
+            joins = ("and", "or") if pair in ours.ands else ("or", "and")
+            return Veto(Gate.CONNECTIVE, *(f"{pair[0]} {join} {pair[1]}" for join in joins))
+    return None
+
+
+def question(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Both ask for one kind of thing, and the kinds exclude each other."""
+    mine, yours = ours.questions & _DEFINITE, theirs.questions & _DEFINITE
+    if not mine or not yours or not mine.isdisjoint(yours):
+        counted = Question.COUNT in ours.questions, Question.COUNT in theirs.questions
+        if counted[0] != counted[1] and not (theirs if counted[0] else ours).questions.isdisjoint(_LISTING):
+            return Veto(Gate.QUESTION, ours.question.value, theirs.question.value)
+        return None
+    if any(frozenset(pair) in _ALIKE for pair in product(mine, yours)):
+        return None
+    return Veto(
+        Gate.QUESTION,
+        ", ".join(sorted(kind.value for kind in mine)),
+        ", ".join(sorted(kind.value for kind in yours)),
+    )
+
+
+def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Each has a name that the other has not."""
+    if ours.names or theirs.names:
+        left, right = ours.names - theirs.stems, theirs.names - ours.stems
+        if left and right:
+            lone = [name for name in left if not any(same_name(name, other) for other in right)]
+            others = [name for name in right if not any(same_name(name, other) for other in left)]
+            if lone and others:
+                return Veto(Gate.ENTITY, min(lone), min(others))
+    if ours.kinds != theirs.kinds:
+        mine, yours = ours.kinds - theirs.kinds, theirs.kinds - ours.kinds
+        if mine and yours:
+            clashes = [
+                (name, other)
+                for kind, name in mine
+                for other_kind, other in yours
+                if kind == other_kind
+                and frozenset((name, other)) not in SAME_NAMES
+                and not is_derived(name, other)
+            ]
+            if clashes:
+                return Veto(Gate.ENTITY, *min(clashes))
+    return None
+
+
+def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """A word that narrows stands in one alone. What comes first is the earliest, and what comes last the latest."""
+    if ours.qualifiers == theirs.qualifiers:
+        return None
+    mine, yours = ours.qualifiers - theirs.qualifiers, theirs.qualifiers - ours.qualifiers
+    for name in sorted(mine | yours):
+        synonym = _SYNONYMS.get(name)
+        if synonym is None or synonym not in (theirs if name in mine else ours).function:
+            return Veto(Gate.QUALIFIER, " ".join(sorted(mine)), " ".join(sorted(yours)))
+    return None
+
+
+def language(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """They are in two languages, or want their answers in two."""
+    if ours.language != theirs.language and ours.language and theirs.language:
+        return Veto(Gate.LANGUAGE, ours.language, theirs.language)
+    if ours.asked != theirs.asked and ours.asked and theirs.asked:
+        return Veto(Gate.LANGUAGE, " ".join(sorted(ours.asked)), " ".join(sorted(theirs.asked)))
+    return None
+
+
+REFUSALS: tuple[tuple[Gate, Callable[[Meaning, Meaning], Veto | None]], ...] = (
+    (Gate.LANGUAGE, language),
+    (Gate.NEGATION, negation),
+    (Gate.QUALIFIER, qualifier),
+    (Gate.COMPARISON, comparison),
+    (Gate.CONNECTIVE, connective),
+    (Gate.QUESTION, question),
+    (Gate.ANTONYM, antonym),
+    (Gate.ENTITY, entity),
+    (Gate.ROLE, role),
+)
+"""The gates with what asks them, cheap ones first."""
+
+
+def meaning_vetoes(ours: Meaning, theirs: Meaning) -> list[Veto]:
+    """What differs, by gate; each gate once at most."""
+    return [veto for _, refuses in REFUSALS if (veto := refuses(ours, theirs)) is not None]
