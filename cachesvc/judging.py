@@ -163,5 +163,5 @@ def _candidate(message: pb.ExplainedCandidate) -> ExplainedCandidate:
     )
 
 
-def _outcome(outcome: "pb.Outcome") -> str:
+def _outcome(outcome: "pb.Outcome.ValueType") -> str:
     return pb.Outcome.Name(outcome).removeprefix("OUTCOME_")
