@@ -279,7 +279,7 @@ MUTANTS = (
         ("tests/service/test_door.py",),
     ),
     Mutant(
-        "learned rules serve below the floor",
+        "a caller's score does not bind a learned rule",
         "cachesvc/core/deciding.py",
         "candidate.score >= bar.least_score:",
         "candidate.score >= -1.0:",
