@@ -1,0 +1,89 @@
+"""Rules as plain data and back: what a store keeps and a person may read. What is read is validated."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import isfinite
+
+from cachesvc.core.trust.features import VERSION
+from cachesvc.core.trust.models import Additive, Record
+from cachesvc.core.trust.rules import Calibration, Evidence, Rule
+
+
+def to_record(rule: Rule) -> Record:
+    """Dicts, lists, numbers, text and None alone."""
+    return {
+        "version": rule.version,
+        "threshold": rule.threshold,
+        "made_ms": rule.made_ms,
+        "features_version": rule.features_version,
+        "note": rule.note,
+        "model": None if rule.model is None else rule.model.to_record(),
+        "calibration": None
+        if rule.calibration is None
+        else {
+            "values": list(rule.calibration.values),
+            "confidences": list(rule.calibration.confidences),
+            "error": rule.calibration.error,
+        },
+        "evidence": None if rule.evidence is None else asdict(rule.evidence),
+    }
+
+
+def from_record(record: Mapping[str, object]) -> Rule:
+    """Read one back. Raises ValueError with what is wrong; a model of other features than today's is wrong, too."""
+    model, calibration, evidence = (record.get(name) for name in ("model", "calibration", "evidence"))
+    features_version = _whole(record.get("features_version", 0))
+    if model is not None and features_version != VERSION:
+        raise ValueError(f"the rule is of version {features_version} of the features, not of {VERSION}")
+    return Rule(
+        version=_whole(record.get("version")),
+        threshold=_number(record.get("threshold")),
+        made_ms=_whole(record.get("made_ms")),
+        model=None if model is None else Additive.from_record(_mapping(model)),
+        calibration=None if calibration is None else _calibration(_mapping(calibration)),
+        evidence=None if evidence is None else _evidence(_mapping(evidence)),
+        note=str(record.get("note", "")),
+        features_version=features_version,
+    )
+
+
+def _calibration(record: Mapping[str, object]) -> Calibration:
+    values, confidences = _numbers(record.get("values")), _numbers(record.get("confidences"))
+    if not values or len(values) != len(confidences):
+        raise ValueError("a calibration needs as many confidences as values, and one at least")
+    if list(values) != sorted(values) or list(confidences) != sorted(confidences):
+        raise ValueError("a calibration does not rise")
+    if confidences[0] < 0 or confidences[-1] > 1:
+        raise ValueError("a confidence is none")
+    return Calibration(values, confidences, _number(record.get("error")))
+
+
+def _evidence(record: Mapping[str, object]) -> Evidence:
+    requests, served, wrong = (_whole(record.get(name)) for name in ("requests", "served", "wrong"))
+    if not 0 <= wrong <= served <= requests:
+        raise ValueError("the evidence contradicts itself")
+    return Evidence(requests, served, wrong, _number(record.get("error_bound")), _number(record.get("level")))
+
+
+def _mapping(stored: object) -> Mapping[str, object]:
+    if not isinstance(stored, Mapping):
+        raise ValueError("a part of the rule is no record")  # noqa: TRY004 - one error for all that is wrong with a record
+    return stored
+
+
+def _numbers(stored: object) -> tuple[float, ...]:
+    if not isinstance(stored, list | tuple):
+        raise ValueError("a part of the rule is no list")  # noqa: TRY004 - as above
+    return tuple(_number(part) for part in stored)
+
+
+def _number(stored: object) -> float:
+    if isinstance(stored, bool) or not isinstance(stored, int | float) or not isfinite(stored):
+        raise ValueError("a part of the rule is no number to reckon with")
+    return float(stored)
+
+
+def _whole(stored: object) -> int:
+    if isinstance(stored, bool) or not isinstance(stored, int):
+        raise ValueError("a part of the rule is no whole number")  # noqa: TRY004 - as above
+    return stored
