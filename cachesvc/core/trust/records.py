@@ -14,7 +14,6 @@ from cachesvc.core.trust.models import Additive, Record
 from cachesvc.core.trust.rules import Calibration, Evidence, Rule
 from cachesvc.core.trust.state import Step, TrustState
 
-
 _FORMAT = 1
 
 
