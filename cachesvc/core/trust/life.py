@@ -131,7 +131,7 @@ def challenged(
 
 def _unbraked(state: TrustState, policy: Policy) -> Stance:
     terms = control_terms(state, policy)
-    if terms is None:
+    if terms is None or (state.pinned and state.active == 0):
         return by_policy(state.namespace, policy)
     rule = rule_of(state, policy)
     if not state.pinned:
