@@ -229,7 +229,9 @@ class Trust:
         if held is not None and is_open and not labels and tally == held.tally and policy is held.policy:
             return False
         advance = self._life.advance(state, labels, tally, policy, self._clock.now_ms())
-        if advance.state is not state:
+        if (
+            labels or advance.steps or held is None or policy is not held.policy
+        ):  # counts alone are not worth a commit
             state = replace(advance.state, generation=state.generation + 1)
             if not self._store.put_state(state):  # an operator, or another that leads by now, was first
                 self._folded.pop(namespace, None)
