@@ -15,9 +15,10 @@ from cachesvc.core.gates.literals.lexicon import (
 )
 
 _TOKEN = re.compile(
-    r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}/\d{1,2}/\d{2,4}(?![\d/])|\d{1,2}\.\d{1,2}\.\d{4}(?![\d.])"
-    r"|\d{1,2}:\d{2}(?::\d{2})?(?![\d:])|\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|(?<![\w.])\.\d+|\d+(?:\.\d+)*"
-    r"|[^\W\d_]+(?:'[^\W\d_]+)*|[^\w\s]"
+    r"[^\W\d_]+(?:'[^\W\d_]+)*"
+    r"|\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}/\d{1,2}/\d{2,4}(?![\d/])|\d{1,2}\.\d{1,2}\.\d{4}(?![\d.])"
+    r"|\d{1,2}:\d{2}(?::\d{2})?(?![\d:])|\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*"
+    r"|(?<![\w.])\.\d+|[^\w\s]"
 )
 _CJK_DIGITS = re.compile(r"[〇一二两三四五六七八九十百千万億亿]{1,20}")
 _LONGEST = 18
@@ -52,8 +53,9 @@ def atoms(text: str) -> list[Atom]:
     end = -1
     for match in _TOKEN.finditer(text):
         raw = match[0]
-        tokens.append(Atom(raw.casefold(), raw, match.start() == end))
-        end = match.end()
+        start = match.start()
+        tokens.append(Atom(raw.casefold(), raw, start == end))
+        end = start + len(raw)
     return _joined(tokens)
 
 

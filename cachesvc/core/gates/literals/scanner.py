@@ -93,6 +93,8 @@ _SAY_NOTHING = frozenset(
         ";",
     ]
 )
+_STOPS = frozenset('.?!:"')
+_BETWEEN = frozenset(("and", "or", "/", "-"))
 _SHORT = frozenset(
     [
         "a",
@@ -230,11 +232,7 @@ class Scan:
         elif text == "ago":
             self.loose.add(("when", "ago"))
         elif text in SEASONS:
-            is_sure = (
-                text not in UNSURE_SEASONS or before in _BEFORE_SEASON or self.at(end).text in _AFTER_SEASON
-            )
-            following = self.at(end).number
-            if is_sure or (following is not None and is_year(following.value)):
+            if text not in UNSURE_SEASONS or self._is_sure_season(place):
                 self._add(DATE, SEASONS[text], place, end)
         elif text in DAY_PARTS:
             if before != "good":
@@ -255,6 +253,21 @@ class Scan:
         elif (unit := EVERY.get(text) or UNITS.get(text)) is not None and unit.stands_alone:
             self.bare.add(_key(unit, 1))
         return end
+
+    def _is_sure_season(self, place: int) -> bool:
+        """It is the season and no verb or coil: by what stands around it, or written as a name within a sentence."""
+        before, following = self.at(place - 1), self.at(place + 1)
+        if before.text == "the":
+            before = self.at(place - 2)
+        if before.text in _BEFORE_SEASON or following.text in _AFTER_SEASON:
+            return True
+        if following.number is not None and is_year(following.number.value):
+            return True
+        if following.text in _BETWEEN and self.at(place + 2).text in SEASONS:
+            return True
+        if before.text in _BETWEEN and self.at(place - 2).text in SEASONS:
+            return True
+        return place > 0 and before.text not in _STOPS and self.atoms[place].raw.istitle()
 
     def _which(self, place: int) -> int:
         """ "Next week", "last Friday", "this year"."""
@@ -311,7 +324,7 @@ class Scan:
         raw, before = self.atoms[place].raw, self.at(place - 1)
         if before.text in _BEFORE_MONTH:
             return True
-        is_inside = place > 0 and before.text not in (".", "?", "!", ":", '"')
+        is_inside = place > 0 and before.text not in _STOPS
         return (
             is_inside
             and raw[0].isupper()
