@@ -164,7 +164,7 @@ def _served(label: Label, rule: Rule) -> bool | None:
 def _reaches(candidate: LabelledCandidate, label: Label, rule: Rule) -> bool:
     if rule.model is None:
         return candidate.score >= rule.threshold
-    if label.features_version != rule.features_version:
+    if rule.features_version not in (0, label.features_version):
         return False
     return float(rule.model.values(candidate.features[None])[0]) >= rule.threshold
 

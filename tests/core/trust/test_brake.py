@@ -17,7 +17,7 @@ from cachesvc.core.trust.detector import UNSEEN
 from cachesvc.core.trust.labels import Origin
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Brake, Braking, Stance, Step
-from tests.core.trust.conftest import MakeLabel, make_label
+from tests.labels import make_label
 
 _RULE = Rule(0, 0.95)
 _TERMS = TrustTerms()
@@ -164,10 +164,10 @@ def test_complaints_do_not_close_it(origin: Origin) -> None:
     assert driven.braking.level is Brake.OPEN
 
 
-def test_gated_candidates_say_nothing(label: MakeLabel) -> None:
+def test_gated_candidates_say_nothing() -> None:
     """What a gate refuses would not have been served."""
     tight = Braking(Brake.TIGHT, target=0.05)
-    gated = label(origin=Origin.MISS, same=False, score=_LOOSE_SCORE, gate=Gate.NUMBER)
+    gated = make_label(origin=Origin.MISS, same=False, score=_LOOSE_SCORE, gate=Gate.NUMBER)
     assert brake.fold(tight, gated, _RULE, _TERMS).braking == tight
 
 
