@@ -33,6 +33,7 @@ from cachesvc.core.trust import life
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.curate import Curator
+from cachesvc.engine.explain import Explain
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor
 from cachesvc.engine.lookup import Lookup
@@ -230,7 +231,11 @@ class App:
         trusting = self._trusting
         cache = CacheService(
             Applications(
-                Lookup(parts), Admit(parts, trusting.labeller.learn), Curator(parts), trusting.feedback
+                Lookup(parts),
+                Admit(parts, trusting.labeller.learn),
+                Curator(parts),
+                trusting.feedback,
+                Explain(parts),
             ),
             reader,
             parts.observer,

@@ -12,6 +12,7 @@ from cachesvc.core.events import TaskFailed
 from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
 from cachesvc.engine.analyses import Analyses
+from cachesvc.engine.challenging import Challenger
 from cachesvc.engine.comparing import Comparing
 from cachesvc.engine.feedback import Feedback
 from cachesvc.engine.guard import Guard
@@ -21,6 +22,7 @@ from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
 from cachesvc.settings import Settings
+from cachesvc.training import train
 
 _ROUND_LABELS = 1000
 
@@ -52,7 +54,7 @@ class Trusting:
             trust=self.store,
             store=needs.store,
             policies=needs.policies,
-            analysis=needs.analyses.of,
+            analyses=needs.analyses,
             clock=needs.clock,
             observer=needs.observer,
         )
@@ -61,15 +63,17 @@ class Trusting:
             life,
             TrustOptions(given.round_interval_s, _ROUND_LABELS, given.max_namespaces),
             needs.leads,
+            Challenger(parts, train, given.max_labels).challenge,
+        )
+        self.vetoes = Vetoes(
+            self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)
         )
         self.labeller = Labeller(
             parts,
             Comparing(needs.embedder, needs.clock),
+            self.vetoes,
             LabelOptions(given.max_queue, given.max_queue_bytes, given.compare_wait_s),
             needs.step_back,
-        )
-        self.vetoes = Vetoes(
-            self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)
         )
         self.feedback = Feedback(
             parts, needs.tickets, needs.embedder, self.labeller, self.vetoes, self.trust.count

@@ -21,8 +21,8 @@ _IGNORABLE = re.compile(
 _VISIBLE_CONTROLS = frozenset("\t\n")
 _WORD = re.compile(r"[^\W\d_]+")
 _PROSE_PUNCTUATION = ".,;:!?\"'()[]{}<>«»“”‘’`"
-# Finds all that _case_counts could say yes to, and more.
-_MAY_BE_CODE = re.compile(r"[_$/\\=@#0-9]|\.\S|(?<!\w)-")
+# Finds all words with a capital that _case_counts could say yes to, and more.
+_MAY_BE_CODE = re.compile(r"(?<!\S)(?=[^\sA-Z]*[A-Z])\S*?(?:[_$/\\=@#0-9]|\.\S|(?<!\w)-)")
 _CODE_SIGN = re.compile(r"[._$/\\=@#]")
 # Alphabets that look alike. Scripts that mix in ordinary writing (kana and han) are not among them.
 _LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN"})
@@ -81,7 +81,7 @@ def unseen_difference(one: str, other: str) -> bool:
     """
     if one == other:
         return False
-    if _plain(one) and _plain(other):
+    if _plain(one) and _plain(other) and one[:1].isspace() == other[:1].isspace():
         return False
     ours, theirs = _spellings(one), _spellings(other)
     for word in ours.keys() & theirs.keys():

@@ -234,6 +234,7 @@ def _case(judgement: Judgement, reuse: _Reuse) -> Case:
         share=1.0,
         rule_version=0 if ticket is None else ticket.rule_version,
         answer=said,
+        vector=reuse.vector,
     )
 
 

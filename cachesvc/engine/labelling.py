@@ -22,9 +22,11 @@ from cachesvc.core.tickets import Ticket
 from cachesvc.core.trust import features as feature_set
 from cachesvc.core.trust.compare import Judged
 from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, News, Origin
-from cachesvc.core.types import Candidate, Entry, Identity
+from cachesvc.core.types import Candidate, Entry, Identity, Unseen, Vector
+from cachesvc.core.visibility import unseen_difference
 from cachesvc.engine.comparing import Comparing
 from cachesvc.engine.trust_parts import TrustParts
+from cachesvc.engine.vetoes import Vetoes
 
 _GROUP_S = 1.0
 _GROUP_COUNT = 64
@@ -45,7 +47,7 @@ class LabelOptions:
 @dataclass(frozen=True, slots=True)
 class Case:
     """A request whose candidates can be judged, for its answer is known, or somebody's verdict on the one that was
-    served. ``served`` is the entry that was served or would have been; the rest as in ``Label``.
+    served. ``served`` is the entry that was served or would have been, ``vector`` the request's; the rest as in ``Label``.
     """
 
     key: bytes
@@ -56,6 +58,7 @@ class Case:
     share: float
     rule_version: int
     answer: bytes | bool
+    vector: Vector | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -86,6 +89,7 @@ def answered(lookup_id: str, ticket: Ticket, answer: bytes) -> Case | None:
         share=ticket.share,
         rule_version=ticket.rule_version,
         answer=answer,
+        vector=None if isinstance(ticket.embedded, Unseen) else ticket.embedded,
     )
 
 
@@ -96,6 +100,7 @@ class Labeller:
         self,
         parts: TrustParts,
         comparing: Comparing,
+        vetoes: Vetoes,
         options: LabelOptions,
         step_back: Callable[[], None] = lambda: None,
     ) -> None:
@@ -103,10 +108,11 @@ class Labeller:
         self._trust = parts.trust
         self._store = parts.store
         self._policies = parts.policies
-        self._analysis = parts.analysis
+        self._analyses = parts.analyses
         self._clock = parts.clock
         self._observer = parts.observer
         self._comparing = comparing
+        self._vetoes = vetoes
         self._options = options
         self._step_back = step_back
         self._state = threading.Condition()
@@ -183,8 +189,10 @@ class Labeller:
         if not there or (served is None and case.served is not None):
             return None
         ours = analyse(case.identity.text)
-        theirs = [self._analysis(one.entry) for one in there]
-        values = feature_set.features(ours, theirs, [one.candidate.score for one in there])
+        theirs = [self._analyses.of(one.entry) for one in there]
+        answers = [self._analyses.answer_of(one.entry) for one in there]
+        scores = [one.candidate.score for one in there]
+        values = feature_set.features(ours, theirs, scores, answers=answers)
         vetoes = [first_veto(ours, analysis, policy.gates) for analysis in theirs]
         gates = [None if veto is None else veto.gate for veto in vetoes]
         judged = self._judged(case, there, policy)
@@ -198,7 +206,9 @@ class Labeller:
             features_version=feature_set.VERSION,
             served=served,
             candidates=tuple(
-                LabelledCandidate(row, one.candidate.score, gate, verdict.same)
+                LabelledCandidate(
+                    row, one.candidate.score, gate, None if self._is_barred(case, one) else verdict.same
+                )
                 for row, one, gate, verdict in zip(values, there, gates, judged, strict=True)
             ),
         )
@@ -207,6 +217,17 @@ class Labeller:
         """A label was kept."""
         told = label.candidates[_foremost(label.served, [one.gate for one in label.candidates])]
         self._observer.on(Labelled(label.origin, label.comparator, told.same))
+
+    def _is_barred(self, case: Case, one: "_Beside") -> bool:
+        """Whether no rule could have served it: nothing is to be learned from it then."""
+        if one.candidate.entry_id == case.served:
+            return False
+        if unseen_difference(case.identity.text, one.entry.prompt):
+            return True
+        identity, vector = case.identity, case.vector
+        return vector is not None and self._vetoes.refuses(
+            identity.scope, identity.exact_key, vector, one.entry
+        )
 
     def _judged(self, case: Case, there: "Sequence[_Beside]", policy: Policy) -> list[Judged]:
         answer, until_s = case.answer, self._clock.monotonic_s() + self._options.compare_wait_s

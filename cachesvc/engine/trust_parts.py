@@ -3,19 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachesvc.core.gates import Analysis
 from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore, TrustStore
-from cachesvc.core.types import Entry
+from cachesvc.engine.analyses import Analyses
 
 
 @dataclass(frozen=True, slots=True)
 class TrustParts:
-    """``policies`` gives the book in force; ``analysis`` what the gates know of an entry."""
+    """``policies`` gives the book in force."""
 
     trust: TrustStore
     store: ResponseStore
     policies: Callable[[], PolicyBook]
-    analysis: Callable[[Entry], Analysis]
+    analyses: Analyses
     clock: Clock
     observer: Observer

@@ -10,12 +10,15 @@ from cachesvc.core.ports import Observer
 from cachesvc.core.types import Ask, LookupResult
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator, Walk
+from cachesvc.engine.explain import Explain
 from cachesvc.engine.feedback import Feedback
-from cachesvc.engine.lookup import Begun, Lookup
+from cachesvc.engine.judge import Begun
+from cachesvc.engine.lookup import Lookup
 from cachesvc.serve import curation, wire
 from cachesvc.serve.checks import parse
 from cachesvc.serve.edge import Call, Edge
 from cachesvc.serve.errors import CODES, item_error
+from cachesvc.serve.explaining import explain_response
 from cachesvc.serve.requests import RequestReader
 from cachesvc.v1 import cache_pb2 as pb
 
@@ -30,6 +33,7 @@ class Applications:
     admit: Admit
     curator: Curator
     feedback: Feedback
+    explain: Explain
 
 
 class CacheService:
@@ -42,6 +46,7 @@ class CacheService:
         self._admit = engine.admit
         self._curator = engine.curator
         self._feedback = engine.feedback
+        self._explain = engine.explain
         self._reader = reader
         self._observer = observer
 
@@ -59,6 +64,7 @@ class CacheService:
                 "Invalidate": edge.unary("Invalidate", self.invalidate),
                 "ListEntries": edge.unary("ListEntries", self.list_entries),
                 "SubmitFeedback": edge.unary("SubmitFeedback", self.submit_feedback),
+                "Explain": edge.unary("Explain", self.explain),
             },
         )
 
@@ -141,6 +147,11 @@ class CacheService:
     def submit_feedback(self, data: bytes, call: Call) -> pb.SubmitFeedbackResponse:
         """``SubmitFeedback``."""
         return wire.feedback_response(self._feedback(self._reader.feedback(data, call.deadline_s)))
+
+    def explain(self, data: bytes, call: Call) -> pb.ExplainResponse:
+        """``Explain``."""
+        ask, entry_id = self._reader.explain(data, call.deadline_s)
+        return explain_response(self._explain(ask, entry_id))
 
     def _answer(self, ask: Ask | CacheError, left_bytes: int) -> pb.LookupResponse:
         """One item's answer. A batch is a small request for a reply that may be very large: bounded here."""

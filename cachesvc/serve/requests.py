@@ -6,7 +6,7 @@ no field. Nothing is truncated, stripped or corrected: what is not right is refu
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -118,6 +118,21 @@ class RequestReader:
         if fresh.content_type and not _CONTENT_TYPE.fullmatch(fresh.content_type):
             check.wrong("fresh.content_type", _NO_CONTENT_TYPE)
         return fresh.response
+
+    def explain(self, data: bytes, deadline_s: float | None) -> tuple[Ask, int | None]:
+        """An ExplainRequest: the lookup, and the id of the entry if one was given."""
+        message = parse(pb.ExplainRequest, data)
+        check = Check()
+        entry_id = check.entry_id("entry_id", message.entry_id) if message.entry_id else None
+        ask = _attempt(partial(self._ask, message.lookup, deadline_s, ""))
+        if isinstance(ask, CacheError):
+            for violation in ask.within("lookup.").violations:
+                check.wrong(violation.field, violation.description)
+            check.done()
+            raise ask
+        check.done()
+        request = replace(ask.request, query_field=f"lookup.{ask.request.query_field}")
+        return replace(ask, request=request), entry_id
 
     def _batch(self, items: Sequence[_M]) -> Sequence[_M]:
         if not 1 <= len(items) <= self.limits.batch_items:

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cachesvc.core.policy import Compare
-from cachesvc.core.trust.compare import MAX_BYTES, Judged, Prose, by_nearness, compare, normal
+from cachesvc.core.trust.compare import MAX_BYTES, Judged, Prose, by_nearness, compare, digest, normal
 from cachesvc.core.trust.labels import Comparator
 
 TEXT, JSON = Comparator.TEXT, Comparator.JSON
@@ -149,3 +149,28 @@ def test_deep_json_is_no_trap() -> None:
 def test_the_normal_form_is_stable(text: str) -> None:
     """Normalising again changes nothing."""
     assert normal(normal(text)) == normal(text)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_digests_are_equal_for_what_is_the_same(
+    case: tuple[Compare, str, str, bool | None, Comparator],
+) -> None:
+    """As far as it can be told without embeddings; where the comparison was lax the digests may differ."""
+    _, fresh, stored, same, _ = case
+    assert (digest(fresh.encode()) == digest(stored.encode())) is (same is True)
+
+
+@settings(deadline=None)
+@given(JSON_VALUES, JSON_VALUES)
+def test_digests_tell_json_apart_as_comparing_does(ours: object, theirs: object) -> None:
+    """Whatever the values."""
+    one, other = (json.dumps(value).encode() for value in (ours, theirs))
+    judged = compare(one, other, "json")
+    assert isinstance(judged, Judged)
+    assert (digest(one) == digest(other)) is judged.same
+
+
+@given(st.binary(max_size=100))
+def test_everything_has_a_digest(response: bytes) -> None:
+    """Bytes, too."""
+    assert len(digest(response)) == 16

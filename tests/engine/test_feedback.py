@@ -40,12 +40,14 @@ class Bench:
             trust=self.trust,
             store=world.store,
             policies=lambda: world.book,
-            analysis=world.analyses.of,
+            analyses=world.analyses,
             clock=world.clock,
             observer=world.events,
         )
         self.vetoes = Vetoes(self.trust, world.store, 100, lambda error: None)
-        labeller = Labeller(parts, Comparing(world.guard, world.clock), LabelOptions(10, 1 << 20, 5.0))
+        labeller = Labeller(
+            parts, Comparing(world.guard, world.clock), self.vetoes, LabelOptions(10, 1 << 20, 5.0)
+        )
         self.feedback = Feedback(parts, world.tickets, world.guard, labeller, self.vetoes, self.count)
         self.entry_id = world.keep(STORED, b"Sunny.").entry_id
         self.other_id = world.keep("how is the sea at rome today", b"Warm.").entry_id

@@ -15,12 +15,25 @@ from cachesvc.core.gates import Gate, analyse
 from cachesvc.core.identity import identify
 from cachesvc.core.policy import Policy, PolicyBook, TrustTerms
 from cachesvc.core.trust import features as feature_set
-from cachesvc.core.trust.labels import Comparator, Label, News, Origin
-from cachesvc.core.types import Candidate, Draft, Identity, Message, Payload, Request, Row, Unseen, Vector
+from cachesvc.core.trust.labels import Comparator, Label, News, Origin, VetoPair
+from cachesvc.core.types import (
+    Candidate,
+    Draft,
+    Entry,
+    Identity,
+    Message,
+    Payload,
+    Request,
+    Row,
+    Unseen,
+    Vector,
+)
+from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.comparing import Comparing
 from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.labelling import Case, Labeller, LabelOptions, label_key
 from cachesvc.engine.trust_parts import TrustParts
+from cachesvc.engine.vetoes import Vetoes
 
 SOON_S = 10.0
 
@@ -86,7 +99,7 @@ class Bench:
             trust=self.trust,
             store=self.store,
             policies=lambda: PolicyBook(self.policy, {}),
-            analysis=lambda entry: analyse(entry.prompt),
+            analyses=Analyses(100),
             clock=self.clock,
             observer=self,
         )
@@ -94,7 +107,8 @@ class Bench:
 
     def make(self, **options: object) -> Labeller:
         bounds = replace(LabelOptions(4, 1 << 20, SOON_S), **options)  # type: ignore[arg-type]  # by name
-        return Labeller(self.parts, Comparing(self.guard, self.clock), bounds)
+        vetoes = Vetoes(self.trust, self.store, 100, lambda error: None)
+        return Labeller(self.parts, Comparing(self.guard, self.clock), vetoes, bounds)
 
     def on(self, event: Event) -> None:
         self.seen.append(event)
@@ -146,7 +160,12 @@ def test_a_miss_labels_what_was_near(bench: Bench) -> None:
     assert [one.same for one in label.candidates] == [True, False, True]
     assert label.candidates[2].gate is Gate.NUMBER
     texts = ("weather in Rome", "weather in Oslo", "weather at 9")
-    rows = feature_set.features(analyse("weather of Rome"), [analyse(t) for t in texts], [0.9, 0.8, 0.7])
+    rows = feature_set.features(
+        analyse("weather of Rome"),
+        [analyse(t) for t in texts],
+        [0.9, 0.8, 0.7],
+        answers=[b"sun", b"rain", b"sun"],
+    )
     assert all(np.array_equal(one.features, row) for one, row in zip(label.candidates, rows, strict=True))
     assert (label.origin, label.comparator, label.served, label.share) == (
         Origin.MISS, Comparator.TEXT, None, 1.0,
@@ -221,6 +240,18 @@ def test_a_verdict_is_of_what_was_served(bench: Bench) -> None:
     assert label is not None
     assert [one.same for one in label.candidates] == [None, False]
     assert label.comparator is Comparator.VERDICT
+
+
+def test_nothing_is_learned_from_what_no_rule_could_serve(bench: Bench) -> None:
+    """A vetoed reuse, and a prompt that differs in what the embedder cannot see, say nothing of a threshold."""
+    vetoed = bench.keep("weather in Rome", "a")
+    unseen = bench.keep("weather of Rôme", "a")
+    row = bench.store.get(vetoed)
+    assert isinstance(row, Entry)
+    ours, vector = identity("weather of Rome"), np.ones(4, np.float32)
+    bench.trust.add_veto("n", VetoPair(ours.scope, ours.exact_key, row.exact_key, vector, vector, 1), None)
+    label = bench.label(bench.case("weather of Rome", b"a", vetoed, unseen, vector=vector))
+    assert [one.same for one in label.candidates] == [None, None]
 
 
 def identical(bench: Bench) -> Case:

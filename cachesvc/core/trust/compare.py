@@ -9,6 +9,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from hashlib import blake2b
 from typing import TypeAlias
 
 from cachesvc.core.gates import Gate, analyse, verdicts
@@ -68,6 +69,24 @@ def compare(fresh: bytes, stored: bytes, how: Compare) -> Judged | Prose:
         if how == "json":
             return Judged(None, Comparator.JSON)
     return _compare_texts(ours, theirs, how)
+
+
+def digest(response: bytes) -> bytes:
+    """What counts in an answer, digested: equal for answers that ``compare`` calls the same without embeddings."""
+    text = _text(response)
+    if text is None:
+        return _hashed(b"bytes", response)
+    parsed = _parsed(text)
+    if parsed is None:
+        return _hashed(b"text", normal(text).encode())
+    said = _spoken(parsed[0])
+    if said is not None:
+        return _hashed(b"text", normal(said).encode())
+    try:
+        plain = json.dumps(_plain(parsed[0]), sort_keys=True).encode()
+    except (RecursionError, OverflowError):
+        return _hashed(b"bytes", response)
+    return _hashed(b"json", plain)
 
 
 def by_nearness(prose: Prose, score: float, min_score: float) -> Judged:
@@ -191,6 +210,26 @@ def _parsed(text: str) -> "tuple[Json] | None":
         return (json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_refused),)
     except (ValueError, RecursionError):
         return None
+
+
+def _plain(value: Json) -> object:
+    """Equal for values that are the same: numbers by what they are, strings by what they say."""
+    if isinstance(value, dict):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_plain(held) for held in value]
+    if isinstance(value, str):
+        return normal(value)
+    if isinstance(value, Decimal):
+        sign, digits, exponent = value.as_tuple()
+        written = "".join(map(str, digits)).lstrip("0")
+        bare = written.rstrip("0")
+        return {"number": [sign, bare, int(exponent) + len(written) - len(bare)] if bare else 0}
+    return value
+
+
+def _hashed(kind: bytes, content: bytes) -> bytes:
+    return blake2b(content, digest_size=16, person=kind).digest()
 
 
 def _number(text: str) -> Decimal:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cachesvc.core.policy import Policy
+from cachesvc.core.trust import audit, brake
+from cachesvc.core.trust.audit import audit_share, rate
 from cachesvc.core.trust.control import (
     CHANCES,
     ControlTerms,
@@ -36,28 +38,46 @@ class Advance:
     steps: tuple[Step, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What audits say of a namespace's semantic hits: how many were asked anew, how many of them were wrong, and the
+    share that is, with an interval that holds at all times at once.
+    """
+
+    hits: int
+    wrong: int
+    rate: float
+    low: float
+    high: float
+
+
 def advance(
     state: TrustState, labels: Sequence[tuple[int, Label]], tally: Tally, policy: Policy, now_ms: int
 ) -> Advance:
     """The state after these labels, by sequence, which follow on those applied, and with this tally."""
     applied = labels[-1][0] if labels else state.applied
-    state = replace(state, applied=applied, tally=tally)
+    told = [label for _, label in labels]
+    audited = _braked(replace(state, applied=applied, tally=tally), told, policy, now_ms)
     terms = control_terms(state, policy)
     if terms is None:
-        return Advance(state)
-    told = _told((label for _, label in labels), rule_of(state, policy), policy)
-    return _controlled(state, fold(state.control, told, terms), now_ms)
+        return audited
+    seen_now = _told(told, rule_of(state, policy), policy)
+    after = _controlled(audited.state, fold(state.control, seen_now, terms), now_ms)
+    return Advance(after.state, (*audited.steps, *after.steps))
 
 
 def stance(state: TrustState, policy: Policy) -> Stance:
     """What lookups go by in this state, under this policy."""
-    terms = control_terms(state, policy)
-    if terms is None:
-        return by_policy(state.namespace, policy)
-    rule = rule_of(state, policy)
-    if not state.pinned:
-        rule = replace(rule, threshold=state.control.in_force(terms))
-    return Stance(rule, hold_back_share=hold_back_share(state.control, terms))
+    share = audit_share(state.audits, policy.trust, state.tally.served, worried=brake.worried(state.braking))
+    return brake.braked(replace(_unbraked(state, policy), audit_share=share), state.braking, policy.trust)
+
+
+def audited(state: TrustState, policy: Policy) -> Audited | None:
+    """What audits say; None before there was one."""
+    known = rate(state.audits, state.tally)
+    if known is None:
+        return None
+    return Audited(state.audits.answered, state.audits.wrong, known.rate, known.low, known.high)
 
 
 def control_terms(state: TrustState, policy: Policy) -> ControlTerms | None:
@@ -105,6 +125,31 @@ def challenged(state: TrustState, winner: Rule | None, why: str, policy: Policy,
     return Advance(state, (step,))
 
 
+def _unbraked(state: TrustState, policy: Policy) -> Stance:
+    terms = control_terms(state, policy)
+    if terms is None or (state.pinned and state.active == 0):
+        return by_policy(state.namespace, policy)
+    rule = rule_of(state, policy)
+    if not state.pinned:
+        rule = replace(rule, threshold=state.control.in_force(terms))
+    return Stance(rule, hold_back_share=hold_back_share(state.control, terms))
+
+
+def _braked(state: TrustState, labels: Sequence[Label], policy: Policy, now_ms: int) -> Advance:
+    """What labels, and the time that passed, say of the rate of wrong hits, and so of the brake."""
+    rule, audits, braking = _unbraked(state, policy).rule, state.audits, state.braking
+    steps: list[Step] = []
+    for label in labels:
+        audits = audit.fold(audits, label)
+        turn = brake.fold(braking, label, rule, policy.trust)
+        braking = turn.braking
+        steps += [] if turn.step is None else [turn.step]
+    turn = brake.tick(braking, policy.trust, now_ms)
+    steps += [] if turn.step is None else [turn.step]
+    kept = (*state.steps, *steps)[-MAX_STEPS:]
+    return Advance(replace(state, audits=audits, braking=turn.braking, steps=kept), tuple(steps))
+
+
 def _told(labels: Iterable[Label], rule: Rule, policy: Policy) -> list[Seen]:
     told = (seen(label, rule, policy.trust.floor_score) for label in labels)
     return [item for item in told if item is not None]
@@ -114,21 +159,3 @@ def _controlled(state: TrustState, folded: Folded, now_ms: int) -> Advance:
     steps = tuple(Step(now_ms, what) for what in folded.steps)
     control = reckon(folded.state, state.tally)
     return Advance(replace(state, control=control, steps=(*state.steps, *steps)[-MAX_STEPS:]), steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """What audits say of a namespace's semantic hits: how many were asked anew, how many of them were wrong, and the
-    share that is, with an interval that holds at all times at once.
-    """
-
-    hits: int
-    wrong: int
-    rate: float
-    low: float
-    high: float
-
-
-def audited(state: TrustState, policy: Policy) -> Audited | None:
-    """None before there was an audit."""
-    return None

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
+from cachesvc.core.trust import audit, brake
 from cachesvc.core.trust.control import ControlState
 from cachesvc.core.trust.features import VERSION
 from cachesvc.core.trust.labels import Tally
@@ -110,6 +111,8 @@ def state_record(state: TrustState) -> dict[str, Any]:
         "challenger": state.challenger,
         "steps": [asdict(step) for step in state.steps],
         "tally": asdict(state.tally),
+        "audits": audit.to_record(state.audits),
+        "braking": brake.to_record(state.braking),
         "control": state.control.to_record(),
         "challenged_at": state.challenged_at,
     }
@@ -132,6 +135,8 @@ def state_of(record: Mapping[str, Any]) -> TrustState:
             challenger=str(record["challenger"]),
             steps=tuple(Step(**step) for step in record["steps"]),
             tally=Tally(**record["tally"]),
+            audits=audit.from_record(record["audits"]),
+            braking=brake.from_record(record["braking"]),
             control=ControlState.from_record(record["control"]),
             challenged_at=int(record["challenged_at"]),
         )

@@ -16,6 +16,7 @@ _STOPS = frozenset(".?!;:()[]{}")
 _PAUSES = frozenset((",", "&"))
 _CLAUSES = frozenset(("and", "or", "but"))
 _ASKING_IN = frozenset(("in", "into", "to", "auf", "en"))
+_PARTICLES = {"into": "in", "onto": "on"}
 _SPLIT = re.compile(r"[-/_.:@]+")
 _WHOLE = {
     "non-stop": "nonstop",
@@ -97,7 +98,7 @@ class _Reader:
         if known.tongue:
             self._votes[known.tongue] = self._votes.get(known.tongue, 0) + 1
         asking = self._asking
-        if asking.starts or asking.awaits is not Question.NONE or word in OPENING:
+        if asking.starts or asking.awaits is not Question.NONE or word in OPENING or word == "of":
             asking.word(word, self._previous)
         self._denying.word(word, self._previous)
         if known.is_marked:
@@ -118,7 +119,7 @@ class _Reader:
     def _mark(self, word: str, known: Lexeme) -> None:
         """Verbs with particles, opposites and degrees: few words are any of them."""
         if known.is_particle and self._verb:
-            composite = f"{self._verb}+{word}"
+            composite = f"{self._verb}+{_PARTICLES.get(word, word)}"
             self._stems.append(composite)
             self._opposites |= lexeme(composite).opposites
             self._denying.content(composite)
