@@ -5,11 +5,13 @@ it, over what the level before would serve: misses label themselves, so that wha
 there is too little to judge it opens after a while by itself, which doubles each time that this was wrong. Pure.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from cachesvc.core.policy import TrustTerms
 from cachesvc.core.trust.audit import interval_of
-from cachesvc.core.trust.detector import UNSEEN, Detector, above, below, observe
+from cachesvc.core.trust.detector import UNSEEN, Detector, above, below, detector_of, observe
 from cachesvc.core.trust.labels import Label, LabelledCandidate
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Brake, Braking, Stance, Step
@@ -99,6 +101,20 @@ def wait_ms(braking: Braking) -> int:
     return min(WAIT_MS << min(max(braking.trips - 1, 0), 16), MAX_WAIT_MS)
 
 
+def to_record(braking: Braking) -> dict[str, Any]:
+    """As plain values."""
+    return {**asdict(braking), "level": braking.level.value}
+
+
+def from_record(record: Mapping[str, Any]) -> Braking:
+    """What ``to_record`` made plain. Raises ValueError for anything else."""
+    try:
+        gathered = {name: detector_of(record[name]) for name in ("worse", "needed", "better")}
+        return Braking(**{**record, "level": Brake(record["level"]), **gathered})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a record of a brake: {error!r}") from None
+
+
 def _turned(braking: Braking, at_ms: int) -> Turn:
     target = f"{braking.target:.2%}"
     if braking.worse.evidence >= CLOSING_BAR:
@@ -148,7 +164,7 @@ def _served(label: Label, rule: Rule) -> bool | None:
 def _reaches(candidate: LabelledCandidate, label: Label, rule: Rule) -> bool:
     if rule.model is None:
         return candidate.score >= rule.threshold
-    if label.features_version != rule.features_version:
+    if rule.features_version not in (0, label.features_version):
         return False
     return float(rule.model.values(candidate.features[None])[0]) >= rule.threshold
 

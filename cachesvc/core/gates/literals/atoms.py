@@ -167,7 +167,7 @@ def _scaled(tokens: list[Atom], value: Fraction | int, end: int) -> tuple[Fracti
 
 
 def _and_a_half(tokens: list[Atom], value: Fraction | int, end: int) -> tuple[Fraction | int, int]:
-    """ "Two and a half", "two and three quarters"."""
+    """Two and a half, two and three quarters."""
     words = [token.text for token in tokens[end : end + 4]]
     if words[:1] != ["and"]:
         return value, end
@@ -187,7 +187,7 @@ def _spoken(tokens: list[Atom], place: int) -> tuple[Atom, int]:
         return _fraction_word(tokens, place)
     value, end = _cardinal(tokens, place)
     if value is None:
-        return _numbered(token, Number(ORDINALS[token.text], "", ordinal=True)), place + 1
+        return _numbered(token, Number(ORDINALS[token.text], "", ordinal=True), token.text), place + 1
     whole: Fraction | int = value
     follows, after = _word_after(tokens, end)
     rank = ORDINALS.get(follows, 0)
@@ -208,7 +208,7 @@ def _numbered(token: Atom, number: Number, text: str = "") -> Atom:
 
 
 def _decimals(tokens: list[Atom], value: int, place: int) -> tuple[Fraction | int, int]:
-    """ "Three point one four"."""
+    """Decimals said digit by digit: three point one four."""
     digits = ""
     end = place + 1
     while end < len(tokens) and SMALL.get(tokens[end].text, _TEN) < _TEN and len(digits) < _LONGEST:
@@ -237,7 +237,7 @@ def _word_after(tokens: list[Atom], end: int) -> tuple[str, int]:
     return (tokens[end].text, end + 1) if end < len(tokens) else ("", end)
 
 
-def _cardinal(tokens: list[Atom], place: int) -> tuple[int | None, int]:
+def _cardinal(tokens: list[Atom], place: int) -> tuple[int | None, int]:  # noqa: C901, PLR0912 - a grammar in one place
     """The whole number that words from there on say, and where it ends; None where they say none."""
     total = current = 0
     last = 0

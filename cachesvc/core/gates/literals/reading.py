@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cachesvc.core.gates.literals.atoms import atoms, foreign_numbers
+from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME, Item
 from cachesvc.core.gates.literals.lexicon import SPOKEN
-from cachesvc.core.gates.literals.scanner import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME, Item, Scan, slots
+from cachesvc.core.gates.literals.scanner import Scan
+from cachesvc.core.gates.literals.slots import slots
 from cachesvc.core.gates.literals.spans import Spans, fold, spans
 from cachesvc.core.gates.words import Word
-
 
 _DIGIT = re.compile(r"\d")
 
