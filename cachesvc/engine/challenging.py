@@ -92,7 +92,7 @@ class Challenger:
         why = outcome.note if isinstance(outcome, Rule) else outcome
 
         def change(now: TrustState) -> Changed:
-            after = challenged(now, winner, why, labels, policy, now_ms)
+            after = challenged(now, winner, why, policy, now_ms)
             return Changed(after.state, after.steps)
 
         apply(state.namespace, change)
