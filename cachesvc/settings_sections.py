@@ -303,7 +303,7 @@ class IndexSettings(_Section):
         "vectors; 0: none",
     )
     max_analyses: int = Field(
-        4096,
+        2048,
         ge=1,
         le=10_000_000,
         description="Entries of which is kept what the gates need to know of their prompts, about 12 KB each; of others it "

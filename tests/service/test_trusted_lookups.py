@@ -1,6 +1,7 @@
 """Lookups by meaning over gRPC, with the real model: gates, modes, what the replies say, and Explain."""
 
 from collections.abc import Callable
+from typing import Any
 from urllib.request import urlopen
 
 import grpc
@@ -18,16 +19,16 @@ ORDER = "Where is my order with the number 5000?"
 OTHER_ORDER = "Where is my order with the number 500?"
 
 
-def keep(server: Running, prompt: str, **fields: str) -> str:
+def keep(server: Running, prompt: str, **fields: Any) -> str:
     request = pb.StoreRequest(prompt=prompt, response=prompt.encode(), **fields)
     return server.stub.Store(request, timeout=10).entry_id
 
 
-def ask(server: Running, prompt: str, **fields: str) -> pb.LookupResponse:
+def ask(server: Running, prompt: str, **fields: Any) -> pb.LookupResponse:
     return server.stub.Lookup(pb.LookupRequest(prompt=prompt, **fields), timeout=10)
 
 
-def explain(server: Running, prompt: str, entry_id: str = "", **fields: str) -> pb.ExplainResponse:
+def explain(server: Running, prompt: str, entry_id: str = "", **fields: Any) -> pb.ExplainResponse:
     request = pb.ExplainRequest(lookup=pb.LookupRequest(prompt=prompt, **fields), entry_id=entry_id)
     return server.stub.Explain(request, timeout=10)
 
@@ -118,5 +119,5 @@ def test_explain_keeps_to_its_namespace(server: Running) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         explain(server, NEAR, theirs)
     assert caught.value.code() is StatusCode.NOT_FOUND
-    assert "elsewhere" not in caught.value.details()
+    assert "elsewhere" not in (caught.value.details() or "")
     assert explain(server, NEAR, theirs, namespace="elsewhere").candidates
