@@ -25,10 +25,10 @@ from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Brake, Braking
 
 LEAST_COVERAGE = 0.95
-MOST_FALSE_ALARMS = 1 / brake.CLOSING_BAR
+MOST_FALSE_ALARMS = 2 / brake.CLOSING_BAR  # within _ALARM_LABELS
 _TERMS = TrustTerms()
 _RULE = Rule(0, 0.95)
-_HITS = 4_000
+_HITS = 3_000
 _BLOCK = 100  # hits between two changes of the share
 _ANSWERING = 0.7
 _ALARM_LABELS = 5_000
