@@ -202,15 +202,15 @@ def test_tightened_is_never_looser(threshold: float) -> None:
 
 
 def test_false_alarms_are_rare() -> None:
-    """At the target itself, of 200 runs of 1,000 audits each, no more close than 1 in 100 and chance."""
+    """At the target itself, of 80 runs of 1,000 audits each, no more close than 1.2 in 100 and chance."""
     rng = np.random.default_rng(5)
     closed = 0
-    for _ in range(200):
+    for _ in range(80):
         driven = _Driven()
         for wrong in (rng.random(1_000) < _TERMS.max_false_hit_rate).tolist():
             driven.told(same=not wrong)
         closed += bool(driven.steps)
-    assert closed <= 5
+    assert closed <= 4
 
 
 @pytest.mark.parametrize("times", [1.0, 1.5, 4.0], ids=lambda times: f"{times} times the target")
@@ -276,7 +276,7 @@ class BrakeMachine(RuleBasedStateMachine):
 
 
 TestBrakeMachine = BrakeMachine.TestCase
-TestBrakeMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestBrakeMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.parametrize("record", [{}, {"level": "ajar"}, {"worse": 1}], ids=str)
