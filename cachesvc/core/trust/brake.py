@@ -17,10 +17,13 @@ from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Brake, Braking, Stance, Step
 
 CLOSING_BAR = 100.0
-"""A level that keeps to the target is left for a tighter one with a chance of 1 ÷ this at most, however long it lasts."""
+"""A level whose hits keep to the target closes within n labels with a chance of (1 + n ÷ 5,000) ÷ this at most."""
+
+WORRYING = 0.05
+"""Evidence that is none yet, but is worth a closer look: more audits while it lasts cost little."""
 
 OPENING_BAR = 20.0
-"""A level that does not keep to the target is opened by evidence with a chance of 1 ÷ this at most."""
+"""The same for opening one whose hits do not keep to it."""
 
 WAIT_MS = 3_600_000
 MAX_WAIT_MS = 86_400_000
@@ -60,8 +63,8 @@ def braked(stance: Stance, braking: Braking, terms: TrustTerms) -> Stance:
 
 
 def worried(braking: Braking) -> bool:
-    """Whether more audits should tell: the brake is not open, or what is staked on a change stands at a gain."""
-    return braking.level is not Brake.OPEN or braking.worse.evidence > 1.0
+    """Whether more audits should tell: the brake is not open, or a few wrong hits came in short succession."""
+    return braking.level is not Brake.OPEN or braking.worse.evidence > WORRYING
 
 
 def fold(braking: Braking, label: Label, rule: Rule, terms: TrustTerms) -> Turn:

@@ -43,6 +43,9 @@ class _Driven:
         self.now_ms += passed_ms
         self._take(brake.tick(self.braking, self.terms, self.now_ms))
 
+    def is_at(self, level: Brake) -> bool:
+        return self.braking.level is level
+
     def until(self, level: Brake, *, same: bool, origin: Origin = Origin.AUDIT) -> int:
         for count in range(1, 1000):
             self.told(same=same, origin=origin)
@@ -87,7 +90,7 @@ def test_one_wrong_hit_closes_nothing() -> None:
     driven = _Driven()
     driven.told(same=False)
     driven.told(same=False)
-    assert driven.braking.level is Brake.OPEN
+    assert driven.is_at(Brake.OPEN)
 
 
 def test_in_exact_only_misses_that_label_themselves_are_the_evidence() -> None:
@@ -106,7 +109,7 @@ def test_while_tight_what_only_the_open_rule_would_serve_is_judged_too() -> None
     for _ in range(300):
         driven.told(same=True)
         driven.told(same=False, origin=Origin.MISS, score=_LOOSE_SCORE)
-    assert driven.braking.level is Brake.TIGHT
+    assert driven.is_at(Brake.TIGHT)
 
 
 def test_late_labels_of_looser_hits_do_not_close_further() -> None:
@@ -115,7 +118,7 @@ def test_late_labels_of_looser_hits_do_not_close_further() -> None:
     driven.until(Brake.TIGHT, same=False)
     for _ in range(50):
         driven.told(same=False, score=_LOOSE_SCORE)
-    assert driven.braking.level is Brake.TIGHT
+    assert driven.is_at(Brake.TIGHT)
 
 
 def test_what_nothing_bears_out_opens_after_a_bounded_time() -> None:
@@ -123,9 +126,9 @@ def test_what_nothing_bears_out_opens_after_a_bounded_time() -> None:
     driven = _Driven()
     driven.until(Brake.TIGHT, same=False)
     driven.waits(WAIT_MS - 1)
-    assert driven.braking.level is Brake.TIGHT
+    assert driven.is_at(Brake.TIGHT)
     driven.waits(1)
-    assert driven.braking.level is Brake.OPEN
+    assert driven.is_at(Brake.OPEN)
     driven.until(Brake.TIGHT, same=False)
     assert brake.wait_ms(driven.braking) == 2 * WAIT_MS
     for _ in range(10):
@@ -143,7 +146,7 @@ def test_what_is_borne_out_does_not_open_by_time() -> None:
         for _ in range(20):
             driven.told(same=False, origin=Origin.SHADOW)
         driven.waits(WAIT_MS // 2)
-    assert driven.braking.level is Brake.EXACT_ONLY
+    assert driven.is_at(Brake.EXACT_ONLY)
 
 
 def test_trips_are_forgotten_after_a_calm_day() -> None:
@@ -161,7 +164,7 @@ def test_complaints_do_not_close_it(origin: Origin) -> None:
     driven = _Driven()
     for _ in range(100):
         driven.told(same=False, origin=origin)
-    assert driven.braking.level is Brake.OPEN
+    assert driven.is_at(Brake.OPEN)
 
 
 def test_gated_candidates_say_nothing() -> None:
@@ -199,15 +202,15 @@ def test_tightened_is_never_looser(threshold: float) -> None:
 
 
 def test_false_alarms_are_rare() -> None:
-    """At the target itself, of 200 runs of 1,000 audits each, no more close than 1 in 100 and chance."""
+    """At the target itself, of 80 runs of 1,000 audits each, no more close than 1.2 in 100 and chance."""
     rng = np.random.default_rng(5)
     closed = 0
-    for _ in range(200):
+    for _ in range(80):
         driven = _Driven()
         for wrong in (rng.random(1_000) < _TERMS.max_false_hit_rate).tolist():
             driven.told(same=not wrong)
         closed += bool(driven.steps)
-    assert closed <= 5
+    assert closed <= 4
 
 
 @pytest.mark.parametrize("times", [1.0, 1.5, 4.0], ids=lambda times: f"{times} times the target")
@@ -273,7 +276,7 @@ class BrakeMachine(RuleBasedStateMachine):
 
 
 TestBrakeMachine = BrakeMachine.TestCase
-TestBrakeMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestBrakeMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.parametrize("record", [{}, {"level": "ajar"}, {"worse": 1}], ids=str)
