@@ -72,12 +72,11 @@ def _quantities(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     other = [value for value in _beyond(theirs.quantities, ours.quantities) if value not in ours.bare]
     for gate in {_gate_of_unit(value) for value in (*mine, *other)}:
         yield Veto(gate, " ".join(mine), " ".join(other))
-    alone, alone_there = ours.bare - theirs.bare, theirs.bare - ours.bare
-    alone -= frozenset(theirs.quantities)
-    alone_there -= frozenset(ours.quantities)
+    alone = [value for value in _beyond(ours.bare, theirs.bare) if value not in theirs.quantities]
+    alone_there = [value for value in _beyond(theirs.bare, ours.bare) if value not in ours.quantities]
     if alone and alone_there:
         for gate in {_gate_of_unit(value) for value in (*alone, *alone_there)}:
-            yield Veto(gate, " ".join(sorted(alone)), " ".join(sorted(alone_there)))
+            yield Veto(gate, " ".join(alone), " ".join(alone_there))
     counted, counted_there = _beyond(ours.counts, theirs.counts), _beyond(theirs.counts, ours.counts)
     if counted and counted_there:
         yield Veto(Gate.QUANTITY, " ".join(counted), " ".join(counted_there))
