@@ -236,6 +236,10 @@ SAME = {
     "arrow of typing": ("is my card lost>", "is my card lost"),
     "word in backticks": ("what does `map` do", "what does map do"),
     "quoted or not": ('what does "ennui" mean', "what does ennui mean"),
+    "quoted freely": (
+        'how do I answer "why should we hire you"',
+        "how do I answer why they should hire me, you ask",
+    ),
     "marks": ('translate "see you"', "translate «see you»"),
     "quote ends": ('translate "see you."', "translate 'see you'"),
     "apostrophes": ("don't say it isn't so", "do not say it is not so"),

@@ -110,11 +110,21 @@ def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
 
 
 def _quotes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
-    """Whether words are quoted does not matter, but which: those of one text must stand in the other."""
-    mine = [quote.strip() for quote in ours.quotes if quote not in theirs.plain]
-    other = [quote.strip() for quote in theirs.quotes if quote not in ours.plain]
+    """Whether words are quoted does not matter, but which: those of one text must stand in the other.
+
+    Where the other quotes nothing it may have put it more freely: then most of the words are enough.
+    """
+    mine = [quote.strip() for quote in ours.quotes if not _stands_in(quote, theirs)]
+    other = [quote.strip() for quote in theirs.quotes if not _stands_in(quote, ours)]
     if mine or other:
         yield Veto(Gate.QUOTE, " ".join(mine), " ".join(other))
+
+
+def _stands_in(quote: str, there: Literals) -> bool:
+    if quote in there.plain:
+        return True
+    words = quote.split()
+    return not there.quotes and 2 * sum(word in there.said for word in words) > len(words)
 
 
 def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
