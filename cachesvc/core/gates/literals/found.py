@@ -32,7 +32,7 @@ class Found:
 
     atoms: list[Atom]
     items: list[Item] = field(default_factory=list)
-    bare: set[str] = field(default_factory=set)
+    bare: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
     beside: set[str] = field(default_factory=set)

@@ -7,6 +7,8 @@ What does not convert by a factor (temperatures, currencies) is a dimension of i
 from dataclasses import dataclass
 from fractions import Fraction
 
+from cachesvc.core.gates.literals import foreign
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -44,7 +46,7 @@ SMALL = {
             "nineteen",
         ]
     )
-}
+} | foreign.NUMBERS
 TENS = {
     word: 10 * value
     for value, word in enumerate(
@@ -142,7 +144,7 @@ MONTHS = {
         start=1,
     )
     for name in names.split()
-}
+} | foreign.MONTHS
 UNSURE_MONTHS = frozenset(["may", "march", "mar", "jan", "sep", "dec"])
 """Words of other meanings as well: months beside a day or a year, or where no other word could stand."""
 
@@ -161,7 +163,7 @@ WEEKDAYS = {
         start=1,
     )
     for name in names.split()
-}
+} | foreign.WEEKDAYS
 UNSURE_WEEKDAYS = frozenset(["mon", "wed", "sat", "sun"])
 SEASONS = {"summer": "summer", "winter": "winter", "autumn": "fall", "fall": "fall", "spring": "spring"} | {
     "summers": "summer",
@@ -186,7 +188,7 @@ DAYS = {
     "tomorrow's": "tomorrow",
     "yesterday": "yesterday",
     "yesterday's": "yesterday",
-}
+} | foreign.DAYS
 """``today`` is not among them: it is what is meant where no day is said."""
 
 WHICH = {

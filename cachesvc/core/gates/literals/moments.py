@@ -50,6 +50,7 @@ class Moments(Found):
         following = self.at(place + 1).text
         if following in PERIODS:
             if which == "this":
+                self.loose.add((which, PERIODS[following]))
                 return place + 2
             return self.add(DATE, f"{which} {PERIODS[following]}", place, place + 2)
         if following in WEEKDAYS or following in MONTHS or following in SEASONS:

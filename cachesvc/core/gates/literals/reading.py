@@ -32,7 +32,7 @@ class Literals:
     loose: frozenset[tuple[str, str]]
     counts: tuple[str, ...]
     quantities: tuple[str, ...]
-    bare: frozenset[str]
+    bare: tuple[str, ...]
     dates: tuple[str, ...]
     times: tuple[str, ...]
     names: frozenset[str]
@@ -73,7 +73,7 @@ def _literals(found: Spans, said: frozenset[str], scan: Scan, foreign: list[str]
         frozenset(scan.loose),
         tuple(sorted(item.value for item in counted)),
         _values(items, QUANTITY),
-        frozenset(scan.bare),
+        tuple(sorted(scan.bare)),
         _values(items, DATE),
         _values(items, TIME),
         found.names | scan.names,

@@ -72,12 +72,11 @@ def _quantities(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     other = [value for value in _beyond(theirs.quantities, ours.quantities) if value not in ours.bare]
     for gate in {_gate_of_unit(value) for value in (*mine, *other)}:
         yield Veto(gate, " ".join(mine), " ".join(other))
-    alone, alone_there = ours.bare - theirs.bare, theirs.bare - ours.bare
-    alone -= frozenset(theirs.quantities)
-    alone_there -= frozenset(ours.quantities)
+    alone = [value for value in _beyond(ours.bare, theirs.bare) if value not in theirs.quantities]
+    alone_there = [value for value in _beyond(theirs.bare, ours.bare) if value not in ours.quantities]
     if alone and alone_there:
         for gate in {_gate_of_unit(value) for value in (*alone, *alone_there)}:
-            yield Veto(gate, " ".join(sorted(alone)), " ".join(sorted(alone_there)))
+            yield Veto(gate, " ".join(alone), " ".join(alone_there))
     counted, counted_there = _beyond(ours.counts, theirs.counts), _beyond(theirs.counts, ours.counts)
     if counted and counted_there:
         yield Veto(Gate.QUANTITY, " ".join(counted), " ".join(counted_there))
@@ -111,11 +110,21 @@ def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
 
 
 def _quotes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
-    """Whether words are quoted does not matter, but which: those of one text must stand in the other."""
-    mine = [quote.strip() for quote in ours.quotes if quote not in theirs.plain]
-    other = [quote.strip() for quote in theirs.quotes if quote not in ours.plain]
+    """Whether words are quoted does not matter, but which: those of one text must stand in the other.
+
+    Where the other quotes nothing it may have put it more freely: then most of the words are enough.
+    """
+    mine = [quote.strip() for quote in ours.quotes if not _stands_in(quote, theirs)]
+    other = [quote.strip() for quote in theirs.quotes if not _stands_in(quote, ours)]
     if mine or other:
         yield Veto(Gate.QUOTE, " ".join(mine), " ".join(other))
+
+
+def _stands_in(quote: str, there: Literals) -> bool:
+    if quote in there.plain:
+        return True
+    words = quote.split()
+    return not there.quotes and 2 * sum(word in there.said for word in words) > len(words)
 
 
 def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:

@@ -105,7 +105,7 @@ class Scan(Moments, Amounts):
             if atom.raw.isupper() and (self.at(place - 1).raw[:1].isupper() or before in _NUMBERED):
                 self.add(NUMBER, str(ROMAN[text]), place, end)
         elif (unit := EVERY.get(text) or UNITS.get(text)) is not None and unit.stands_alone:
-            self.bare.add(of_unit(unit, 1))
+            self.bare.append(of_unit(unit, 1))
         return end
 
     def _digits(self, place: int) -> int:
@@ -135,6 +135,8 @@ class Scan(Moments, Amounts):
         if number.ordinal:
             if atom.text == "second" and self.at(place - 1).text == "a" and not following.text.isalpha():
                 return end
+            if following.text == "world" and self.at(end + 1).text == "war":
+                return self.add(NUMBER, str(value), place, end)
             self.firsts += atom.text == FIRST
             return self.add(NUMBER, FIRST if atom.text == FIRST else f"{value}th", place, end)
         if value == Fraction(1, 2) and following.text == "past" and self._hour(end + 1):
@@ -161,7 +163,7 @@ class Scan(Moments, Amounts):
         if unit is None:
             return self._plain(place, start, end, number, value)
         if atom.text == "one":
-            self.bare.add(of_unit(unit, 1))
+            self.bare.append(of_unit(unit, 1))
             self.ones += 0 if unit.stands_alone else 1
             return end
         return self._quantity(start, end, value, unit)

@@ -44,7 +44,7 @@ _FOLDS = str.maketrans(
     }
 )
 _FOREIGN_DIGIT = re.compile(r"[^\x00-\x7f]")
-_MARK = re.compile("[\"'‘]")
+_MARK = re.compile("\"+|'+|‘")
 _WORDS = re.compile(r"[^\W_]+")
 
 _CODE = re.compile(r"```([^`]*)```|`([^`\n]+)`")
@@ -179,10 +179,10 @@ def _quotes(text: str) -> tuple[str, ...]:
     opened: dict[str, int] = {}
     for mark in _MARK.finditer(text):
         place = mark.start()
-        char = mark[0]
+        char = mark[0][0]
         kind = '"' if char == '"' else "'"
         before = text[place - 1] if place else " "
-        after = text[place + 1 : place + 2] or " "
+        after = text[mark.end() : mark.end() + 1] or " "
         start = opened.get(kind)
         if start is not None and char != "‘" and (kind == '"' or not (after.isalnum() or before.isspace())):
             found.append(_plain(text[start + 1 : place]))
