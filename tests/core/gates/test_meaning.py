@@ -276,6 +276,8 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("scale", "How hard is chess?", "How easy is chess?"),
     ("derived name", "What do Israelis eat?", "What do Israeli people eat?"),
     ("continent", "the best European museums", "the best museums in Europe"),
+    ("both opposites", "when trains arrive and depart", "arrivals and departures of trains"),
+    ("typo in a joined name", "songs by Simon and Garfunkel", "songs by Simon and Garfunkle"),
     ("typo in a name", "films by Kurosawa", "films by Kurosowa"),
     ("what time", "When does the shop open?", "What time does the shop open?"),
     ("how many, how much", "How many pesos is a euro?", "How much pesos is a euro?"),

@@ -63,7 +63,7 @@ def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
 
 
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """A word of one has its opposite in the other, and neither has both. "Not right" is no opposite of "wrong"."""
+    """A word of one has its opposite in the other, and neither text has both. "Not right" is no opposite of "wrong"."""
     if (
         ours.opposites.isdisjoint(theirs.stems)
         and ours.bared.isdisjoint(theirs.stems)
@@ -75,8 +75,11 @@ def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     for word in sorted(left):
         for other in sorted(right):
-            if (other in OPPOSITES.get(word, ()) or _is_prefixed(word, other)) and (
-                (word in ours.denied) == (other in theirs.denied)
+            if (
+                (other in OPPOSITES.get(word, ()) or _is_prefixed(word, other))
+                and (word in ours.denied) == (other in theirs.denied)
+                and ours.stems.isdisjoint(OPPOSITES.get(word, ()))
+                and theirs.stems.isdisjoint(OPPOSITES.get(other, ()))
             ):
                 return Veto(Gate.ANTONYM, word, other)
     return None
@@ -180,11 +183,15 @@ def connective(ours: Meaning, theirs: Meaning) -> Veto | None:
             return Veto(Gate.CONNECTIVE, *(f"{pair[0]} {join} {pair[1]}" for join in joins))
     for joined, other in ((ours, theirs), (theirs, ours)):
         for pair in sorted((joined.ands | joined.ors) - other.ands - other.ors):
-            left = [name for name in pair if name in other.stems]
-            if len(left) == 1 and joined.names.issuperset(pair):
-                sides = (" ".join(pair), left[0])
+            lone = [name for name in pair if name not in other.stems]
+            if len(lone) == 1 and joined.names.issuperset(pair) and not _is_meant(lone[0], other.stems):
+                sides = (" ".join(pair), " ".join(name for name in pair if name not in lone))
                 return Veto(Gate.CONNECTIVE, *(sides if joined is ours else reversed(sides)))
     return None
+
+
+def _is_meant(name: str, stems: frozenset[str]) -> bool:
+    return any(same_name(name, other) for other in stems)
 
 
 def question(ours: Meaning, theirs: Meaning) -> Veto | None:
