@@ -8,6 +8,7 @@ from cachesvc.core.gates.meaning.kinds import SAME_NAMES
 from cachesvc.core.gates.meaning.naming import is_derived, same_name
 from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
+from cachesvc.core.gates.meaning.stems import stem
 
 _DEFINITE = frozenset(Question) - {
     Question.NONE,
@@ -36,6 +37,8 @@ _SYNONYMS = {"earliest": "first", "latest": "last"}
 _MAX_UNMATCHED = 8
 """Where both texts have more words of their own than that, they are worded anew: single words say nothing then."""
 
+_JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry trip fly travel".split())
+"""Between two places these go from the first to the second."""
 _LONGEST_NAME = 3
 _MAX_REWORDED = 8
 """With more words of their own together than that, a denial of one is likely part of what it says besides."""
@@ -60,7 +63,7 @@ def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
 
 
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """A word of one has its opposite in the other, and neither has both. "Not right" is no opposite of "wrong"."""
+    """A word of one has its opposite in the other, and neither text has both. "Not right" is no opposite of "wrong"."""
     if (
         ours.opposites.isdisjoint(theirs.stems)
         and ours.bared.isdisjoint(theirs.stems)
@@ -72,8 +75,11 @@ def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     for word in sorted(left):
         for other in sorted(right):
-            if (other in OPPOSITES.get(word, ()) or _is_prefixed(word, other)) and (
-                (word in ours.denied) == (other in theirs.denied)
+            if (
+                (other in OPPOSITES.get(word, ()) or _is_prefixed(word, other))
+                and (word in ours.denied) == (other in theirs.denied)
+                and ours.stems.isdisjoint(OPPOSITES.get(word, ()))
+                and theirs.stems.isdisjoint(OPPOSITES.get(other, ()))
             ):
                 return Veto(Gate.ANTONYM, word, other)
     return None
@@ -90,18 +96,29 @@ def _is_prefixed(word: str, other: str) -> bool:
 def role(ours: Meaning, theirs: Meaning) -> Veto | None:
     """The same word stands in a contrary role, or two words have changed places."""
     if not ours.contrary.isdisjoint(theirs.roles):
-        for part in sorted(ours.contrary & theirs.roles):
-            word = part[1]
-            mine = {role for role, stem in ours.roles if stem == word}
-            yours = {role for role, stem in theirs.roles if stem == word}
+        for _, word in sorted(ours.contrary & theirs.roles):
+            mine = {kind for kind, held in ours.roles if held == word}
+            yours = {kind for kind, held in theirs.roles if held == word}
             if mine.isdisjoint(yours):
                 return Veto(Gate.ROLE, f"{min(mine)} {word}", f"{min(yours)} {word}")
-    if not ours.swapped.isdisjoint(theirs.relations):
-        for relation in sorted(ours.swapped & theirs.relations):
-            if relation not in ours.relations and relation not in theirs.swapped:
-                return Veto(Gate.ROLE, " ".join(reversed(relation)), " ".join(relation))
+    if ours.relations != theirs.relations:
+        veto = _turned(ours, theirs)
+        if veto is not None:
+            return veto
     if ours.order != theirs.order and len(ours.order) == len(theirs.order) and ours.stems == theirs.stems:
         return _exchange(ours, theirs)
+    return None
+
+
+def _turned(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """What stands before a preposition in one stands after it in the other."""
+    turned = ours.swapped & theirs.relations
+    if not _JOURNEYS.isdisjoint(ours.stems):
+        both = {(after, kind, before) for before, kind, after in ours.relations if kind == "between"}
+        turned |= both & theirs.relations
+    for relation in sorted(turned - ours.relations):
+        if relation not in theirs.swapped:
+            return Veto(Gate.ROLE, " ".join(reversed(relation)), " ".join(relation))
     return None
 
 
@@ -157,14 +174,24 @@ def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
 
 
 def connective(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """What one joins by *and* the other joins by *or*."""
-    if ours.ands.isdisjoint(theirs.ors) and ours.ors.isdisjoint(theirs.ands):
+    """What one joins by *and* the other joins by *or*; or one of two names that are joined is all that the other names."""
+    if ours.ands == theirs.ands and ours.ors == theirs.ors:
         return None
     for pair in sorted((ours.ands & theirs.ors) | (ours.ors & theirs.ands)):
         if pair not in ours.ands & theirs.ands and pair not in ours.ors & theirs.ors:
             joins = ("and", "or") if pair in ours.ands else ("or", "and")
             return Veto(Gate.CONNECTIVE, *(f"{pair[0]} {join} {pair[1]}" for join in joins))
+    for joined, other in ((ours, theirs), (theirs, ours)):
+        for pair in sorted((joined.ands | joined.ors) - other.ands - other.ors):
+            lone = [name for name in pair if name not in other.stems]
+            if len(lone) == 1 and joined.names.issuperset(pair) and not _is_meant(lone[0], other.stems):
+                sides = (" ".join(pair), " ".join(name for name in pair if name not in lone))
+                return Veto(Gate.CONNECTIVE, *(sides if joined is ours else reversed(sides)))
     return None
+
+
+def _is_meant(name: str, stems: frozenset[str]) -> bool:
+    return any(same_name(name, other) for other in stems)
 
 
 def question(ours: Meaning, theirs: Meaning) -> Veto | None:

@@ -34,20 +34,22 @@ _KEPT_S = ("ss", "us", "is")
 
 def stem(word: str) -> str:
     """The stem of a casefolded word."""
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
+    return _regular(_IRREGULAR.get(word, word))
+
+
+def _regular(word: str) -> str:
     if len(word) < 4:
         return word
     bare = _without_plural(word)
     if bare.endswith("ing") and len(bare) > 5 and not _VOWELS.isdisjoint(bare[:-3]):
-        bare = _undoubled(bare[:-3])
+        bare = bare[:-3]
     elif bare.endswith("ied") and len(bare) > 4:
         bare = bare[:-3] + "y"
     elif bare.endswith("ed") and len(bare) > 4 and not _VOWELS.isdisjoint(bare[:-2]) and bare[-3] != "e":
-        bare = _undoubled(bare[:-2])
+        bare = bare[:-2]
     if bare.endswith("e") and len(bare) > 3:
         return bare[:-1]
-    return bare
+    return bare[:-1] if bare[-2:] in _DOUBLED and len(bare) > 3 else bare
 
 
 def _without_plural(word: str) -> str:
@@ -58,7 +60,3 @@ def _without_plural(word: str) -> str:
     if word.endswith(("ches", "shes", "xes", "sses", "zes")):
         return word[:-2]
     return word[:-1]
-
-
-def _undoubled(word: str) -> str:
-    return word[:-1] if word[-2:] in _DOUBLED and len(word) > 3 else word
