@@ -121,10 +121,10 @@ def from_record(record: Mapping[str, Any]) -> Braking:
 def _turned(braking: Braking, at_ms: int) -> Turn:
     target = f"{braking.target:.2%}"
     if braking.worse.evidence >= CLOSING_BAR:
-        why = f"{_counted(braking.worse)} semantic hits were wrong, credibly above the target of {target}"
+        why = f"{_counted(braking.worse)} semantic hits were wrong, of late credibly above the target of {target}"
         return _moved(replace(braking, trips=braking.trips + 1), _TIGHTER[braking.level], at_ms, why)
     if braking.better.evidence >= OPENING_BAR:
-        why = f"{_counted(braking.better)} would-be hits were wrong, credibly below the target of {target}"
+        why = f"{_counted(braking.better)} would-be hits were wrong, of late credibly below the target of {target}"
         return _moved(braking, _LOOSER[braking.level], at_ms, why)
     if braking.needed.evidence >= CLOSING_BAR:  # borne out: the time until it opens by itself begins anew
         return Turn(replace(braking, since_ms=at_ms, needed=UNSEEN))
