@@ -38,7 +38,7 @@ from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
-from cachesvc.engine.parts import Parts, Reuse
+from cachesvc.engine.parts import Parts, Reuse, SecondOpinion
 from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import Tickets
@@ -52,6 +52,7 @@ from cachesvc.making import (
     guard_options,
     make_embedder,
     make_otel,
+    make_verifier,
     step_back,
     store_options,
     telling_migration,
@@ -196,7 +197,7 @@ class App:
                 count=self._trusting.trust.count,
                 vetoes=self._trusting.vetoes,
                 analyses=analyses,
-                second_opinion=None,
+                second_opinion=self._second_opinion(settings),
                 coin=_coin,
             ),
             janitor=self._janitor,
@@ -365,6 +366,16 @@ class App:
         tickets = LmdbTickets(settings.store.path / "tickets", self._seat.tickets_key, clock, bounds)
         self._closing.callback(tickets.close)
         return tickets
+
+    def _second_opinion(self, settings: Settings) -> SecondOpinion | None:
+        def progress(step: str) -> None:
+            self._logger.info("compiling", step=step)
+
+        verifier = make_verifier(settings, progress)
+        if verifier is None:
+            return None
+        self._closing.callback(verifier.close)
+        return SecondOpinion(verifier, settings.verifier.timeout_s)
 
     def publish(self, settings: Settings) -> None:
         """From now on go by these: one assignment, so that nobody sees a part of them."""

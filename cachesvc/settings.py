@@ -35,8 +35,8 @@ from cachesvc.settings_sections import (
     StoreSettings,
     TelemetrySettings,
     TicketSettings,
-    VerifierSettings,
     TrustSettings,
+    VerifierSettings,
 )
 
 ENV_PREFIX = "CACHESVC_"

@@ -177,6 +177,9 @@ class Halved:
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return features[:, NAMES.index("score")].astype(np.float64) / 2
 
+    def to_record(self) -> dict[str, object]:
+        raise NotImplementedError  # nobody keeps this one
+
 
 def test_a_learned_rule_is_shown_at_work(world: World) -> None:
     """Its value and confidence of each candidate that it may look at."""

@@ -194,6 +194,9 @@ class Told:
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.full(len(features), self._value)
 
+    def to_record(self) -> dict[str, object]:
+        raise NotImplementedError  # nobody keeps this one
+
 
 def test_a_rule_that_was_learned_decides(world: World) -> None:
     """Its version, its value, its threshold and its confidence are told in result, event and ticket."""

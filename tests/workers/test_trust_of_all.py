@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -97,10 +98,14 @@ def test_what_all_workers_learn_is_one(server: "Server") -> None:
             feedback = pb.SubmitFeedbackRequest(namespace="audited", lookup_id=hit.lookup_id, fresh=fresh)
             server.stubs[by].SubmitFeedback(feedback, timeout=CALL_S)
         count = (round_ + 1) * len(TOPICS)
-        assert until(lambda count=count: trust_of(server, "audited").audited == count)
-        assert until(lambda count=count: trust_of(server, "audited").tally.served == count)
+        assert until(partial(_has_audited, server, count))
         server.kill_worker()
         server.whole().dial()
     trust = trust_of(server, "audited")
     assert (trust.audited_wrong, trust.brake) == (0, "open")
     assert 'cachesvc_audited_hits{namespace="audited"}' in server.page("/metrics")
+
+
+def _has_audited(server: "Server", count: int) -> bool:
+    known = trust_of(server, "audited")
+    return known.audited == known.tally.served == count

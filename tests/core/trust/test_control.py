@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cachesvc.core.gates import Gate
 from cachesvc.core.trust.control import (
+    Ladder,
     CHANCES,
     CLOSED,
     SCORES,
@@ -174,7 +175,7 @@ def test_nothing_counted_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("ladder", [SCORES, CHANCES], ids=["scores", "chances"])
-def test_rungs(ladder: type[SCORES]) -> None:
+def test_rungs(ladder: Ladder) -> None:
     """Each rung is reached by its own value, and by nothing below it."""
     for place, rung in enumerate(ladder.rungs):
         assert ladder.rung(rung) == place
