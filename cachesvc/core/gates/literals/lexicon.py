@@ -446,7 +446,7 @@ EVERY = {
 }
 """Periods that take no number."""
 
-GLUED_UNITS = {"in": UNITS["inch"], '"': UNITS["inch"], "'": UNITS["foot"], "s": UNITS["s"], "d": UNITS["d"]}
+GLUED_UNITS = {"in": UNITS["inch"], "'": UNITS["foot"]}
 """Units only where nothing stands between the number and them."""
 
 GLUED_ONLY = frozenset(["s", "d", "c", "f", "'"])
