@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from cachesvc.core.gates.meaning.asking import OPENING, Asking
 from cachesvc.core.gates.meaning.bounding import ENDINGS, bounds, narrowing
-from cachesvc.core.gates.meaning.denying import Denying
+from cachesvc.core.gates.meaning.denying import PAIR_ENDS, Denying
 from cachesvc.core.gates.meaning.lexemes import Lexeme, lexeme
 from cachesvc.core.gates.meaning.placing import CONTRARY, Placing
 from cachesvc.core.gates.meaning.reading import Meaning, Question
@@ -100,7 +100,9 @@ class _Reader:
         asking = self._asking
         if asking.starts or asking.awaits is not Question.NONE or word in OPENING or word == "of":
             asking.word(word, self._previous)
-        self._denying.word(word, self._previous)
+        denying = self._denying
+        if denying.awaits or denying.stops or word in PAIR_ENDS:
+            denying.word(word, self._previous)
         if known.is_marked:
             self._mark(word, known)
         if known.is_content:
