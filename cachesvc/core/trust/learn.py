@@ -19,7 +19,7 @@ from cachesvc.core.trust.rules import Model
 FOLDS = 8
 
 _MAX_WEIGHT = 10.0
-_PENALTIES = (10.0, 10.0, 10.0, 30.0)  # of slopes, of steps, of words that differ, of words that are shared
+_PENALTIES = (10.0, 10.0, 5.0, 15.0)  # of slopes, of steps, of words that differ, of words that are shared
 _FREE, _FIXED = 1e-6, 1e9
 _ITERATIONS = 150
 _REMEMBERED = 8
