@@ -217,7 +217,7 @@ def test_a_challenger_that_wins_is_adopted(adopted: Rule) -> None:
     ("labels", "says"),
     [
         pytest.param(_labels(100), "100 labels of 600", id="too few"),
-        pytest.param(_labels(900, learnable=False), "defends no threshold", id="nothing to learn"),
+        pytest.param(_labels(900, learnable=False), "on the fresh labels", id="nothing to learn"),
     ],
 )
 def test_a_challenger_that_does_not_win_is_not(labels: list[Label], says: str) -> None:
