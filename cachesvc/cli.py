@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cachesvc import __version__, cli_admin, cli_curate, cli_move, cli_store
+from cachesvc import __version__, cli_admin, cli_curate, cli_move, cli_store, cli_trial
 from cachesvc.cli_common import (
     EXIT_CODES,
     MISS,
@@ -269,6 +269,7 @@ def version(*, as_json: Json = False) -> None:
 
 cli_curate.register(app)
 cli_admin.register(app)
+cli_trial.register(app)
 cli_move.register(app)
 cli_store.register(app)
 
