@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cachesvc.cli_common import (
+    MISS,
     TRY,
     WRONG_INPUT,
     Config,
@@ -26,6 +27,7 @@ from cachesvc.cli_common import (
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("eval", rich_help_panel=TRY)(evaluate)
+    app.command(rich_help_panel=TRY)(traps)
 
 
 def evaluate(
@@ -63,6 +65,47 @@ def evaluate(
         print_json(asdict(evaluation))
     else:
         show(evaluation, wide_console(), worst)
+
+
+def traps(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Your prompts: a stream, or a plain text of one prompt a line; else those bundled."
+        ),
+    ] = None,
+    *,
+    namespace: Namespace = "default",
+    seed: Annotated[int, typer.Option(help="Other edits of the same prompts.")] = 0,
+    per_kind: Annotated[int, typer.Option(help="Edits of each kind, at most.", min=1, max=10_000)] = 80,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Edit prompts so that another answer is right, and say which a policy would serve the old answer all the same.
+
+    A number, unit, date, name or identifier is another, a word is negated or has its opposite in its place, two change
+    roles, a letter cannot be seen … Beside these are edits that keep the meaning, to show what the gates refuse in
+    vain. Every one is asked for its prompt alone; nothing is sent anywhere.
+
+    Exit 1 when one of the kinds number, unit, date, identifier, role, antonym or negation was served.
+    """
+    from cachesvc.evaluation import traps as of  # noqa: PLC0415 - loads numpy
+    from cachesvc.evaluation.show_traps import show_traps  # noqa: PLC0415 - as above
+    from cachesvc.making import make_embedder  # noqa: PLC0415 - loads the engine
+
+    settings = settings_of(config)
+    with data_errors():
+        made = of.make(of.bundled() if file is None else of.prompts_of(file), seed, per_kind)
+    if not made:
+        fail(WRONG_INPUT, f"{file}: no edit fits any of the prompts")
+    embedder = make_embedder(settings.embedder, say)
+    with progress("embedding") as bar:
+        sprang = of.spring(made, settings.policy_book().of(namespace), embedder, bar)
+    if as_json:
+        print_json(asdict(sprang))
+    else:
+        show_traps(sprang, wide_console())
+    raise typer.Exit(MISS if sprang.failed else 0)
 
 
 def embedded_file(file: Path, settings: Any) -> Any:

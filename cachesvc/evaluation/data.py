@@ -264,7 +264,7 @@ def _cost_usd(fields: Mapping[str, Any], place: str) -> float | None:
 
 def _records(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows as maps, each with its place for messages."""
-    text = _decoded(file)
+    text = decoded(file)
     delimiter = _DELIMITERS.get(file.suffix.lower())
     if delimiter is None and file.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
         delimiter = None if text.lstrip()[:1] in ("{", "") else ","
@@ -274,7 +274,8 @@ def _records(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield from _csv_records(file, text, delimiter)
 
 
-def _decoded(file: Path) -> str:
+def decoded(file: Path) -> str:
+    """A file's text. Raises DataError for what is no UTF-8 (or, marked so, UTF-16), or too large."""
     try:
         size_bytes = file.stat().st_size
         if size_bytes > MAX_FILE_BYTES:
