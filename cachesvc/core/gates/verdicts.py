@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from cachesvc.core.gates.analysis import Analysis
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.literals import literal_vetoes
-from cachesvc.core.gates.meaning import meaning_vetoes
+from cachesvc.core.gates.meaning import REFUSALS, meaning_vetoes
 
 
 def verdicts(ours: Analysis, theirs: Analysis) -> tuple[Veto, ...]:
@@ -17,5 +17,12 @@ def verdicts(ours: Analysis, theirs: Analysis) -> tuple[Veto, ...]:
 
 
 def first_veto(ours: Analysis, theirs: Analysis, gates: AbstractSet[Gate]) -> Veto | None:
-    """The first of the gates that are on to refuse, or None when none does."""
-    return next((veto for veto in verdicts(ours, theirs) if veto.gate in gates), None)
+    """The first of the gates that are on to refuse, or None when none does. Asks no more of them than it must."""
+    for veto in literal_vetoes(ours.literals, theirs.literals):
+        if veto.gate in gates:
+            return veto
+    for gate, refuses in REFUSALS:
+        refusal = refuses(ours.meaning, theirs.meaning) if gate in gates else None
+        if refusal is not None:
+            return refusal
+    return None
