@@ -52,6 +52,25 @@ class AdminClient:
         """Have a copy of the store written; progress as it comes."""
         return _stream(self._stub.Backup(pb.BackupRequest(name=name)))
 
+    def trust(self, namespace: str = "") -> pb.GetTrustResponse:
+        """How right the hits of namespaces are, of one or of all."""
+        request = pb.GetTrustRequest(namespace=namespace)
+        return _call(lambda: self._stub.GetTrust(request, timeout=self._timeout_s))
+
+    def revert_rule(self, namespace: str, version: int) -> pb.RevertRuleResponse:
+        """Put an earlier rule of a namespace in force and keep it there; 0 is the policy's threshold."""
+        request = pb.RevertRuleRequest(namespace=namespace, version=version)
+        return _call(lambda: self._stub.RevertRule(request, timeout=self._timeout_s))
+
+    def unpin_rule(self, namespace: str) -> pb.UnpinRuleResponse:
+        """Let a namespace adopt rules again."""
+        request = pb.UnpinRuleRequest(namespace=namespace)
+        return _call(lambda: self._stub.UnpinRule(request, timeout=self._timeout_s))
+
+    def labels(self, namespace: str) -> Iterator[pb.ListLabelsResponse]:
+        """What is known of a namespace's requests: first the tally and the features' names, then labels."""
+        return _stream(self._stub.ListLabels(pb.ListLabelsRequest(namespace=namespace)))
+
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()

@@ -3,6 +3,7 @@
 It fails open in the same way. Made inside a running event loop and used from that loop only.
 """
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 import grpc
 import grpc.aio
 
+from cachesvc.audits import MAX_WAITING
 from cachesvc.breaker import Breaker
 from cachesvc.calls import (
     CHANNEL_OPTIONS,
@@ -53,6 +55,15 @@ from cachesvc.curating import (
     list_request,
 )
 from cachesvc.decorated import CachedCall, CachedOptions, Recalled
+from cachesvc.judging import (
+    Explanation,
+    FeedbackOptions,
+    FeedbackReply,
+    Judgement,
+    explanation,
+    feedback_reply,
+    feedback_request,
+)
 from cachesvc.throttle import Throttle
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
@@ -88,6 +99,7 @@ class Client:
         self._counts = Counts()
         self._breaker = Breaker()
         self._throttle = Throttle()
+        self._audits: set[asyncio.Task[None]] = set()
 
     async def lookup(self, prompt: Prompt, **options: Unpack[LookupOptions]) -> LookupReply:
         """Ask. Never raises for what the cache or the network does; TypeError for no such option."""
@@ -178,6 +190,40 @@ class Client:
             if not page_token:
                 return
 
+    async def feedback(
+        self,
+        reply: LookupReply | None = None,
+        verdict: Judgement | None = None,
+        *,
+        fresh: bytes | str | None = None,
+        **options: Unpack[FeedbackOptions],
+    ) -> FeedbackReply:
+        """Say of a hit that it was right or wrong, or bring a fresh answer to compare it with. What is wrong is not
+        served for such a request again. Raises CallError, and ValueError: this call does not fail open.
+
+        With the ``prompt`` (and what else made up the request) it is understood even when the server does not
+        remember the lookup any more.
+        """
+        refuse_unknown(options, FeedbackOptions)
+        request = feedback_request(reply, verdict, fresh, options, self._defaults)
+        try:
+            response = await self._stub.SubmitFeedback(request, timeout=options.get("timeout_s", 2.0))
+        except grpc.RpcError as error:
+            raise call_error(error) from None
+        return feedback_reply(response)
+
+    async def explain(
+        self, prompt: Prompt, *, entry_id: str = "", **options: Unpack[LookupOptions]
+    ) -> Explanation:
+        """How a lookup decides, step by step. Raises CallError: this call does not fail open."""
+        refuse_unknown(options, LookupOptions)
+        request = pb.ExplainRequest(lookup=lookup_request(prompt, options, self._defaults), entry_id=entry_id)
+        try:
+            response = await self._stub.Explain(request, timeout=options.get("timeout_s", 5.0))
+        except grpc.RpcError as error:
+            raise call_error(error) from None
+        return explanation(response)
+
     def cached(
         self,
         *,
@@ -185,6 +231,7 @@ class Client:
         ignore: Collection[str] = (),
         usage: Callable[[Any], Usage] | None = None,
         name: str = "",
+        audits: bool = True,
         **options: Unpack[CachedOptions],
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
         """Decorate an async model call: lookup, else call, then store.
@@ -199,6 +246,10 @@ class Client:
         apart functions that are called the same, as lambdas and what a factory makes.
 
         When the cache did not answer the lookup in time it is not asked to store: the budget is kept.
+
+        On some hits, few where much is known, the service asks for a fresh answer: the function is then called
+        behind the caller's back as well, and its answer reported, so that it is known how often hits are wrong.
+        ``audits=False`` leaves that out, for functions that do more than answer.
         """
 
         def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -210,6 +261,9 @@ class Client:
                 recalled = call.recall(await self._ask(asked, looked_up))
                 self._counts.add(recalled.outcome)
                 if recalled.hit:
+                    if recalled.audit and audits:
+                        again = functools.partial(function, *args, **kwargs)
+                        self._audit(call, recalled, again)
                     hit: R = recalled.answer
                     return hit
                 answer = await function(*args, **kwargs)
@@ -221,11 +275,14 @@ class Client:
         return decorate
 
     def counts(self) -> dict[str, int]:
-        """How often each outcome happened, and STORED and NOT_STORED."""
+        """How often each outcome happened, and STORED and NOT_STORED, AUDITED and NOT_AUDITED."""
         return self._counts.snapshot()
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Audits that are under way are given up."""
+        for audit in self._audits:
+            audit.cancel()
+        await asyncio.gather(*self._audits, return_exceptions=True)
         await self._channel.close(grace=None)
 
     async def __aenter__(self) -> Self:
@@ -296,3 +353,26 @@ class Client:
             self._counts.add("NOT_STORED")
         else:
             await self.store(storing.response, asked, **storing.options)
+
+    def _audit(self, call: CachedCall, recalled: Recalled, function: Callable[[], Awaitable[Any]]) -> None:
+        """Answer anew, meanwhile, and report it; whatever goes wrong there is counted only."""
+
+        async def audit() -> None:
+            done = False
+            try:
+                request = call.report(await function(), recalled)
+                if request is not None:
+                    request.namespace = request.namespace or self._defaults["namespace"]
+                    await self._stub.SubmitFeedback(request, timeout=self._store_timeout_s)
+                    done = True
+            except Exception:  # noqa: BLE001 - the application's function may raise anything, and has no caller here
+                done = False
+            finally:
+                self._counts.add("AUDITED" if done else "NOT_AUDITED")
+
+        if len(self._audits) >= MAX_WAITING:
+            self._counts.add("NOT_AUDITED")
+            return
+        task = asyncio.get_running_loop().create_task(audit(), name="cachesvc-audit")
+        self._audits.add(task)
+        task.add_done_callback(self._audits.discard)

@@ -116,7 +116,8 @@ class LookupReply:
     """The answer to a lookup. ``outcome`` is a name of the API's ``Outcome`` without its prefix.
 
     When the cache could not be asked the outcome is BYPASS_UNREACHABLE, BYPASS_TIMEOUT or
-    BYPASS_ERROR and ``reason`` says why.
+    BYPASS_ERROR and ``reason`` says why. ``audit``: the service asks for a fresh answer to the same request, behind
+    the user's back: pass it to ``feedback(reply, fresh=…)``. What ``cached`` decorates does so by itself.
     """
 
     outcome: str
@@ -127,6 +128,11 @@ class LookupReply:
     best_score: float | None = None
     threshold: float | None = None
     age_s: float | None = None
+    confidence: float | None = None
+    gate: str = ""
+    audit: bool = False
+    rule_version: int = 0
+    rule_score: float | None = None
     timings_us: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -207,8 +213,8 @@ def lookup_request(prompt: Prompt, options: LookupOptions, defaults: IdentityOpt
     request = pb.LookupRequest(
         exact_only=options.get("exact_only", False), bypass=options.get("bypass", False)
     )
-    _set_input(request, prompt)
-    _set_identity(request, options, defaults)
+    set_input(request, prompt)
+    set_identity(request, options, defaults)
     if "min_score" in options:
         request.min_score = options["min_score"]
     for source_id, version in options.get("current_sources", {}).items():
@@ -235,17 +241,18 @@ def store_request(
         cost_usd=options.get("cost_usd", 0.0),
     )
     if prompt is not None:
-        _set_input(request, prompt)
+        set_input(request, prompt)
     else:
         # The identity is the lookup's, and what the caller says must agree; the defaults need not.
         defaults = {"journey": defaults.get("journey", "")}
-    _set_identity(request, options, defaults)
+    set_identity(request, options, defaults)
     if "ttl_s" in options:
         request.ttl.CopyFrom(duration(options["ttl_s"]))
     return request
 
 
-def _set_input(request: pb.LookupRequest | pb.StoreRequest, prompt: Any) -> None:
+def set_input(request: pb.LookupRequest | pb.StoreRequest | pb.SubmitFeedbackRequest, prompt: Any) -> None:
+    """Fill in what is asked. Raises TypeError or ValueError."""
     if isinstance(prompt, str):
         request.prompt = _turn_text({"content": prompt})
         return
@@ -290,13 +297,17 @@ def _turn_text(said: Mapping[str, Any]) -> str:
     return _FOLDED + canonical_json({**said, "content": content})
 
 
-def _set_identity(
-    request: pb.LookupRequest | pb.StoreRequest, options: IdentityOptions, defaults: IdentityOptions
+def set_identity(
+    request: pb.LookupRequest | pb.StoreRequest | pb.SubmitFeedbackRequest,
+    options: IdentityOptions,
+    defaults: IdentityOptions,
 ) -> None:
+    """Fill in what else must match. Raises TypeError for a value that is not JSON."""
     request.namespace = options.get("namespace", defaults.get("namespace", ""))
     request.model = options.get("model", defaults.get("model", ""))
-    request.journey = options.get("journey", defaults.get("journey", ""))
-    request.request_id = options.get("request_id", "")
+    if not isinstance(request, pb.SubmitFeedbackRequest):
+        request.journey = options.get("journey", defaults.get("journey", ""))
+        request.request_id = options.get("request_id", "")
     for key, value in options.get("vary", {}).items():
         request.vary[key] = value if isinstance(value, str) else canonical_json(value)
 
@@ -336,6 +347,11 @@ def lookup_reply(response: pb.LookupResponse) -> LookupReply:
         best_score=response.best_score if response.HasField("best_score") else None,
         threshold=response.threshold if response.HasField("threshold") else None,
         age_s=response.age_s if response.HasField("age_s") else None,
+        confidence=response.confidence if response.HasField("confidence") else None,
+        gate=pb.Gate.Name(response.gate).removeprefix("GATE_").lower() if response.gate else "",
+        audit=response.audit,
+        rule_version=response.rule_version,
+        rule_score=response.rule_score if response.HasField("rule_score") else None,
         timings_us={name.name.removesuffix("_us"): value for name, value in response.timings.ListFields()},
     )
 

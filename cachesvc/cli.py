@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cachesvc import __version__, cli_admin, cli_curate, cli_move, cli_store, cli_trial
+from cachesvc import __version__, cli_admin, cli_curate, cli_move, cli_store, cli_trial, cli_trust
 from cachesvc.cli_common import (
     EXIT_CODES,
     MISS,
@@ -110,6 +110,8 @@ def lookup(
         "" if reply.best_score is None else f" (nearest {reply.best_score:.4f}, needed {reply.threshold})"
     )
     detail = detail if reply.score is None else f" (score {reply.score:.4f})"
+    detail += f" (gate {reply.gate})" if reply.gate else ""
+    detail += "" if reply.confidence is None else f" (confidence {reply.confidence:.3f})"
     say(f"\n{reply.outcome}: {reply.reason}{detail}")
     if reply.outcome in ("BYPASS_UNREACHABLE", "BYPASS_TIMEOUT", "BYPASS_OVERLOADED"):
         raise typer.Exit(UNREACHABLE)
@@ -269,6 +271,7 @@ def version(*, as_json: Json = False) -> None:
 
 cli_curate.register(app)
 cli_admin.register(app)
+cli_trust.register(app)
 cli_trial.register(app)
 cli_move.register(app)
 cli_store.register(app)

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
 import grpc
 
+from cachesvc.audits import Audits
 from cachesvc.breaker import Breaker
 from cachesvc.calls import (
     CHANNEL_OPTIONS,
@@ -61,6 +62,15 @@ from cachesvc.curating import (
     list_request,
 )
 from cachesvc.decorated import CachedCall, CachedOptions, Recalled
+from cachesvc.judging import (
+    Explanation,
+    FeedbackOptions,
+    FeedbackReply,
+    Judgement,
+    explanation,
+    feedback_reply,
+    feedback_request,
+)
 from cachesvc.throttle import Throttle
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
@@ -96,6 +106,7 @@ class Client:
         self._counts = Counts()
         self._breaker = Breaker()
         self._throttle = Throttle()
+        self._audits = Audits()
 
     def lookup(self, prompt: Prompt, **options: Unpack[LookupOptions]) -> LookupReply:
         """Ask. Never raises for what the cache or the network does; TypeError for no such option."""
@@ -182,6 +193,38 @@ class Client:
             if not page_token:
                 return
 
+    def feedback(
+        self,
+        reply: LookupReply | None = None,
+        verdict: Judgement | None = None,
+        *,
+        fresh: bytes | str | None = None,
+        **options: Unpack[FeedbackOptions],
+    ) -> FeedbackReply:
+        """Say of a hit that it was right or wrong, or bring a fresh answer to compare it with. What is wrong is not
+        served for such a request again. Raises CallError, and ValueError: this call does not fail open.
+
+        With the ``prompt`` (and what else made up the request) it is understood even when the server does not
+        remember the lookup any more.
+        """
+        refuse_unknown(options, FeedbackOptions)
+        request = feedback_request(reply, verdict, fresh, options, self._defaults)
+        try:
+            response = self._stub.SubmitFeedback(request, timeout=options.get("timeout_s", 2.0))
+        except grpc.RpcError as error:
+            raise call_error(error) from None
+        return feedback_reply(response)
+
+    def explain(self, prompt: Prompt, *, entry_id: str = "", **options: Unpack[LookupOptions]) -> Explanation:
+        """How a lookup decides, step by step. Raises CallError: this call does not fail open."""
+        refuse_unknown(options, LookupOptions)
+        request = pb.ExplainRequest(lookup=lookup_request(prompt, options, self._defaults), entry_id=entry_id)
+        try:
+            response = self._stub.Explain(request, timeout=options.get("timeout_s", 5.0))
+        except grpc.RpcError as error:
+            raise call_error(error) from None
+        return explanation(response)
+
     def cached(
         self,
         *,
@@ -189,6 +232,7 @@ class Client:
         ignore: Collection[str] = (),
         usage: Callable[[Any], Usage] | None = None,
         name: str = "",
+        audits: bool = True,
         **options: Unpack[CachedOptions],
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a model call: lookup, else call, then store.
@@ -203,6 +247,10 @@ class Client:
         apart functions that are called the same, as lambdas and what a factory makes.
 
         When the cache did not answer the lookup in time it is not asked to store: the budget is kept.
+
+        On some hits, few where much is known, the service asks for a fresh answer: the function is then called
+        behind the caller's back as well, and its answer reported, so that it is known how often hits are wrong.
+        ``audits=False`` leaves that out, for functions that do more than answer.
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -214,6 +262,9 @@ class Client:
                 recalled = call.recall(self._ask(asked, looked_up))
                 self._counts.add(recalled.outcome)
                 if recalled.hit:
+                    if recalled.audit and audits:
+                        again = functools.partial(function, *args, **kwargs)
+                        self._audit(call, recalled, again)
                     hit: R = recalled.answer
                     return hit
                 answer = function(*args, **kwargs)
@@ -225,11 +276,12 @@ class Client:
         return decorate
 
     def counts(self) -> dict[str, int]:
-        """How often each outcome happened, and STORED and NOT_STORED."""
+        """How often each outcome happened, and STORED and NOT_STORED, AUDITED and NOT_AUDITED."""
         return self._counts.snapshot()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Audits that wait for their turn are dropped."""
+        self._audits.close()
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -298,3 +350,21 @@ class Client:
             self._counts.add("NOT_STORED")
         else:
             self.store(storing.response, asked, **storing.options)
+
+    def _audit(self, call: CachedCall, recalled: Recalled, function: Callable[[], Any]) -> None:
+        """Answer anew, later, and report it; whatever goes wrong there is counted only."""
+
+        def audit() -> None:
+            done = False
+            try:
+                request = call.report(function(), recalled)
+                if request is not None:
+                    request.namespace = request.namespace or self._defaults["namespace"]
+                    self._stub.SubmitFeedback(request, timeout=self._store_timeout_s)
+                    done = True
+            except Exception:  # noqa: BLE001 - the application's function may raise anything, and has no caller here
+                done = False
+            self._counts.add("AUDITED" if done else "NOT_AUDITED")
+
+        if not self._audits.run(audit):
+            self._counts.add("NOT_AUDITED")

@@ -23,6 +23,8 @@ from cachesvc.calls import (
     canonical_json,
     refuse_unknown,
 )
+from cachesvc.judging import AUDIT
+from cachesvc.v1 import cache_pb2 as pb
 
 
 class CachedOptions(LookupOptions, total=False):
@@ -43,6 +45,7 @@ class Recalled:
     answer: Any = None
     lookup_id: str = ""
     may_store: bool = True
+    audit: bool = False
 
 
 class CachedCall:
@@ -99,7 +102,8 @@ class CachedCall:
             may_store = reply.outcome not in UNANSWERED  # a cache that is down costs one budget, not two
             return Recalled(reply.outcome, lookup_id=reply.lookup_id, may_store=may_store)
         try:
-            return Recalled(reply.outcome, hit=True, answer=decode(reply.entry))
+            answer = decode(reply.entry)
+            return Recalled(reply.outcome, True, answer, reply.lookup_id, audit=reply.audit)
         except (ValueError, RecursionError):
             return Recalled("BYPASS_ERROR")
 
@@ -119,6 +123,17 @@ class CachedCall:
         )
         options.update(self._store)
         return Storing(encoded[0], options)
+
+    def report(self, answer: Any, recalled: Recalled) -> pb.SubmitFeedbackRequest | None:
+        """What to tell the service of a fresh answer that it asked for; None for one that is not text, bytes or JSON."""
+        encoded = encode(answer)
+        if encoded is None:
+            return None
+        request = pb.SubmitFeedbackRequest(
+            namespace=self._lookup.get("namespace", ""), lookup_id=recalled.lookup_id, source=AUDIT
+        )
+        request.fresh.response, request.fresh.content_type = encoded
+        return request
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,103 @@
+"""``TrustStore`` in plain Python: reference for the contract suite, and the double of the engine's tests."""
+
+import threading
+from collections.abc import Sequence
+
+from cachesvc.core.trust.labels import NOTHING, Label, Tally, VetoPair
+from cachesvc.core.trust.state import TrustState
+
+
+class MemoryTrust:
+    """``TrustStore`` that nothing survives."""
+
+    def __init__(self, max_labels: int = 20_000, max_vetoes: int = 1000) -> None:
+        self._lock = threading.Lock()
+        self._max_labels = max_labels
+        self._max_vetoes = max_vetoes
+        self._sequence = 0
+        self._labels: dict[str, list[tuple[int, Label]]] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._vetoes: list[VetoPair] = []
+        self._states: dict[str, TrustState] = {}
+
+    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> None:
+        """See ``TrustStore.add``."""
+        with self._lock:
+            self._sequence += 1
+            for label in labels:
+                self._append(namespace, label)
+            self._tallies[namespace] = self._tallies.get(namespace, NOTHING).plus(tally)
+
+    def labels(self, namespace: str, after: int, limit: int) -> list[tuple[int, Label]]:
+        """See ``TrustStore.labels``."""
+        with self._lock:
+            return [held for held in self._labels.get(namespace, []) if held[0] > after][:limit]
+
+    def tally(self, namespace: str) -> Tally:
+        """See ``TrustStore.tally``."""
+        return self._tallies.get(namespace, NOTHING)
+
+    def namespaces(self) -> list[str]:
+        """See ``TrustStore.namespaces``."""
+        with self._lock:
+            return sorted(self._tallies.keys() | self._states.keys() | self._labels.keys())
+
+    def add_veto(self, namespace: str, veto: VetoPair, label: Label | None) -> bool:
+        """See ``TrustStore.add_veto``."""
+        with self._lock:
+            if any(_pair(held) == _pair(veto) for held in self._vetoes):
+                return False
+            self._sequence += 1
+            self._vetoes.append(veto)
+            of_scope = [held for held in self._vetoes if held.scope == veto.scope]
+            if len(of_scope) > self._max_vetoes:
+                self._vetoes.remove(of_scope[0])
+            if label is not None:
+                self._append(namespace, label)
+            return True
+
+    def vetoes(self, scope: bytes) -> list[VetoPair]:
+        """See ``TrustStore.vetoes``."""
+        with self._lock:
+            return [veto for veto in self._vetoes if veto.scope == scope]
+
+    def accusers(self, scope: bytes, theirs_key: bytes) -> int:
+        """See ``TrustStore.accusers``."""
+        return sum(1 for veto in self.vetoes(scope) if veto.theirs_key == theirs_key)
+
+    def sequence(self) -> int:
+        """See ``TrustStore.sequence``."""
+        return self._sequence
+
+    def state(self, namespace: str) -> TrustState | None:
+        """See ``TrustStore.state``."""
+        return self._states.get(namespace)
+
+    def put_state(self, state: TrustState) -> bool:
+        """See ``TrustStore.put_state``."""
+        with self._lock:
+            kept = self._states.get(state.namespace)
+            if kept is not None and kept.generation >= state.generation:
+                return False
+            self._sequence += 1
+            self._states[state.namespace] = state
+            return True
+
+    def forget(self, namespace: str) -> None:
+        """See ``TrustStore.forget``."""
+        with self._lock:
+            self._sequence += 1
+            for held in (self._labels, self._tallies, self._states):
+                held.pop(namespace, None)
+
+    def _append(self, namespace: str, label: Label) -> None:
+        held = self._labels.setdefault(namespace, [])
+        if any(known.key == label.key for _, known in held):
+            return
+        self._sequence += 1
+        held.append((self._sequence, label))
+        del held[: -self._max_labels]
+
+
+def _pair(veto: VetoPair) -> bytes:
+    return veto.scope + veto.theirs_key + veto.ours_key
