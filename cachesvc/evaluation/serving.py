@@ -53,9 +53,19 @@ class Shop:
         self.near = nearby(stream.vectors, stream.seen, self.scopes, floor)
         self._analyses: dict[int, Analysis] = {}
 
-    def serve(self, policies: Policy | Sequence[Policy], *, plain: bool = False) -> Served:
-        """Serve it all, under one policy or one a request. ``plain``: the score alone decides, as in other caches."""
-        return _Run(self, policies, plain=plain).result()
+    def serve(
+        self,
+        policies: Policy | Sequence[Policy],
+        *,
+        plain: bool = False,
+        keeps_all: bool = False,
+        missed: NDArray[np.bool_] | None = None,
+    ) -> Served:
+        """Serve it all, under one policy or one a request. ``plain``: the score alone decides, as in other caches.
+        ``keeps_all``: every request's answer is stored, as when nothing is served. ``missed`` (n,): requests that are
+        answered as misses whatever is found, as in mode shadow.
+        """
+        return _Run(self, policies, plain=plain, keeps_all=keeps_all, missed=missed).result()
 
     def analysis(self, place: int) -> Analysis:
         """Of a request's text, made once."""
@@ -130,10 +140,20 @@ class PairShop:
 class _Run:
     """One pass over a stream."""
 
-    def __init__(self, shop: Shop, policies: Policy | Sequence[Policy], *, plain: bool) -> None:
+    def __init__(
+        self,
+        shop: Shop,
+        policies: Policy | Sequence[Policy],
+        *,
+        plain: bool,
+        keeps_all: bool,
+        missed: NDArray[np.bool_] | None,
+    ) -> None:
         count = len(shop.stream)
         self._shop = shop
         self._plain = plain
+        self._keeps_all = keeps_all
+        self._missed = np.zeros(count, np.bool_) if missed is None else missed
         self._policies = [policies] * count if isinstance(policies, Policy) else policies
         self._stored = np.zeros(count, np.bool_)
         self._by_text: dict[tuple[int, str], int] = {}
@@ -157,17 +177,20 @@ class _Run:
         now_ms = self._shop.stream.rows[place].at_ms or 0
         key = (int(self._shop.scopes[place]), self._shop.texts[place])
         same = self._by_text.get(key)
-        if same is not None and self._entry(same).expires_ms > now_ms:
+        is_exact = same is not None and self._entry(same).expires_ms > now_ms
+        if self._missed[place]:
+            is_exact = False
+        elif same is not None and is_exact:
             self._places[place], self._exact[place], self._scores[place] = same, True, 1.0
-            return
-        chosen = self._by_meaning(place, policy, now_ms)
-        if chosen is not None:
-            self._places[place], self._scores[place] = chosen.entry_id, chosen.score
-            return
-        if same is not None:
-            self._stored[same] = False
-        self._by_text[key] = place
-        self._stored[place] = self._shop.stream.seen[place] and policy.embeds
+        else:
+            chosen = self._by_meaning(place, policy, now_ms)
+            if chosen is not None:
+                self._places[place], self._scores[place] = chosen.entry_id, chosen.score
+        if self._places[place] < 0 or (self._keeps_all and not is_exact):
+            if same is not None:
+                self._stored[same] = False
+            self._by_text[key] = place
+            self._stored[place] = self._shop.stream.seen[place] and policy.embeds
 
     def _by_meaning(self, place: int, policy: Policy, now_ms: int) -> Candidate | None:
         if not (policy.embeds and self._shop.stream.seen[place]):

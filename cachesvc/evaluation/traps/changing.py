@@ -118,11 +118,7 @@ def number(text: str, pick: Pick) -> Iterator[str]:
 
 def _is_date(text: str, match: re.Match[str]) -> bool:
     after = text[match.end() :].lstrip()
-    return (
-        after.startswith(lists.MONTHS)
-        or after.startswith(("am", "pm"))
-        or _YEAR.fullmatch(match[0]) is not None
-    )
+    return after.startswith((*lists.MONTHS, "am", "pm")) or _YEAR.fullmatch(match[0]) is not None
 
 
 def _is_version(text: str, match: re.Match[str]) -> bool:
