@@ -267,7 +267,7 @@ def _records(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     text = decoded(file)
     delimiter = _DELIMITERS.get(file.suffix.lower())
     if delimiter is None and file.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
-        delimiter = None if text.lstrip()[:1] in ("{", "") else ","
+        delimiter = None if text.lstrip()[:1] in ("{", "[", "") else ","
     if delimiter is None:
         yield from _json_records(file, text)
     else:

@@ -40,7 +40,7 @@ def number_word(text: str, pick: Pick) -> Iterator[str]:
     for value, word in enumerate(lists.NUMBER_WORDS, 2):
         for match in re.finditer(rf"(?<![\w.,:/#-]){value}(?= [a-z]{{4,}})", text):
             before = text[: match.start()].split()
-            if not (before and before[-1][0].isupper()):  # a number of things, not of a model
+            if len(before) < 2 or not before[-1][0].isupper():  # a number of things, not of a model
                 yield text[: match.start()] + word + text[match.end() :]
         yield from instead(text, word, str(value))
 
