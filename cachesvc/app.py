@@ -29,13 +29,16 @@ from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Clock, Embedder, Failpoint, Observer, TicketBook, no_failpoint
 from cachesvc.core.tickets import TicketBounds
+from cachesvc.core.trust.state import by_policy
+from cachesvc.core.types import Entry, Vector
 from cachesvc.engine.admit import Admit
+from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.curate import Curator
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor
 from cachesvc.engine.lookup import Lookup
 from cachesvc.engine.move import Mover
-from cachesvc.engine.parts import Parts
+from cachesvc.engine.parts import Parts, Reuse
 from cachesvc.engine.settling import Behind, Settler
 from cachesvc.engine.snapshots import Snapshots
 from cachesvc.engine.tickets import Tickets
@@ -168,6 +171,14 @@ class App:
             embedder=self._guard,
             views=self._views,
             tickets=self._tickets(settings, clock),
+            reuse=Reuse(
+                stance=by_policy,
+                count=lambda namespace, tally: None,
+                vetoes=_NoVetoes(),
+                analyses=Analyses(settings.index.max_analyses),
+                second_opinion=None,
+                coin=_coin,
+            ),
             janitor=self._janitor,
             tuning=lambda: self._live.tuning,
             clock=clock,
@@ -340,6 +351,14 @@ class App:
         }
 
 
+class _NoVetoes:
+    """Nothing is known of any reuse."""
+
+    def refuses(self, scope: bytes, query_key: bytes, query: Vector, entry: Entry) -> bool:
+        """See ``Vetoing.refuses``."""
+        return False
+
+
 _CLOCK_ODD_S = 60.0  # less is what machines differ by
 
 # Parts that may fail while the service answers all the same: without an embedder from the exact tier, with
@@ -380,3 +399,8 @@ def _grpc_server(
 
 def _new_id() -> str:
     return secrets.token_hex(12)
+
+
+def _coin() -> float:
+    """Evenly from 0 to 1, and nobody can tell beforehand."""
+    return secrets.randbits(53) / (1 << 53)

@@ -302,6 +302,13 @@ class IndexSettings(_Section):
         description="Indexes of scopes at least this large are kept on disk, so that a restart reads no "
         "vectors; 0: none",
     )
+    max_analyses: int = Field(
+        20_000,
+        ge=1,
+        le=10_000_000,
+        description="Entries of which is kept what the gates need to know of their prompts; about 4 KB each, for others "
+        "it is found out anew",
+    )
     warm_max_scopes: int = Field(
         10_000,
         ge=0,

@@ -1,4 +1,4 @@
-"""Misses that several processes remember together: an LMDB environment of its own, never synced and of no use later.
+"""Lookups that several processes remember together: an LMDB environment of its own, never synced and of no use later.
 
 Called by the engine through ``TicketBook`` where a Store may come to another process than its Lookup did. What is
 kept is unreadable without a key that only those processes have, in memory: a policy may say that prompts are not kept,
@@ -18,7 +18,8 @@ import numpy as np
 
 from cachesvc.core.ports import Clock
 from cachesvc.core.tickets import Ticket, TicketBounds
-from cachesvc.core.types import Identity, Unseen
+from cachesvc.core.trust.labels import Origin
+from cachesvc.core.types import Candidate, Identity, Unseen, Vector
 
 KEY_BYTES = 32
 _MAC_BYTES = 16
@@ -43,6 +44,12 @@ class _Record(msgspec.Struct, array_like=True, frozen=True):
     unseen: str | None
     epoch: int
     until_s: float
+    candidates: list[tuple[int, float]]
+    served: int | None
+    origin: str | None
+    share: float
+    rule_version: int
+    audit: bool
 
 
 def wipe(directory: Path) -> None:
@@ -151,25 +158,44 @@ def _record(ticket: Ticket, until_s: float) -> _Record:
     unseen = embedded.name if isinstance(embedded, Unseen) else None
     vector = None if embedded is None or isinstance(embedded, Unseen) else embedded.tobytes()
     return _Record(
-        identity.namespace,
-        identity.model,
-        identity.context,
-        identity.scope,
-        identity.exact_key,
-        identity.text,
-        dict(ticket.vary),
-        vector,
-        unseen,
-        ticket.epoch,
-        until_s,
+        namespace=identity.namespace,
+        model=identity.model,
+        context=identity.context,
+        scope=identity.scope,
+        exact_key=identity.exact_key,
+        text=identity.text,
+        vary=dict(ticket.vary),
+        vector=vector,
+        unseen=unseen,
+        epoch=ticket.epoch,
+        until_s=until_s,
+        candidates=[(candidate.entry_id, candidate.score) for candidate in ticket.candidates],
+        served=ticket.served,
+        origin=None if ticket.origin is None else ticket.origin.name,
+        share=ticket.share,
+        rule_version=ticket.rule_version,
+        audit=ticket.audit,
     )
 
 
 def _ticket(record: _Record) -> Ticket:
-    identity = Identity(
-        record.namespace, record.model, record.context, record.scope, record.exact_key, record.text
+    return Ticket(
+        identity=Identity(
+            record.namespace, record.model, record.context, record.scope, record.exact_key, record.text
+        ),
+        vary=record.vary,
+        embedded=_embedded(record),
+        epoch=record.epoch,
+        candidates=tuple(Candidate(entry_id, score) for entry_id, score in record.candidates),
+        served=record.served,
+        origin=None if record.origin is None else Origin[record.origin],
+        share=record.share,
+        rule_version=record.rule_version,
+        audit=record.audit,
     )
+
+
+def _embedded(record: _Record) -> Vector | Unseen | None:
     if record.unseen is not None:
-        return Ticket(identity, record.vary, Unseen[record.unseen], record.epoch)
-    vector = None if record.vector is None else np.frombuffer(record.vector, np.float32)
-    return Ticket(identity, record.vary, vector, record.epoch)
+        return Unseen[record.unseen]
+    return None if record.vector is None else np.frombuffer(record.vector, np.float32)

@@ -4,12 +4,20 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from cachesvc.core.errors import Kind
+from cachesvc.core.gates import Gate
 from cachesvc.core.types import Outcome, Removal, Timings, Unseen
+
+Opinion: TypeAlias = Literal["", "yes", "no", "late", "busy", "failed"]
+"""What a second opinion on a candidate came to; empty when none was asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class LookupDone:
-    """A lookup came to its outcome. The saved figures are 0 unless it hit. ``trace`` is the caller's."""
+    """A lookup came to its outcome. ``trace`` is the caller's.
+
+    ``entry_id`` was served; ``withheld_id`` would have been, but for the outcome. The saved figures are those of
+    either, so that on a miss they say what would have been saved.
+    """
 
     outcome: Outcome
     namespace: str
@@ -25,6 +33,13 @@ class LookupDone:
     saved_input_tokens: int
     saved_output_tokens: int
     saved_cost_usd: float
+    withheld_id: int | None
+    value: float | None
+    confidence: float | None
+    gate: Gate | None
+    rule_version: int
+    audit: bool
+    opinion: Opinion
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,13 @@
-"""Candidates + their rows + a policy → a Decision. And which policy a namespace has."""
+"""How a namespace is served, and which policy it has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
 from cachesvc.core.gates import DEFAULT_GATES, Gate
-from cachesvc.core.types import UNBOUNDED, Ask, Candidate, Decision, Entry, Lost, Outcome, Quota, Row
-from cachesvc.core.visibility import unseen_difference
+from cachesvc.core.types import UNBOUNDED, Quota
 
 
 @unique
@@ -98,65 +97,6 @@ class PolicyBook:
 
 def _literal_count(pattern: str) -> int:
     return sum(1 for character in pattern if character not in "*?")
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a candidate must meet in one lookup: the policy's terms, tightened by the request's."""
-
-    threshold: float
-    now_ms: int
-    max_age_ms: int | None
-    sources: Mapping[str, str]
-
-    @classmethod
-    def of(cls, policy: Policy, ask: Ask, now_ms: int) -> "Terms":
-        """A caller may tighten the threshold, never loosen it below the policy's."""
-        asked = -1.0 if ask.min_score is None else ask.min_score
-        return cls(max(policy.min_score, asked), now_ms, ask.max_age_ms, ask.sources)
-
-
-def eligible(candidates: Sequence[Candidate], terms: Terms) -> list[Candidate]:
-    """The candidates whose rows are worth reading."""
-    return [candidate for candidate in candidates if candidate.score >= terms.threshold]
-
-
-def decide(text: str, candidates: Sequence[Candidate], rows: Mapping[int, Row], terms: Terms) -> Decision:
-    """Choose the first candidate, best score first, that may be served for a text; else say why none may.
-
-    ``rows`` holds the row of every eligible candidate. When several candidates fail, the best one's
-    reason is given.
-    """
-    if not candidates:
-        return Decision(Outcome.MISS_EMPTY)
-    best_score = candidates[0].score
-    refusal: Outcome | None = None
-    for candidate in eligible(candidates, terms):
-        row = rows[candidate.entry_id]
-        reason = refuse(row, terms)
-        if reason is None and isinstance(row, Entry):
-            if not unseen_difference(text, row.prompt):
-                return Decision(Outcome.HIT_SEMANTIC, row, candidate.score, best_score)
-            reason = Outcome.MISS_UNSEEN_DIFFERENCE
-        refusal = refusal or reason
-    return Decision(refusal or Outcome.MISS_BELOW_THRESHOLD, best_score=best_score)
-
-
-def refuse(row: Row, terms: Terms) -> Outcome | None:
-    """Why a row may not be served although it matches, or None when it may."""
-    if isinstance(row, Lost):
-        return Outcome.MISS_CORRUPT if row.corrupt else Outcome.MISS_ENTRY_GONE
-    if row.expires_ms <= terms.now_ms:
-        return Outcome.MISS_EXPIRED
-    if terms.max_age_ms is not None and terms.now_ms - row.created_ms > terms.max_age_ms:
-        return Outcome.MISS_TOO_OLD
-    if terms.sources and not _is_current(row, terms.sources):
-        return Outcome.MISS_SOURCE_CHANGED
-    return None
-
-
-def _is_current(entry: Entry, sources: Mapping[str, str]) -> bool:
-    return all(sources.get(source.id, source.version) == source.version for source in entry.payload.sources)
 
 
 def lifetime_ms(policy: Policy, asked_ms: int | None) -> int:

@@ -309,12 +309,12 @@ class Verifier(Protocol):
 
 
 class TicketBook(Protocol):
-    """A bounded memory of misses by lookup id; the oldest go first. Any thread may call; it does no more than
-    wait for others that keep.
+    """A bounded memory of misses and semantic hits by lookup id; the oldest go first. Any thread may call; it does no
+    more than wait for others that keep.
     """
 
     def keep(self, lookup_id: str, ticket: Ticket) -> None:
-        """Remember a miss, and forget those that are too old or too many."""
+        """Remember a lookup, and forget those that are too old or too many."""
 
     def find(self, lookup_id: str) -> Ticket | None:
         """The ticket, or None when it is unknown, too old, or was pushed out. It may be used again."""

@@ -1,24 +1,39 @@
-"""What is remembered of a miss, so that the Store that follows embeds nothing again."""
+"""What is remembered of a lookup, so that the Store that follows a miss embeds nothing again, and what becomes known of
+the answer later can be held against what was near.
+"""
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cachesvc.core.types import Identity, Unseen, Vector
+from cachesvc.core.trust.labels import Origin
+from cachesvc.core.types import Candidate, Identity, Unseen, Vector
 
-_OVERHEAD_BYTES = 1024  # of a ticket without text and vector
+_OVERHEAD_BYTES = 1024  # of a ticket without text, vector and candidates
+_CANDIDATE_BYTES = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a miss knew: its identity, the canonical vary, what embedding came to (None: not embedded), and
-    the store's epoch, for the answer is made after it.
+    """What a miss, or a semantic hit, knew: its identity, the canonical vary, what embedding came to (None: not
+    embedded), and the store's epoch, for the answer is made after it.
+
+    ``candidates`` are those near enough to be learned from, best score first. ``served`` is the entry that the rule of
+    ``rule_version`` chose among them, or None. ``origin`` is None where it was served; else what a fresh answer is
+    there for, with ``share``, the chance that such a request is answered afresh. Of a hit ``share`` is the chance that
+    it is audited, and ``audit`` says whether it is.
     """
 
     identity: Identity
     vary: Mapping[str, str]
     embedded: Vector | Unseen | None
     epoch: int
+    candidates: tuple[Candidate, ...] = ()
+    served: int | None = None
+    origin: Origin | None = Origin.MISS
+    share: float = 1.0
+    rule_version: int = 0
+    audit: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -27,7 +42,8 @@ class Ticket:
         vector_bytes = (
             0 if self.embedded is None or isinstance(self.embedded, Unseen) else self.embedded.nbytes
         )
-        return _OVERHEAD_BYTES + vector_bytes + sum(map(sys.getsizeof, texts))
+        candidates_bytes = _CANDIDATE_BYTES * len(self.candidates)
+        return _OVERHEAD_BYTES + vector_bytes + candidates_bytes + sum(map(sys.getsizeof, texts))
 
 
 @dataclass(frozen=True, slots=True)

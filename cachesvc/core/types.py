@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cachesvc.core.gates.gate import Gate
+
 Vector: TypeAlias = NDArray[np.float32]
 """One embedding: shape (dimension,), float32, unit norm."""
 
@@ -238,12 +240,21 @@ Row: TypeAlias = Entry | Lost
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the policy chose."""
+    """What was chosen. ``entry`` is served; ``withheld`` would have been, but for the outcome.
+
+    ``value`` is what a learned rule gave the one that was chosen; ``gate`` what refused it, with MISS_GATED.
+    ``doubtful`` is the hit that it may be once a second opinion agrees.
+    """
 
     outcome: Outcome
     entry: Entry | None = None
     score: float | None = None
     best_score: float | None = None
+    value: float | None = None
+    confidence: float | None = None
+    gate: Gate | None = None
+    withheld: Entry | None = None
+    doubtful: "Decision | None" = None
 
 
 @dataclass(slots=True)
@@ -281,7 +292,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """The answer to an Ask."""
+    """The answer to an Ask. The rest as in ``Decision``; ``audit``: a fresh answer is asked for behind this hit."""
 
     outcome: Outcome
     lookup_id: str
@@ -291,6 +302,12 @@ class LookupResult:
     best_score: float | None = None
     threshold: float | None = None
     age_ms: int | None = None
+    value: float | None = None
+    confidence: float | None = None
+    gate: Gate | None = None
+    withheld: Entry | None = None
+    rule_version: int = 0
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,61 +1,46 @@
-"""The read path: one lookup, top to bottom."""
+"""The read path: one lookup, top to bottom.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+The exact tier answers in ``begin``, which waits for nothing but the store's pages and draws a coin only where the mode
+says canary. What decides on reuse by meaning is ``core.deciding``; what becomes of a hit after that (the mode, the
+brake, holding back, audits) is here, in ``_dispose``; the ladder in between is ``Judge``'s.
+"""
 
-from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import LookupDone
+from dataclasses import dataclass
+
+from cachesvc.core.deciding import Terms, closed, refuse, served_share, withheld
+from cachesvc.core.errors import CacheError
+from cachesvc.core.events import LookupDone, Opinion
 from cachesvc.core.identity import canonical_vary, identify
-from cachesvc.core.policy import Policy, Terms, decide, eligible, refuse
-from cachesvc.core.ports import Clock
+from cachesvc.core.policy import Mode
 from cachesvc.core.tickets import Ticket
-from cachesvc.core.types import (
-    Ask,
-    Candidate,
-    Decision,
-    Entry,
-    Identity,
-    LookupResult,
-    Lost,
-    Outcome,
-    Row,
-    Timings,
-    Unseen,
-    Vector,
-)
-from cachesvc.engine.parts import EmbedBudget, Parts
-from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError
+from cachesvc.core.trust.labels import Origin, Tally
+from cachesvc.core.trust.state import Brake, Stance
+from cachesvc.core.types import Ask, Decision, Entry, Identity, LookupResult, Lost, Outcome, Row, Timings
+from cachesvc.engine.judge import Begun, Found, Judge, Watch
+from cachesvc.engine.parts import Parts
 
-_UNSEEN_OUTCOMES: Mapping[Unseen, Outcome] = {reason: Outcome[f"MISS_{reason.name}"] for reason in Unseen}
+_ORIGINS = {
+    Outcome.MISS_SHADOW: Origin.SHADOW,
+    Outcome.MISS_BRAKED: Origin.SHADOW,
+    Outcome.MISS_HELD_BACK: Origin.HELD_BACK,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What the search came to, and what a ticket should remember of it."""
+class _Disposed:
+    """What became of what was found: see ``Ticket`` for ``share``."""
 
     decision: Decision
-    threshold: float | None = None
-    embedded: Vector | Unseen | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A lookup that the exact tier did not answer. ``row`` is what it has, and ``refusal`` why it may not serve that."""
-
-    ask: Ask
-    identity: Identity
-    policy: Policy
-    terms: Terms
-    budget: EmbedBudget
-    watch: "_Watch"
-    row: Row | None
-    refusal: Outcome | None
+    share: float = 1.0
+    audit: bool = False
 
 
 class Lookup:
     """Answers Asks. Thread-safe; raises CacheError INVALID only: whatever else fails is an outcome."""
 
     def __init__(self, parts: Parts) -> None:
+        self._judge = Judge(parts)
+        self._reuse = parts.reuse
         self._store = parts.store
         self._embedder = parts.embedder
         self._views = parts.views
@@ -71,110 +56,85 @@ class Lookup:
         begun = self.begin(ask)
         return begun if isinstance(begun, LookupResult) else self.finish(begun)
 
-    def begin(self, ask: Ask) -> "LookupResult | Begun":
+    def begin(self, ask: Ask) -> LookupResult | Begun:
         """The answer when the exact tier has it, else what there is to ``finish``. Waits for nothing but the store's
         pages.
         """
-        watch = _Watch(self._clock)
+        watch = Watch(self._clock)
         tuning = self._tuning()
         identity = identify(ask.request, self._embedder.fingerprint)
         watch.lap("identity_us")
         policy = tuning.policies.of(identity.namespace)
-        terms = Terms.of(policy, ask, self._clock.now_ms())
+        terms = Terms.of(ask, self._clock.now_ms())
+        serves = policy.mode is Mode.ON or self._is_chosen(served_share(policy))
         row: Row | None = None
         refusal: Outcome | None = None
         if policy.enabled and not ask.bypass:
             try:
                 row = self._store.find(identity.scope, identity.exact_key)
             except CacheError:
-                return self._done(ask, identity, watch, _Found(Decision(Outcome.BYPASS_STORE_FAILED)))
+                return self._done(ask, identity, watch, _FAILED)
             watch.lap("exact_us")
             refusal = None if row is None else refuse(row, terms)
-            if isinstance(row, Entry) and refusal is None:
-                return self._done(ask, identity, watch, _Found(Decision(Outcome.HIT_EXACT, row, 1.0)))
-        return Begun(ask, identity, policy, terms, tuning.budget, watch, row, refusal)
+            if isinstance(row, Entry) and refusal is None and serves:
+                return self._done(ask, identity, watch, Found(Decision(Outcome.HIT_EXACT, row, 1.0)))
+        return Begun(ask, identity, policy, terms, tuning.budget, watch, row, refusal, serves)
 
-    def finish(self, begun: "Begun") -> LookupResult:
+    def finish(self, begun: Begun) -> LookupResult:
         """The answer to a lookup that was begun."""
-        return self._done(begun.ask, begun.identity, begun.watch, self._find(begun))
+        found = self._judge.find(begun)
+        self._repair(begun, found)
+        return self._done(begun.ask, begun.identity, begun.watch, found, self._dispose(begun, found))
 
-    def _done(self, ask: Ask, identity: Identity, watch: "_Watch", found: _Found) -> LookupResult:
+    def _done(
+        self, ask: Ask, identity: Identity, watch: Watch, found: Found, disposed: "_Disposed | None" = None
+    ) -> LookupResult:
         watch.stop()
-        result = self._result(found, watch.timings)
-        self._remember(ask, identity, found, result)
-        self._observer.on(_event(ask, result))
+        disposed = disposed or _Disposed(found.decision)
+        result = self._result(found, disposed, watch.timings)
+        self._remember(ask, identity, found, disposed, result)
+        self._observer.on(_event(ask, result, found.opinion))
         return result
 
-    def _find(self, begun: "Begun") -> _Found:
-        """The ladder after the exact tier: each step answers, or hands on to a dearer one."""
-        ask, identity, policy = begun.ask, begun.identity, begun.policy
-        terms, watch, refusal = begun.terms, begun.watch, begun.refusal
-        if not policy.enabled:
-            return _Found(Decision(Outcome.BYPASS_DISABLED))
-        if ask.bypass:
-            return _Found(Decision(Outcome.BYPASS_REQUESTED))
-        if begun.row is not None:
-            self._repair(identity, begun.row, refusal)
-        if ask.exact_only or not policy.embeds:
-            return _Found(Decision(refusal or Outcome.MISS_EXACT_ONLY))
-        embedded = self._embed(ask, identity, begun.budget)
-        watch.lap("embed_us")
-        if isinstance(embedded, Outcome):
-            return _Found(Decision(refusal or embedded))
-        if isinstance(embedded, Unseen):
-            return _Found(Decision(refusal or _UNSEEN_OUTCOMES[embedded]), embedded=embedded)
+    def _dispose(self, begun: Begun, found: Found) -> _Disposed:
+        """What becomes of a semantic hit: served or not, by the mode, the brake and by chance; and audited by chance.
 
-        decision = self._search(ask, identity, embedded, policy, terms, watch)
-        if refusal is not None and not decision.outcome.is_hit:  # the identical request is the nearest
-            decision = replace(decision, outcome=refusal)
-        return _Found(decision, terms.threshold, embedded)
+        The share that is noted is the chance that a request like this is answered afresh, for whatever reason.
+        """
+        looked, decision = found.looked, found.decision
+        if looked is None or decision.outcome is Outcome.BYPASS_STORE_FAILED:
+            return _Disposed(decision)
+        disposed = _Disposed(decision)
+        if decision.outcome is Outcome.HIT_SEMANTIC:
+            disposed = self._dispose_hit(begun, decision, looked.stance)
+        tally = _tally(disposed, is_near=bool(looked.bar.near(looked.candidates)))
+        self._reuse.count(begun.identity.namespace, tally)
+        return disposed
 
-    def _embed(self, ask: Ask, identity: Identity, budget: EmbedBudget) -> Vector | Unseen | Outcome:
-        wait_s = budget.max_wait_s
-        if ask.deadline_s is not None:
-            wait_s = min(wait_s, ask.deadline_s - self._clock.monotonic_s() - budget.min_left_s)
-            if wait_s <= 0:
-                return Outcome.BYPASS_DEADLINE
-        try:
-            return self._embedder.embed(identity.text, wait_s, identity.namespace)
-        except CacheError as error:
-            busy = error.kind is Kind.OVERLOADED
-            return Outcome.BYPASS_EMBEDDER_BUSY if busy else Outcome.BYPASS_EMBEDDER_FAILED
+    def _dispose_hit(self, begun: Begun, decision: Decision, stance: Stance) -> _Disposed:
+        policy = begun.policy
+        holds_back = policy.trust.max_error_rate is not None or stance.brake is not Brake.OPEN
+        hold_back_share = stance.hold_back_share if holds_back else 0.0
+        outcome = closed(stance.brake, serves=begun.serves)
+        if outcome is None and self._is_chosen(hold_back_share):
+            outcome = Outcome.MISS_HELD_BACK
+        if outcome is not None:
+            most = 0.0 if stance.brake is Brake.EXACT_ONLY else served_share(policy)
+            return _Disposed(withheld(decision, outcome), 1.0 - most * (1.0 - hold_back_share))
+        return _Disposed(decision, stance.audit_share, audit=self._is_chosen(stance.audit_share))
 
-    def _search(
-        self, ask: Ask, identity: Identity, vector: Vector, policy: Policy, terms: Terms, watch: "_Watch"
-    ) -> Decision:
-        wait_s = None if ask.deadline_s is None else ask.deadline_s - self._clock.monotonic_s()
-        try:
-            candidates = self._views.search(identity.scope, vector, policy.candidate_count, wait_s)
-            watch.lap("search_us")
-            decision = self._decide(identity, candidates[:1], terms, watch)  # mostly the nearest will do
-            if not decision.outcome.is_hit and len(eligible(candidates, terms)) > 1:
-                decision = self._decide(identity, candidates, terms, watch)
-        except ScopeLoadingError:
-            return Decision(Outcome.BYPASS_DEADLINE)
-        except ScopeTooLargeError:
-            return Decision(Outcome.BYPASS_SCOPE_TOO_LARGE)
-        except CacheError:
-            return Decision(Outcome.BYPASS_STORE_FAILED)
-        return decision
+    def _is_chosen(self, share: float) -> bool:
+        """By a coin, where it is open."""
+        return share > 0.0 and (share >= 1.0 or self._reuse.coin() < share)
 
-    def _decide(
-        self, identity: Identity, candidates: list[Candidate], terms: Terms, watch: "_Watch"
-    ) -> Decision:
-        ids = [candidate.entry_id for candidate in eligible(candidates, terms)]
-        rows = dict(zip(ids, self._store.fetch(identity.scope, ids), strict=True)) if ids else {}
-        watch.lap("fetch_us")
-        decision = decide(identity.text, candidates, rows, terms)
-        watch.lap("decide_us")
-        for row in rows.values():
-            refusal = refuse(row, terms)
-            if refusal is not None:
-                self._repair(identity, row, refusal)
-        return decision
-
-    def _repair(self, identity: Identity, row: Row, refusal: Outcome | None) -> None:
+    def _repair(self, begun: Begun, found: Found) -> None:
         """What was found and may not be served is put right behind the request."""
+        if begun.row is not None and begun.refusal is not None:
+            self._repair_row(begun.identity, begun.row, begun.refusal)
+        for row in () if found.looked is None else found.looked.rows.read.values():
+            self._repair_row(begun.identity, row, refuse(row, begun.terms))
+
+    def _repair_row(self, identity: Identity, row: Row, refusal: Outcome | None) -> None:
         if isinstance(row, Lost) and row.corrupt:
             self._janitor.quarantine(row.entry_id)
         elif isinstance(row, Lost):
@@ -182,8 +142,8 @@ class Lookup:
         elif refusal is Outcome.MISS_EXPIRED:
             self._janitor.wake()
 
-    def _result(self, found: _Found, timings: Timings) -> LookupResult:
-        decision = found.decision
+    def _result(self, found: Found, disposed: _Disposed, timings: Timings) -> LookupResult:
+        decision, looked = disposed.decision, found.looked
         entry = decision.entry
         return LookupResult(
             outcome=decision.outcome,
@@ -192,43 +152,63 @@ class Lookup:
             entry=entry,
             score=decision.score,
             best_score=None if decision.outcome.is_hit else decision.best_score,
-            threshold=found.threshold,
+            threshold=None if looked is None else looked.bar.threshold,
             age_ms=None if entry is None else max(self._clock.now_ms() - entry.created_ms, 0),
+            value=decision.value,
+            confidence=decision.confidence,
+            gate=decision.gate,
+            withheld=decision.withheld,
+            rule_version=0 if looked is None else looked.stance.rule.version,
+            audit=disposed.audit,
         )
 
-    def _remember(self, ask: Ask, identity: Identity, found: _Found, result: LookupResult) -> None:
+    def _remember(
+        self, ask: Ask, identity: Identity, found: Found, disposed: _Disposed, result: LookupResult
+    ) -> None:
         if result.entry is not None:
             self._janitor.note_used(result.entry.id)
+        if result.outcome is Outcome.HIT_EXACT:
             return
         try:
             epoch = self._store.epoch()
         except CacheError:
             return  # a store that cannot be read will take no answer either
-        ticket = Ticket(identity, canonical_vary(ask.request), found.embedded, epoch)
+        looked, chosen = found.looked, result.entry or result.withheld
+        ticket = Ticket(
+            identity=identity,
+            vary=canonical_vary(ask.request),
+            embedded=found.embedded,
+            epoch=epoch,
+            candidates=() if looked is None else looked.bar.near(looked.candidates),
+            served=None if looked is None or chosen is None else chosen.id,
+            origin=None if result.entry is not None else _ORIGINS.get(result.outcome, Origin.MISS),
+            share=disposed.share,
+            rule_version=result.rule_version,
+            audit=disposed.audit,
+        )
         self._tickets.keep(result.lookup_id, ticket)
 
 
-class _Watch:
-    """Times the stages of one lookup."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.timings = Timings()
-        self._read_s = clock.monotonic_s
-        self._started_s = self._lap_s = clock.monotonic_s()
-
-    def lap(self, stage: str) -> None:
-        """The time since the last lap was this stage's."""
-        now_s = self._read_s()
-        setattr(self.timings, stage, getattr(self.timings, stage) + int((now_s - self._lap_s) * 1e6))
-        self._lap_s = now_s
-
-    def stop(self) -> None:
-        """The lookup is over."""
-        self.timings.total_us = int((self._read_s() - self._started_s) * 1e6)
+_FAILED = Found(Decision(Outcome.BYPASS_STORE_FAILED))
 
 
-def _event(ask: Ask, result: LookupResult) -> LookupDone:
-    saved = None if result.entry is None else result.entry.payload
+def _tally(disposed: _Disposed, *, is_near: bool) -> Tally:
+    """What a lookup that searched by meaning came to."""
+    outcome, would_hit = disposed.decision.outcome, disposed.decision.entry or disposed.decision.withheld
+    return Tally(
+        searched=1,
+        near=int(is_near),
+        would_hit=int(would_hit is not None),
+        served=int(outcome is Outcome.HIT_SEMANTIC),
+        held_back=int(outcome is Outcome.MISS_HELD_BACK),
+        audits_asked=int(disposed.audit),
+        vetoed=int(outcome in (Outcome.MISS_GATED, Outcome.MISS_VETOED)),
+    )
+
+
+def _event(ask: Ask, result: LookupResult, opinion: Opinion) -> LookupDone:
+    chosen = result.entry or result.withheld
+    saved = None if chosen is None else chosen.payload
     return LookupDone(
         outcome=result.outcome,
         namespace=ask.request.namespace,
@@ -244,4 +224,11 @@ def _event(ask: Ask, result: LookupResult) -> LookupDone:
         saved_input_tokens=0 if saved is None else saved.input_tokens,
         saved_output_tokens=0 if saved is None else saved.output_tokens,
         saved_cost_usd=0.0 if saved is None else saved.cost_usd,
+        value=result.value,
+        confidence=result.confidence,
+        gate=result.gate,
+        rule_version=result.rule_version,
+        audit=result.audit,
+        opinion=opinion,
+        withheld_id=None if result.withheld is None else result.withheld.id,
     )

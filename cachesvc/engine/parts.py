@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved
 from cachesvc.core.eviction import size_bytes
-from cachesvc.core.policy import PolicyBook
-from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
-from cachesvc.core.types import Draft, Receipt, Removal
+from cachesvc.core.policy import Policy, PolicyBook
+from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook, Verifier
+from cachesvc.core.trust.labels import Tally
+from cachesvc.core.trust.state import Stance
+from cachesvc.core.types import Draft, Entry, Receipt, Removal, Vector
+from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor
 from cachesvc.engine.views import Views
@@ -30,6 +34,37 @@ class Tuning:
     budget: EmbedBudget
 
 
+class Vetoing(Protocol):
+    """What feedback said of reuses."""
+
+    def refuses(self, scope: bytes, query_key: bytes, query: Vector, entry: Entry) -> bool:
+        """Whether serving this entry for the request of this exact key and vector is vetoed. Any thread; does not
+        block, and does not raise.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SecondOpinion:
+    """Who is asked about candidates in the grey band, and for how long at most."""
+
+    verifier: Verifier
+    max_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """What lookups by meaning go by beside the policy. ``stance`` gives a namespace's, under its policy; ``count`` takes
+    what one of its lookups came to; ``coin`` draws evenly from 0 to 1. None of them blocks or raises.
+    """
+
+    stance: Callable[[str, Policy], Stance]
+    count: Callable[[str, Tally], None]
+    vetoes: Vetoing
+    analyses: Analyses
+    second_opinion: SecondOpinion | None
+    coin: Callable[[], float]
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The engine's parts. ``tuning`` gives what is in force; ``new_id`` an unguessable lookup id."""
@@ -38,6 +73,7 @@ class Parts:
     embedder: Guard
     views: Views
     tickets: TicketBook
+    reuse: Reuse
     janitor: Janitor
     tuning: Callable[[], Tuning]
     clock: Clock

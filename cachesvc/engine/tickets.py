@@ -1,4 +1,4 @@
-"""Remembers misses for a while, so that the Store that follows embeds nothing again."""
+"""Remembers lookups for a while, so that the Store that follows embeds nothing again, and feedback finds what it means."""
 
 import threading
 from collections import OrderedDict

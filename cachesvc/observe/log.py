@@ -110,7 +110,8 @@ class LogObserver:
             case LookupDone():
                 if self._logger.is_debug:
                     fields = asdict(event)
-                    self._logger.debug("lookup", **{**fields, "outcome": event.outcome.label})
+                    gate = None if event.gate is None else event.gate.label
+                    self._logger.debug("lookup", **{**fields, "outcome": event.outcome.label, "gate": gate})
             case StoreDone():
                 if self._logger.is_debug:
                     fields = asdict(event)

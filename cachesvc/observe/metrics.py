@@ -5,7 +5,7 @@ The README's table is made from this module (``catalogue``), so it cannot drift.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import assert_never
+from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.metrics import MetricWrapperBase
@@ -19,12 +19,14 @@ from cachesvc.core.events import (
     IndexSettled,
     IndexWarmed,
     LookupDone,
+    Opinion,
     ScopesChanged,
     SnapshotDone,
     StoreDone,
     StoreMovedAside,
     TaskFailed,
 )
+from cachesvc.core.gates import Gate
 from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
 from cachesvc.core.warming import Warming
 from cachesvc.observe.crew import CrewMetrics
@@ -95,6 +97,35 @@ class MetricsObserver:
         )
         self._saved_usd = Counter(
             "cachesvc_saved_cost_usd", "US dollars of the model calls that hits replaced.", registry=registry
+        )
+        self._withheld_tokens = Counter(
+            "cachesvc_withheld_tokens",
+            "Tokens of the model calls that hits would have replaced, had they been served (mode shadow or canary, held "
+            "back, braked).",
+            ["type"],
+            registry=registry,
+        )
+        self._withheld_usd = Counter(
+            "cachesvc_withheld_cost_usd",
+            "US dollars of the model calls that hits would have replaced, had they been served.",
+            registry=registry,
+        )
+        self._gate_vetoes = Counter(
+            "cachesvc_gate_vetoes",
+            "Misses by the gate that refused the best candidate; each is a lookup of outcome miss_gated.",
+            ["gate"],
+            registry=registry,
+        )
+        self._opinions = Counter(
+            "cachesvc_second_opinions",
+            "Second opinions by what they came to (yes, no, late, busy, failed).",
+            ["result"],
+            registry=registry,
+        )
+        self._audits_asked = Counter(
+            "cachesvc_audits_asked",
+            "Semantic hits for which the client was asked for a fresh answer, to compare with.",
+            registry=registry,
         )
         self._stores = Counter(
             "cachesvc_stores",
@@ -281,12 +312,25 @@ class MetricsObserver:
         if event.journey:
             result = "hit" if outcome.is_hit else outcome.label.partition("_")[0]
             self._journey_lookups.labels(self._bounded(event.journey), result).inc()
+        self._count_saved(event)
+        if event.gate is not None:
+            self._of_gate[event.gate].inc()
+        if event.opinion:
+            self._opinions.labels(event.opinion).inc()
+        if event.audit:
+            self._audits_asked.inc()
+
+    def _count_saved(self, event: LookupDone) -> None:
+        is_hit = event.outcome.is_hit
+        tokens, usd = (
+            (self._saved_tokens, self._saved_usd) if is_hit else (self._withheld_tokens, self._withheld_usd)
+        )
         if event.saved_input_tokens:
-            self._saved_tokens.labels("input").inc(event.saved_input_tokens)
+            tokens.labels("input").inc(event.saved_input_tokens)
         if event.saved_output_tokens:
-            self._saved_tokens.labels("output").inc(event.saved_output_tokens)
+            tokens.labels("output").inc(event.saved_output_tokens)
         if event.saved_cost_usd:
-            self._saved_usd.inc(event.saved_cost_usd)
+            usd.inc(event.saved_cost_usd)
 
     def _bounded(self, journey: str) -> str:
         if journey not in self._journeys:
@@ -300,8 +344,13 @@ class MetricsObserver:
         self._of_outcome = {outcome: self._lookups.labels(outcome.label) for outcome in Outcome}
         self._of_tier = {tier: self._lookup_s.labels(tier) for tier in ("exact", "semantic", "none")}
         self._of_stage = {f"{stage}_us": self._stage_s.labels(stage) for stage in _STAGES}
+        self._of_gate = {gate: self._gate_vetoes.labels(gate.label) for gate in Gate}
         for kind in ("input", "output"):
             self._saved_tokens.labels(kind)
+            self._withheld_tokens.labels(kind)
+        for opinion in get_args(Opinion):
+            if opinion:
+                self._opinions.labels(opinion)
         for tier in ("semantic", "exact"):
             self._stores.labels(tier)
         for unseen in Unseen:

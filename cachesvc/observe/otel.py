@@ -131,6 +131,10 @@ class OtelObserver:
         }
         if event.score is not None:
             attributes["cachesvc.similarity"] = event.score
+        if event.confidence is not None:
+            attributes["cachesvc.confidence"] = event.confidence
+        if event.gate is not None:
+            attributes["cachesvc.gate"] = event.gate.label
         if outcome.is_hit:
             attributes["cachesvc.saved_cost_usd"] = event.saved_cost_usd
         stages = {stage: getattr(event.timings, f"{stage}_us") for stage in _STAGES}

@@ -3,9 +3,11 @@
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import cachesvc.v1.cache_pb2 as pb
+from cachesvc.core.gates import Gate
 from cachesvc.core.types import Entry, LookupResult, Outcome, StoreResult
 
 _OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
+GATES = {gate: pb.Gate.Value(f"GATE_{gate.name}") for gate in Gate}
 _MS = 1000
 
 
@@ -21,10 +23,10 @@ def lookup_response(result: LookupResult) -> pb.LookupResponse:
         response.score = result.score
     if result.best_score is not None:
         response.best_score = result.best_score
-    if result.threshold is not None:
-        response.threshold = result.threshold
     if result.age_ms is not None:
         response.age_s = result.age_ms / _MS
+    if result.threshold is not None:
+        _fill_rule(response, result)
     timings, taken = response.timings, result.timings
     timings.identity_us = taken.identity_us
     timings.exact_us = taken.exact_us
@@ -34,6 +36,20 @@ def lookup_response(result: LookupResult) -> pb.LookupResponse:
     timings.decide_us = taken.decide_us
     timings.total_us = taken.total_us
     return response
+
+
+def _fill_rule(response: pb.LookupResponse, result: LookupResult) -> None:
+    """What only the semantic tier has."""
+    assert result.threshold is not None
+    response.threshold = result.threshold
+    if result.value is not None:
+        response.rule_score = result.value
+    if result.confidence is not None:
+        response.confidence = result.confidence
+    if result.gate is not None:
+        response.gate = GATES[result.gate]
+    response.rule_version = result.rule_version
+    response.audit = result.audit
 
 
 def store_response(result: StoreResult) -> pb.StoreResponse:

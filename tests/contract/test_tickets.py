@@ -20,7 +20,8 @@ from cachesvc.adapters.memory import ManualClock
 from cachesvc.core.identity import identify
 from cachesvc.core.ports import TicketBook
 from cachesvc.core.tickets import Ticket, TicketBounds
-from cachesvc.core.types import Message, Request, Unseen
+from cachesvc.core.trust.labels import Origin
+from cachesvc.core.types import Candidate, Message, Request, Unseen
 from cachesvc.engine.tickets import Tickets
 
 Make: TypeAlias = Callable[[ManualClock, TicketBounds], TicketBook]
@@ -59,6 +60,15 @@ def test_long_texts_push_out_more_than_one(make: Make) -> None:
     for n in range(20):
         tickets.keep(f"{n}", ticket("x" * 20_000))
     assert [n for n in range(20) if tickets.find(f"{n}")] == [16, 17, 18, 19]
+
+
+def test_candidates_count_in_the_bound(make: Make) -> None:
+    """A ticket with candidates takes the room of what it holds."""
+    tickets = make(ManualClock(), bounds(1000, 100_000))
+    near = tuple(Candidate(n, 0.5) for n in range(100))
+    for n in range(20):
+        tickets.keep(f"{n}", Ticket(ticket().identity, {}, None, 0, near))
+    assert [n for n in range(20) if tickets.find(f"{n}")] == list(range(13, 20))
 
 
 def test_a_ticket_is_found_again_and_again(make: Make) -> None:
@@ -117,13 +127,19 @@ def test_the_bound_holds_under_threads(make: Make) -> None:
 
 
 def test_what_was_kept_is_found_as_it_was(make: Make) -> None:
-    """A ticket comes back with its vector, its vary and its epoch."""
+    """A ticket comes back with its vector, its vary, its epoch and its candidates."""
     tickets = make(ManualClock(), bounds(10))
     identity = identify(Request("default", (Message("user", "é ✓"),), "m", {"t": "0"}), "engine:test")
     vector = np.linspace(-1, 1, 384, dtype=np.float32)
     tickets.keep("a", Ticket(identity, {"t": "0"}, vector, 7))
     tickets.keep("b", Ticket(identity, {}, None, 8))
+    near = (Candidate(2**62, 0.991), Candidate(1, 0.6))
+    held_back = Ticket(identity, {}, None, 8, near, 1, Origin.HELD_BACK, 0.05, 3)
+    audited = Ticket(identity, {}, None, 8, near, 2**62, None, 0.01, audit=True)
+    tickets.keep("c", held_back)
+    tickets.keep("d", audited)
     found, other = tickets.find("a"), tickets.find("b")
+    assert (tickets.find("c"), tickets.find("d")) == (held_back, audited)
     assert found is not None
     assert isinstance(found.embedded, np.ndarray)
     assert (found.identity, found.vary, found.epoch) == (identity, {"t": "0"}, 7)

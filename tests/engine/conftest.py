@@ -31,6 +31,7 @@ from cachesvc.core.types import (
     Vector,
 )
 from cachesvc.engine.admit import Admit
+from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.curate import Curator
 from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.janitor import Janitor, JanitorOptions
@@ -39,6 +40,7 @@ from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
+from tests.doubles import ToldTrust
 
 DIMENSION = 32
 MAX_WAIT_S = 0.25
@@ -150,8 +152,12 @@ class Events:
 class World:
     """Lookup and Admit over one store, one clock, one policy book that tests may exchange."""
 
-    def __init__(self, index_rows: int = 1000) -> None:
+    def __init__(self, index_rows: int = 1000, *, verifies: bool = False) -> None:
         self.clock = ManualClock()
+        self.trust = ToldTrust()
+        self.trust.verifies = verifies
+        self.analyses = Analyses(1000)
+        self.tickets = Tickets(self.clock, TicketBounds(100, 1 << 20, 60.0))
         self.store = ToldStore()
         self.embedder = WordEmbedder()
         self.events = Events()
@@ -184,7 +190,8 @@ class World:
             store=self.store,
             embedder=self.guard,
             views=views,
-            tickets=Tickets(self.clock, TicketBounds(100, 1 << 20, 60.0)),
+            tickets=self.tickets,
+            reuse=self.trust.reuse(self.analyses),
             janitor=self.janitor,
             tuning=lambda: Tuning(self.book, EmbedBudget(MAX_WAIT_S, MIN_LEFT_S)),
             clock=self.clock,

@@ -8,7 +8,9 @@ import pytest
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, LookupDone
-from cachesvc.core.policy import Mode
+from cachesvc.core.policy import Mode, TrustTerms
+from cachesvc.core.trust.rules import Rule
+from cachesvc.core.trust.state import Brake, Stance
 from cachesvc.core.types import Entry, Keep, Message, Outcome, Payload, Removal, Request, Source, Unseen
 
 if TYPE_CHECKING:
@@ -119,6 +121,32 @@ def bypass_store_failed(world: World) -> LookupResult:
     return world.ask(STORED)
 
 
+def miss_gated(world: World) -> LookupResult:
+    world.keep(STORED + " in 5 rooms")
+    return world.ask(STORED + " in 6 rooms")
+
+
+def miss_vetoed(world: World) -> LookupResult:
+    world.trust.vetoes.entry_ids.add(world.keep(STORED).entry_id)
+    return world.ask(NEAR)
+
+
+def miss_held_back(world: World) -> LookupResult:
+    world.policy(trust=TrustTerms(max_error_rate=0.01, hold_back_share=0.1))
+    world.trust.toss([0.05])
+    return hit_semantic(world)
+
+
+def miss_shadow(world: World) -> LookupResult:
+    world.policy(mode=Mode.SHADOW)
+    return hit_semantic(world)
+
+
+def miss_braked(world: World) -> LookupResult:
+    world.trust.stance = Stance(Rule(0, 0.8), Brake.EXACT_ONLY)
+    return hit_semantic(world)
+
+
 WAYS: dict[Outcome, Callable[[World], LookupResult]] = {
     Outcome.HIT_EXACT: hit_exact,
     Outcome.HIT_SEMANTIC: hit_semantic,
@@ -136,6 +164,11 @@ WAYS: dict[Outcome, Callable[[World], LookupResult]] = {
     Outcome.MISS_UNSEEN_DIFFERENCE: miss_unseen_difference,
     Outcome.MISS_SOURCE_CHANGED: miss_source_changed,
     Outcome.MISS_CORRUPT: miss_corrupt,
+    Outcome.MISS_GATED: miss_gated,
+    Outcome.MISS_VETOED: miss_vetoed,
+    Outcome.MISS_HELD_BACK: miss_held_back,
+    Outcome.MISS_SHADOW: miss_shadow,
+    Outcome.MISS_BRAKED: miss_braked,
     Outcome.BYPASS_REQUESTED: bypass_requested,
     Outcome.BYPASS_DISABLED: bypass_disabled,
     Outcome.BYPASS_DEADLINE: bypass_deadline,
@@ -143,6 +176,9 @@ WAYS: dict[Outcome, Callable[[World], LookupResult]] = {
     Outcome.BYPASS_EMBEDDER_FAILED: bypass_embedder(Kind.UNAVAILABLE),
     Outcome.BYPASS_STORE_FAILED: bypass_store_failed,
 }
+
+
+WITHHELD = {Outcome.MISS_HELD_BACK, Outcome.MISS_SHADOW, Outcome.MISS_BRAKED}
 
 
 @pytest.mark.parametrize("outcome", WAYS, ids=lambda outcome: outcome.label)
@@ -156,6 +192,9 @@ def test_every_outcome_is_reached_and_told_once(world: World, outcome: Outcome) 
     events = [event for event in world.events.seen if isinstance(event, LookupDone)]
     assert [(event.outcome, event.lookup_id) for event in events] == [(outcome, result.lookup_id)]
     assert events[0].entry_id == (result.entry.id if result.entry is not None else None)
+    assert (result.gate is not None) == (outcome is Outcome.MISS_GATED)
+    assert (events[0].withheld_id is not None) == (outcome in WITHHELD)
+    assert events[0].gate is result.gate
 
 
 def test_a_scope_larger_than_the_index_memory_is_a_bypass(small_world: World) -> None:
@@ -168,7 +207,10 @@ def test_a_scope_larger_than_the_index_memory_is_a_bypass(small_world: World) ->
 
 def test_the_table_is_complete() -> None:
     """No outcome is without a test."""
-    assert set(Outcome) - set(WAYS) == {Outcome.BYPASS_SCOPE_TOO_LARGE}
+    assert set(Outcome) - set(WAYS) == {
+        Outcome.BYPASS_SCOPE_TOO_LARGE,
+        Outcome.MISS_NOT_VERIFIED,  # tests/engine/test_second_opinion.py
+    }
 
 
 def test_an_exact_hit_embeds_nothing(world: World) -> None:

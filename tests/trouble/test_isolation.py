@@ -44,6 +44,7 @@ from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+from tests.doubles import ToldTrust
 
 if TYPE_CHECKING:
     from random import Random
@@ -244,6 +245,7 @@ def _engine(loaded_scopes: int) -> Engine:
         ),
         views=views,
         tickets=Tickets(clock, TicketBounds(1024, 1 << 24, 600.0)),
+        reuse=ToldTrust().reuse(),
         janitor=Janitor(store, lambda: options, policies=lambda: book, clock=clock, observer=counts),
         tuning=lambda: Tuning(book, EmbedBudget(1.0, 0.0)),
         clock=clock,

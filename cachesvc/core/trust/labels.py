@@ -19,7 +19,7 @@ class Origin(Enum):
 
     MISS = "a miss was answered and stored"
     HELD_BACK = "a request that would have hit was answered as a miss, by chance"
-    SHADOW = "the mode of the namespace answered a request that would have hit as a miss"
+    SHADOW = "the mode or the brake of the namespace answered a request that would have hit as a miss"
     AUDIT = "a hit that was served was asked anew behind the request"
     FEEDBACK = "somebody said so of a hit that was served"
     IMPORT = "an operator brought it"

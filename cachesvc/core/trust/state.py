@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import NOTHING, Tally
 from cachesvc.core.trust.rules import Rule
 
@@ -54,3 +55,8 @@ class Stance:
     brake: Brake = Brake.OPEN
     hold_back_share: float = 0.0
     audit_share: float = 0.0
+
+
+def by_policy(namespace: str, policy: Policy) -> Stance:
+    """That of a namespace of which nothing is known: the policy decides."""
+    return Stance(Rule(0, policy.min_score), hold_back_share=policy.trust.hold_back_share)
