@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cachesvc.core.gates.meaning.kinds import KINDS_OF
-from cachesvc.core.gates.meaning.opposites import OPPOSITES, PARTICLE_VERBS, PARTICLES
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES, PARTICLE_VERBS, PARTICLES
 from cachesvc.core.gates.meaning.stems import stem
+from cachesvc.core.gates.meaning.tongues import TONGUE_OF
 
 _MAX_LENGTH = 40
 _KEPT_WORDS = 50_000
+_NONE: frozenset[str] = frozenset()
 
 _FUNCTION_WORDS = frozenset(
     """
@@ -17,10 +19,10 @@ _FUNCTION_WORDS = frozenset(
     who whom whose what which when where why how whether if
     be am is are was were been being do does did done doing have has had having can could will would shall should may might must
     of at on in to from by with for about into onto over under than as between among through via per during within upon toward
-    towards after before since until against along across around near off up down out without except like
+    towards after before since until against along across around near off up down out without except
     and or but nor not no never n't cannot yes ok okay then else because while though although however
     there here please kindly hi hello hey thanks thank sir madam dear
-    s d m t ll re ve im ive id dont doesnt didnt cant wont isnt arent
+    s d m t ll re ve im ive id 've 're 'll 's 'd 'm dont doesnt didnt cant wont isnt arent
     let tell give show list find get want need know see me able
     """.split()
 )
@@ -31,7 +33,8 @@ _HARD_NEGATIONS = frozenset(
     """.split()
 )
 _SOFT_NEGATIONS = frozenset(
-    stem(word) for word in "avoid prevent fail refuse lack except excluding instead".split()
+    stem(word)
+    for word in "avoid prevent refuse lack except excluding exclude unless skip omit ignore".split()
 )
 _ROLES = {
     **{
@@ -47,6 +50,13 @@ _ROLES = {
     "since": "after",
     "until": "before",
 }
+_TITLES = frozenset(
+    """
+    january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov
+    dec monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun president mr mrs ms dr prof
+    secretary minister pm rs inr am
+    """.split()
+)
 _SYMMETRIC = frozenset(
     stem(word)
     for word in """
@@ -65,20 +75,7 @@ _VERBS = frozenset(
     understand update upgrade use verify visit wait walk want wash watch win withdraw work write
     """.split()
 )
-_PREFIXES = ("non", "dis", "un", "in", "im", "ir", "il", "mis")
-_TONGUES = {
-    "en": "the how what is are do does my i you can where why which when please with and this that it to of for",
-    "de": """
-    der die das ein eine einen wie ich mein meine nicht und ist sind kann wo warum wann mit für auf bitte zu von welche
-    """,
-    "fr": "le les un une des comment je mon ma mes ne et est sont peut où pourquoi quand avec pour sur quel quelle du qui que",
-    "es": """
-    el la los las un una cómo como mi mis no y es son puedo dónde donde por qué cuál cuándo con para sobre del qué
-    """,
-    "it": "il lo gli un una come mio mia non e è sono posso dove perché quando con per che di della",
-    "pt": "o os um uma como meu minha não e é são posso onde porque quando com para que do da qual",
-    "nl": "de het een hoe ik mijn niet en is zijn kan waar waarom wanneer met voor op welke van",
-}
+_PREFIXES = (("non", 3), ("dis", 3), ("un", 3), ("in", 4), ("im", 4), ("ir", 4), ("il", 4), ("mis", 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,61 +85,59 @@ class Lexeme:
     stem: str
     is_content: bool
     opposites: frozenset[str]
+    is_degree: bool
+    is_marked: bool
     bare: str
     negation: int
     role: str
     kinds: tuple[str, ...]
-    tongues: tuple[str, ...]
+    tongue: str
     takes_particle: bool
     is_particle: bool
     is_symmetric: bool
     is_verb: bool
     is_gerund: bool
-
-
-@lru_cache(_KEPT_WORDS)
-def _known(word: str) -> Lexeme:
-    return _made(word)
+    is_title: bool
 
 
 def lexeme(word: str) -> Lexeme:
-    """Of a casefolded word. Words too long to be one are not kept."""
-    return _known(word) if len(word) <= _MAX_LENGTH else _made(word)
+    """Of a casefolded word. What is too long to be a word is not kept."""
+    return _kept(word) if len(word) <= _MAX_LENGTH else _made(word)
 
 
 def _made(word: str) -> Lexeme:
     root = stem(word)
     is_content = word not in _FUNCTION_WORDS and word not in _HARD_NEGATIONS and not word.isdigit()
+    bare = _bare(root) if is_content else ""
     return Lexeme(
         stem=root,
         is_content=is_content,
-        opposites=OPPOSITES.get(root, frozenset()),
-        bare=_bare(root) if is_content else "",
+        opposites=OPPOSITES.get(root, _NONE),
+        is_degree=root in OPPOSED_DEGREES,
+        is_marked=bool(bare)
+        or root in OPPOSITES
+        or root in OPPOSED_DEGREES
+        or root in PARTICLE_VERBS
+        or word in PARTICLES,
+        bare=bare,
         negation=2 if word in _HARD_NEGATIONS else 1 if root in _SOFT_NEGATIONS else 0,
         role=_ROLES.get(word, ""),
         kinds=KINDS_OF.get(word) or KINDS_OF.get(root) or KINDS_OF.get(word.removesuffix("s"), ()),
-        tongues=_SPOKEN.get(word, ()),
+        tongue=TONGUE_OF.get(word, ""),
         takes_particle=root in PARTICLE_VERBS,
         is_particle=word in PARTICLES,
         is_symmetric=root in _SYMMETRIC or word in _SYMMETRIC,
         is_verb=word in _VERBS,
+        is_title=word in _TITLES,
         is_gerund=len(word) > 4 and word.endswith(("ing", "ed")),
     )
 
 
+_kept = lru_cache(_KEPT_WORDS)(_made)
+
+
 def _bare(root: str) -> str:
-    for prefix in _PREFIXES:
-        if root.startswith(prefix) and len(root) - len(prefix) > 3:
+    for prefix, shortest in _PREFIXES:
+        if root.startswith(prefix) and len(root) - len(prefix) >= shortest:
             return root[len(prefix) :]
     return ""
-
-
-def _spoken() -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for tongue, line in _TONGUES.items():
-        for word in line.split():
-            found[word] = (*found.get(word, ()), tongue)
-    return {word: tongues for word, tongues in found.items() if len(tongues) == 1}
-
-
-_SPOKEN = _spoken()

@@ -4,14 +4,15 @@ A line is ``left | right``: each word to the left is opposed to each word to the
 with a particle is written ``turn+on``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import product
 
 from cachesvc.core.gates.meaning.stems import stem
 
 _ANTONYMS = """
 enable activate unblock unlock unmute unfreeze | disable deactivate block lock mute freeze
 activate | deactivate
-buy purchase | sell sale
+buy purchase | sell
 increase raise grow rise gain | decrease reduce lower drop decline fall shrink lose
 maximize maximise | minimize minimise
 strengthen | weaken
@@ -39,7 +40,7 @@ accept | decline
 allow permit | ban block forbid prevent prohibit
 legal lawful | illegal unlawful
 include inclusive inclusion | exclude exclusive exclusion
-add insert append attach | remove delete subtract detach
+add insert append attach | remove delete subtract detach erase
 addition | subtraction removal deletion
 multiply multiplication | divide division
 install installation | uninstall remove
@@ -47,8 +48,7 @@ connect attach | disconnect detach
 connection | disconnection
 subscribe | unsubscribe
 follow | unfollow
-like love | dislike hate
-like | unlike
+like | dislike hate
 push | pull
 lock | unlock
 block | unblock
@@ -75,58 +75,28 @@ heat warm hot | cool cold chill
 boil | freeze
 heating | cooling
 hot warm | cold cool
-hottest warmest | coldest coolest
 big large huge high | small little tiny
-bigger larger | smaller
-biggest largest greatest | smallest
 long lengthy | short brief
-longer lengthen | shorter shorten
-longest | shortest
 tall | short
-taller | shorter
-tallest | shortest
 high | low
-higher | lower
 highest | lowest
 heavy | light
-heavier | lighter
-heaviest | lightest
 fast quick rapid | slow
-faster quicker | slower
-fastest quickest | slowest
 accelerate | decelerate
 accelerate | slow
 strong | weak
-stronger | weaker
-strongest | weakest
 strength | weakness
 hard difficult tough | easy simple
-harder | easier
-hardest toughest | easiest simplest
 thick | thin
-thicker | thinner
 fat | thin slim skinny
 wide broad | narrow
-wider | narrower
 deep | shallow
-deeper | shallower
-deepest | shallowest
 rich wealthy | poor
-richer wealthier | poorer
-richest wealthiest | poorest
 young | old elderly
-younger | older elder
-youngest | oldest eldest
-new | old used
-newer | older
-newest latest | oldest earliest
+new | old
 modern | ancient
 early | late
-earlier sooner | later
-earliest soonest first | latest last
 near close | far
-nearer closer | farther further
-nearest closest | farthest furthest
 full | empty
 fill | empty drain
 wet | dry
@@ -134,14 +104,9 @@ clean | dirty
 loud noisy | quiet silent
 bright | dark dim
 light | dark
-lighter brighter | darker
 cheap inexpensive affordable | expensive costly pricey
-cheaper | costlier pricier
-cheapest lowest | priciest costliest dearest highest
 good great | bad poor terrible awful
 good | evil
-better | worse
-best | worst
 positive | negative
 optimistic | pessimistic
 advantage benefit pro upside strength | disadvantage drawback downside con weakness
@@ -152,7 +117,18 @@ bull bullish | bear bearish
 surplus | deficit shortage
 inflation | deflation
 supply | demand
-boy man male husband father son brother uncle nephew king prince groom | girl woman female wife mother daughter sister aunt niece queen princess bride
+boy | girl
+man | woman
+male | female
+husband | wife
+father | mother
+son | daughter
+brother | sister
+uncle | aunt
+nephew | niece
+king | queen
+prince | princess
+groom | bride
 guy | girl
 gay homosexual | straight heterosexual
 child kid | adult
@@ -208,7 +184,6 @@ visible | invisible hidden
 possible | impossible
 true | false
 correct right | incorrect wrong
-right | left
 right | wrong
 north northern | south southern
 east eastern | west western
@@ -216,7 +191,6 @@ top upper | bottom lower
 top | bottom
 front | back rear
 forward forwards ahead | backward backwards back
-above over | below under beneath
 ascend ascending ascent | descend descending descent
 increasing ascending | decreasing descending
 upstream | downstream
@@ -255,7 +229,6 @@ spring | winter summer
 autumn fall | winter summer
 weekday weekdays | weekend weekends
 noon midday | midnight
-before | after
 until | since
 breakfast | lunch dinner supper
 lunch | dinner supper
@@ -269,11 +242,7 @@ tighten | loosen
 lock | open
 major | minor
 majority | minority
-maximum max most | minimum min least
-more | less fewer
-most | least fewest
-many | few
-multiple several | single
+multiple | single
 plural | singular
 always | never
 always | rarely seldom
@@ -282,21 +251,16 @@ everything | nothing
 everyone everybody | nobody noone
 everywhere | nowhere
 alone | together
-same similar identical | different
 similarity | difference
 synonym | antonym
 agree | disagree
-appear | disappear vanish
+show | vanish
 approve | disapprove
 trust | distrust mistrust
 obey | disobey
 honest | dishonest
 sender from | recipient
 theory theoretical | practice practical
-cause | effect
-question | answer
-problem | solution
-ask | answer reply
 attract attractive | repel repulsive
 cry weep | laugh
 smile | frown
@@ -380,37 +344,85 @@ antes | después
 aumentar | disminuir reducir
 """
 
+_DEGREES = """
+maximum max | minimum min
+most | least fewest
+more | less fewer
+best | worst
+better | worse
+first earliest soonest | last latest
+highest | lowest cheapest
+lowest cheapest | highest priciest costliest dearest
+biggest largest greatest | smallest
+longest | shortest
+tallest | shortest
+heaviest | lightest
+fastest quickest | slowest
+strongest | weakest
+hardest toughest | easiest simplest
+widest | narrowest
+deepest | shallowest
+richest wealthiest | poorest
+youngest | oldest eldest
+newest latest | oldest earliest
+hottest warmest | coldest coolest
+nearest closest | farthest furthest
+thickest | thinnest
+loudest | quietest
+brightest | darkest
+cleanest | dirtiest
+safest | deadliest riskiest
+happiest | saddest
+before | after
+bigger larger greater | smaller
+longer | shorter
+taller | shorter
+higher | lower
+heavier | lighter
+faster quicker | slower
+stronger | weaker
+harder | easier
+older | younger
+older | newer
+earlier sooner | later
+above over | below under
+nearer closer | farther further
+cheaper | costlier pricier
+hotter warmer | colder cooler
+"""
+
 _PARTICLE_VERBS = """
 turn switch put take log sign get come go shut power check move step bring keep leave set roll scale speed slow
 call hand opt lock plug walk drive pull push stay look count clock tune top pick drop zoom scroll page swap fade
 """.split()
 _PARTICLES = {"on": "off", "in": "out", "up": "down"}
 
-NOT_OPPOSED = frozenset({("right", "left")})
-
 PARTICLE_VERBS = frozenset(stem(verb) for verb in _PARTICLE_VERBS)
 PARTICLES = frozenset((*_PARTICLES, *_PARTICLES.values()))
 
 
-def _lines() -> Iterator[tuple[list[str], list[str]]]:
-    for line in _ANTONYMS.strip().splitlines():
-        left, right = line.split(" | ")
-        yield left.split(), right.split()
-    for verb in _PARTICLE_VERBS:
-        for particle, other in _PARTICLES.items():
-            yield [f"{stem(verb)}+{particle}"], [f"{stem(verb)}+{other}"]
-
-
-def _table() -> dict[str, frozenset[str]]:
+def _table(lines: Iterable[str]) -> dict[str, frozenset[str]]:
     table: dict[str, set[str]] = {}
-    for left, right in _lines():
-        for one in {stem(word) for word in left}:
-            for other in {stem(word) for word in right}:
-                if one != other:
-                    table.setdefault(one, set()).add(other)
-                    table.setdefault(other, set()).add(one)
+    for line in lines:
+        left, right = ({stem(word) for word in side.split()} for side in line.split(" | "))
+        for one, other in product(left, right):
+            if one != other:
+                table.setdefault(one, set()).add(other)
+                table.setdefault(other, set()).add(one)
     return {word: frozenset(others) for word, others in table.items()}
 
 
-OPPOSITES = _table()
+OPPOSITES = _table(
+    (
+        *_ANTONYMS.strip().splitlines(),
+        *(
+            f"{stem(verb)}+{particle} | {stem(verb)}+{other}"
+            for verb in _PARTICLE_VERBS
+            for particle, other in _PARTICLES.items()
+        ),
+    )
+)
 """By stem: the stems that mean the opposite."""
+
+OPPOSED_DEGREES = _table(_DEGREES.strip().splitlines())
+"""The same for the words of comparisons and bounds: more, least, earliest, before …"""

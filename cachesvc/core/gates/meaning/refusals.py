@@ -1,100 +1,153 @@
-"""Two meanings compared, gate by gate."""
+"""Two meanings compared, gate by gate. Each is symmetric, and cheapest where the texts do not differ in its matter."""
 
 from collections.abc import Callable
 from itertools import product
 
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.meaning.kinds import SAME_NAMES
-from cachesvc.core.gates.meaning.opposites import OPPOSITES
+from cachesvc.core.gates.meaning.naming import is_derived, same_name
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 
-_Parts = tuple[str, str]
-
-_ALIKE = (
-    frozenset((Question.COUNT, Question.AMOUNT)),
-    frozenset((Question.AMOUNT, Question.DURATION)),
-    frozenset((Question.FREQUENCY, Question.WHEN)),
-    frozenset((Question.WHEN, Question.DURATION)),
-    frozenset((Question.FREQUENCY, Question.COUNT)),
-)
 _DEFINITE = frozenset(Question) - {Question.NONE, Question.WHAT, Question.YES_NO, Question.HOW}
-_OPPOSED_BOUNDS = {"ge": {"le", "lt"}, "gt": {"le", "lt"}, "le": {"ge", "gt"}, "lt": {"ge", "gt"}}
+_ALIKE = frozenset(
+    frozenset(pair)
+    for pair in (
+        (Question.COUNT, Question.AMOUNT),
+        (Question.AMOUNT, Question.DURATION),
+        (Question.FREQUENCY, Question.WHEN),
+        (Question.WHEN, Question.DURATION),
+        (Question.FREQUENCY, Question.COUNT),
+        (Question.WHO, Question.WHERE),
+    )
+)
+_SYNONYMS = {"earliest": "first", "latest": "last"}
+_MAX_UNMATCHED = 8
+"""Where both texts have more words of their own than that, they are worded anew: single words say nothing then."""
+
+_MAX_REWORDED = 8
+"""With more words of their own together than that, a denial of one is likely part of what it says besides."""
 
 
 def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """One denies and the other does not."""
-    if (ours.negations + ours.soft_negations > 0) != (theirs.negations + theirs.soft_negations > 0):
-        return Veto(Gate.NEGATION)
+    """One denies what the other says. Where both deny something, word order decides little, and no more is asked."""
+    if ours.denied == theirs.denied:
+        return None
+    if ours.denied and theirs.denied:
+        if ours.stems != theirs.stems or ours.places != theirs.places:
+            return None
+    elif len(ours.stems ^ theirs.stems) > _MAX_REWORDED:
+        return None
+    for denied, plain in ((ours, theirs), (theirs, ours)):
+        contradicted = (denied.denied - plain.denied) & plain.stems
+        if contradicted:
+            word = min(contradicted)
+            sides = (f"not {word}", word)
+            return Veto(Gate.NEGATION, *(sides if denied is ours else reversed(sides)))
     return None
 
 
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """A word of one has its opposite in the other, and neither has both."""
-    if ours.opposites.isdisjoint(theirs.stems):
+    """A word of one has its opposite in the other, and neither has both. "Not right" is no opposite of "wrong"."""
+    if (
+        ours.opposites.isdisjoint(theirs.stems)
+        and ours.bared.isdisjoint(theirs.stems)
+        and theirs.bared.isdisjoint(ours.stems)
+    ):
         return None
     left, right = ours.stems - theirs.stems, theirs.stems - ours.stems
-    for word in left:
-        for other in OPPOSITES.get(word, ()):
-            if other in right:
+    if len(left) > _MAX_UNMATCHED and len(right) > _MAX_UNMATCHED:
+        return None
+    for word in sorted(left):
+        for other in sorted(right):
+            if (other in OPPOSITES.get(word, ()) or _is_prefixed(word, other)) and (
+                (word in ours.denied) == (other in theirs.denied)
+            ):
                 return Veto(Gate.ANTONYM, word, other)
     return None
+
+
+_PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis")
+
+
+def _is_prefixed(word: str, other: str) -> bool:
+    longer, shorter = (word, other) if len(word) > len(other) else (other, word)
+    return len(shorter) > 2 and longer.endswith(shorter) and longer[: -len(shorter)] in _PREFIXES
 
 
 def role(ours: Meaning, theirs: Meaning) -> Veto | None:
     """The same word stands in a contrary role, or two words have changed places."""
     if not ours.contrary.isdisjoint(theirs.roles):
-        for part in ours.contrary & theirs.roles:
-            if part not in ours.roles and not {(r, w) for r, w in ours.roles if w == part[1]} & theirs.roles:
-                return Veto(Gate.ROLE, part[1], " ".join(part))
+        for part in sorted(ours.contrary & theirs.roles):
+            word = part[1]
+            mine = {role for role, stem in ours.roles if stem == word}
+            yours = {role for role, stem in theirs.roles if stem == word}
+            if mine.isdisjoint(yours):
+                return Veto(Gate.ROLE, f"{min(mine)} {word}", f"{min(yours)} {word}")
     if not ours.swapped.isdisjoint(theirs.relations):
-        for relation in ours.swapped & theirs.relations:
-            if relation not in ours.relations:
+        for relation in sorted(ours.swapped & theirs.relations):
+            if relation not in ours.relations and relation not in theirs.swapped:
                 return Veto(Gate.ROLE, " ".join(reversed(relation)), " ".join(relation))
-    if len(ours.order) == len(theirs.order) and ours.stems == theirs.stems and ours.order != theirs.order:
+    if ours.order != theirs.order and len(ours.order) == len(theirs.order) and ours.stems == theirs.stems:
         return _exchange(ours, theirs)
     return None
 
 
 def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
-    a = [stem for stem, _ in ours.order]
-    b = [stem for stem, _ in theirs.order]
-    if a == b or sorted(a) != sorted(b):
+    """Two words have changed places and all else stands: "did A beat B", but not "A or B", nor "the A of B" for "the B's A"."""
+    a, b = ours.order, theirs.order
+    differing = [place for place in range(len(a)) if a[place] != b[place]]
+    if len(differing) != 2 or ours.is_symmetric or theirs.is_symmetric:
         return None
-    differing = [place for place, (x, y) in enumerate(zip(a, b, strict=True)) if x != y]
-    first, last = differing[0], differing[-1]
-    if len(differing) != 2 or last == first + 1 or a[first] != b[last]:
+    first, last = differing
+    if (last == first + 1 and not ours.places[last][0]) or a[first] != b[last] or a[last] != b[first]:
         return None
-    if ours.is_symmetric or theirs.is_symmetric or all(ours.joined[first + 1 : last + 1]):
+    inside = slice(first, last + 1)
+    if ours.places[inside] != theirs.places[inside] or all(
+        joined for _, joined in ours.places[first + 1 : last + 1]
+    ):
         return None
-    if ours.gaps[first : last + 1] != theirs.gaps[first : last + 1]:
-        return None
-    return Veto(Gate.ROLE, " ".join(a[first : last + 1]), " ".join(b[first : last + 1]))
+    shared = a[first + 1 : last]
+    if ours.places[last][1] and a[last + 1 : last + 1 + len(shared)] == shared:
+        return None  # "red meat or white meat"
+    return Veto(Gate.ROLE, " ".join(a[inside]), " ".join(b[inside]))
 
 
 def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """The bounds differ."""
+    """A bound or a degree has its opposite in the other."""
     if ours.bounds != theirs.bounds and ours.bounds and theirs.bounds:
         return Veto(Gate.COMPARISON, " ".join(sorted(ours.bounds)), " ".join(sorted(theirs.bounds)))
+    if ours.degrees != theirs.degrees:
+        left, right = ours.degrees - theirs.degrees, theirs.degrees - ours.degrees
+        for word, other in product(sorted(left), sorted(right)):
+            if other in OPPOSED_DEGREES[word]:
+                return Veto(Gate.COMPARISON, word, other)
     return None
 
 
 def connective(ours: Meaning, theirs: Meaning) -> Veto | None:
     """What one joins by *and* the other joins by *or*."""
-    for pair in (ours.ands & theirs.ors) | (ours.ors & theirs.ands):
-        return Veto(Gate.CONNECTIVE, " ".join(pair), " ".join(pair))
+    if ours.ands.isdisjoint(theirs.ors) and ours.ors.isdisjoint(theirs.ands):
+        return None
+    for pair in sorted((ours.ands & theirs.ors) | (ours.ors & theirs.ands)):
+        if pair not in ours.ands & theirs.ands and pair not in ours.ors & theirs.ors:
+            joins = ("and", "or") if pair in ours.ands else ("or", "and")
+            return Veto(Gate.CONNECTIVE, *(f"{pair[0]} {join} {pair[1]}" for join in joins))
     return None
 
 
 def question(ours: Meaning, theirs: Meaning) -> Veto | None:
     """Both ask for one kind of thing, and the kinds exclude each other."""
-    if (
-        ours.question is not theirs.question
-        and ours.question in _DEFINITE
-        and theirs.question in _DEFINITE
-        and frozenset((ours.question, theirs.question)) not in _ALIKE
-    ):
-        return Veto(Gate.QUESTION, ours.question.value, theirs.question.value)
-    return None
+    mine, yours = ours.questions & _DEFINITE, theirs.questions & _DEFINITE
+    if not mine or not yours or not mine.isdisjoint(yours):
+        return None
+    if any(frozenset(pair) in _ALIKE for pair in product(mine, yours)):
+        return None
+    return Veto(
+        Gate.QUESTION,
+        ", ".join(sorted(kind.value for kind in mine)),
+        ", ".join(sorted(kind.value for kind in yours)),
+    )
 
 
 def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -102,20 +155,35 @@ def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
     if ours.names or theirs.names:
         left, right = ours.names - theirs.stems, theirs.names - ours.stems
         if left and right:
-            return Veto(Gate.ENTITY, min(left), min(right))
+            lone = [name for name in left if not any(same_name(name, other) for other in right)]
+            others = [name for name in right if not any(same_name(name, other) for other in left)]
+            if lone and others:
+                return Veto(Gate.ENTITY, min(lone), min(others))
     if ours.kinds != theirs.kinds:
-        for (kind, name), (other_kind, other) in product(
-            ours.kinds - theirs.kinds, theirs.kinds - ours.kinds
-        ):
-            if kind == other_kind and frozenset((name, other)) not in SAME_NAMES:
-                return Veto(Gate.ENTITY, name, other)
+        mine, yours = ours.kinds - theirs.kinds, theirs.kinds - ours.kinds
+        if mine and yours:
+            clashes = [
+                (name, other)
+                for kind, name in mine
+                for other_kind, other in yours
+                if kind == other_kind
+                and frozenset((name, other)) not in SAME_NAMES
+                and not is_derived(name, other)
+            ]
+            if clashes:
+                return Veto(Gate.ENTITY, *min(clashes))
     return None
 
 
 def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """A word that narrows stands in one alone."""
-    if ours.qualifiers != theirs.qualifiers:
-        return Veto(Gate.QUALIFIER, " ".join(sorted(ours.qualifiers)), " ".join(sorted(theirs.qualifiers)))
+    """A word that narrows stands in one alone. What comes first is the earliest, and what comes last the latest."""
+    if ours.qualifiers == theirs.qualifiers:
+        return None
+    mine, yours = ours.qualifiers - theirs.qualifiers, theirs.qualifiers - ours.qualifiers
+    for name in sorted(mine | yours):
+        synonym = _SYNONYMS.get(name)
+        if synonym is None or synonym not in (theirs if name in mine else ours).function:
+            return Veto(Gate.QUALIFIER, " ".join(sorted(mine)), " ".join(sorted(yours)))
     return None
 
 
@@ -124,21 +192,22 @@ def language(ours: Meaning, theirs: Meaning) -> Veto | None:
     if ours.language != theirs.language and ours.language and theirs.language:
         return Veto(Gate.LANGUAGE, ours.language, theirs.language)
     if ours.asked != theirs.asked and ours.asked and theirs.asked:
-        return Veto(Gate.LANGUAGE, min(ours.asked), min(theirs.asked))
+        return Veto(Gate.LANGUAGE, " ".join(sorted(ours.asked)), " ".join(sorted(theirs.asked)))
     return None
 
 
 REFUSALS: tuple[tuple[Gate, Callable[[Meaning, Meaning], Veto | None]], ...] = (
-    (Gate.NEGATION, negation),
     (Gate.LANGUAGE, language),
-    (Gate.QUESTION, question),
+    (Gate.NEGATION, negation),
     (Gate.QUALIFIER, qualifier),
     (Gate.COMPARISON, comparison),
     (Gate.CONNECTIVE, connective),
+    (Gate.QUESTION, question),
     (Gate.ANTONYM, antonym),
-    (Gate.ROLE, role),
     (Gate.ENTITY, entity),
+    (Gate.ROLE, role),
 )
+"""The gates with what asks them, cheap ones first."""
 
 
 def meaning_vetoes(ours: Meaning, theirs: Meaning) -> list[Veto]:

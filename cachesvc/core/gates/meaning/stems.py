@@ -29,7 +29,7 @@ for _form in ("leaves", "better", "best", "worse", "worst"):
 
 _VOWELS = frozenset("aeiouy")
 _DOUBLED = frozenset(("bb", "dd", "gg", "mm", "nn", "pp", "rr", "tt", "ll"))
-_KEPT_S = ("ss", "us", "is", "as", "os")
+_KEPT_S = ("ss", "us", "is")
 
 
 def stem(word: str) -> str:

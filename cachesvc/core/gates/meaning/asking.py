@@ -1,0 +1,84 @@
+"""What a text asks for: who, when, how many …; from the words that open its clauses."""
+
+from cachesvc.core.gates.meaning.reading import Question
+
+_OPENING = {
+    "who": Question.WHO,
+    "whom": Question.WHO,
+    "whose": Question.WHO,
+    "when": Question.WHEN,
+    "where": Question.WHERE,
+    "why": Question.WHY,
+    "how": Question.HOW,
+    "what": Question.WHAT,
+    "which": Question.WHAT,
+}
+_AFTER_HOW = {
+    "many": Question.COUNT,
+    "much": Question.AMOUNT,
+    "long": Question.DURATION,
+    "far": Question.DISTANCE,
+    "old": Question.AGE,
+    "often": Question.FREQUENCY,
+    "come": Question.WHY,
+}
+_AFTER_WHAT = {
+    "time": Question.WHEN,
+    "day": Question.WHEN,
+    "date": Question.WHEN,
+    "year": Question.WHEN,
+}
+_LEADING = frozenset(
+    "know tell me show say explain understand wondering wonder and or please out about".split()
+)
+"""A word that opens a question may stand after these within a clause."""
+_TELLING = frozenset("know tell me say explain understand wondering wonder".split())
+_AUXILIARIES = frozenset(
+    "is are was were am do does did can could will would should shall has have had may must to 's".split()
+)
+
+OPENING = frozenset(_OPENING)
+
+
+class Asking:
+    """The kinds of question so far. ``found`` is in order; ``awaits`` says that the next word decides."""
+
+    def __init__(self) -> None:
+        self.found: list[Question] = []
+        self.awaits = Question.NONE
+        self.starts = True
+
+    def clause(self) -> None:
+        """A clause ends; the next word opens another."""
+        self.starts = True
+
+    def word(self, word: str, previous: str) -> None:
+        """The next word. To be told of those that open a clause, of what awaited a word, and of ``OPENING``."""
+        if self.awaits is not Question.NONE:
+            self._decide(word)
+        elif word in _OPENING and (self.starts or previous in _LEADING):
+            self._open(_OPENING[word], is_told=previous in _TELLING)
+        elif self.starts and word in _AUXILIARIES and not self.found:
+            self.found.append(Question.YES_NO)
+        self.starts = False
+
+    def _open(self, kind: Question, *, is_told: bool) -> None:
+        if kind is Question.WHO or (is_told and kind in (Question.WHEN, Question.WHERE, Question.WHY)):
+            self.found.append(kind)
+        else:
+            self.awaits = kind
+
+    def _decide(self, word: str) -> None:
+        kind, self.awaits = self.awaits, Question.NONE
+        if kind is Question.HOW:
+            self.found.append(_AFTER_HOW.get(word, kind))
+        elif kind is Question.WHAT:
+            self.found.append(_AFTER_WHAT.get(word, kind))
+        elif word in _AUXILIARIES or kind is Question.WHY:
+            self.found.append(kind)  # "when I paid, it failed" does not ask when
+
+    def read(self) -> tuple[Question, ...]:
+        """All, in order."""
+        if self.awaits is not Question.NONE:
+            self.found.append(self.awaits)
+        return tuple(self.found)

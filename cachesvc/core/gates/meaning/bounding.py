@@ -1,0 +1,62 @@
+"""Bounds ("at least", "under 5"), and what narrows a request down in a word or two ("nonstop", "least expensive")."""
+
+import re
+
+_BOUND = re.compile(
+    r"\b(?:(?P<ge>at least|no (?:less|fewer) than|minimum of|not less than|\w+ or (?:more|greater|later|above|over)\b)"
+    r"|(?P<le>at most|(?:no|not) more than|maximum of|up to(?= \W?\d)|\w+ or (?:less|fewer|under|below|earlier)\b)"
+    r"|(?P<gt>(?:more|greater|higher|larger|longer|bigger|older|over) than(?= \W?\d)|(?:over|above)(?= \W?\d))"
+    r"|(?P<lt>(?:less|fewer|lower|smaller|shorter|cheaper|younger) than(?= \W?\d)|(?:under|below)(?= \W?\d))"
+    r"|(?P<eq>exactly(?= \W?\d)))"
+)
+_BOUND_WORDS = frozenset(
+    """
+    least most than minimum maximum up over above under below more less fewer later earlier greater exactly
+    """.split()
+)
+_NONE: frozenset[str] = frozenset()
+
+_NARROWING = {
+    word: name
+    for name, words in {
+        "nonstop": "nonstop",
+        "round trip": "roundtrip",
+        "cheapest": "cheapest lowest",
+        "dearest": "priciest costliest dearest highest",
+        "earliest": "earliest soonest",
+        "latest": "latest newest",
+        "oldest": "oldest",
+        "shortest": "shortest",
+        "longest": "longest",
+        "smallest": "smallest",
+        "daily": "daily",
+        "weekly": "weekly",
+    }.items()
+    for word in words.split()
+}
+_NARROWING_PAIRS = {
+    ("non", "stop"): "nonstop",
+    ("round", "trip"): "round trip",
+    ("one", "way"): "one way",
+    ("first", "class"): "first class",
+    ("business", "class"): "business class",
+    ("least", "expensive"): "cheapest",
+    ("least", "costly"): "cheapest",
+    ("most", "expensive"): "dearest",
+    ("most", "costly"): "dearest",
+    ("most", "recent"): "latest",
+}
+ENDINGS = frozenset(second for _, second in _NARROWING_PAIRS) | _NARROWING.keys()
+"""The words that ``narrowing`` is to be asked of."""
+
+
+def bounds(text: str, words: frozenset[str]) -> frozenset[str]:
+    """Which bounds a text sets: ge, gt, le, lt, eq. ``words`` are its words, folded."""
+    if _BOUND_WORDS.isdisjoint(words):
+        return _NONE
+    return frozenset(match.lastgroup or "" for match in _BOUND.finditer(text.casefold()))
+
+
+def narrowing(previous: str, word: str) -> str:
+    """What a word narrows to, by itself or with the word before it; or empty."""
+    return _NARROWING.get(word) or _NARROWING_PAIRS.get((previous, word), "")

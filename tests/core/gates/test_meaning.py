@@ -1,0 +1,300 @@
+"""What each gate of meaning refuses, and what it must let pass."""
+
+import pytest
+
+from cachesvc.core.gates import Gate, analyse, verdicts
+
+
+def _refusing(ours: str, theirs: str) -> set[Gate]:
+    return {veto.gate for veto in verdicts(analyse(ours), analyse(theirs))}
+
+
+def _table(*rows: tuple[str, str, str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("ours", "theirs"), [pytest.param(ours, theirs, id=name) for name, ours, theirs in rows]
+    )
+
+
+@_table(
+    ("turn on, off", "How do I turn on the heating?", "How do I turn off the heating?"),
+    ("object between", "turn the lights on", "turn the lights off"),
+    ("particle moved", "switch the lamp off please", "switch on the lamp please"),
+    ("log in, out", "How do I log in on my phone?", "How do I log out on my phone?"),
+    ("sign in, out", "I want to sign in", "I want to sign out"),
+    ("up, down", "turn the volume up", "turn the volume down"),
+    ("scale up, down", "How do I scale up the cluster?", "How do I scale down the cluster?"),
+    ("opt in, out", "How do I opt in to emails?", "How do I opt out of emails?"),
+    ("enable, disable", "Enable dark mode", "Disable dark mode"),
+    ("enabling, disabling", "Is enabling logging safe?", "Is disabling logging safe?"),
+    ("enabled, disabled", "What if cookies are enabled?", "What if cookies are disabled?"),
+    ("buy, sell", "When should I buy bonds?", "When should I sell bonds?"),
+    ("bought, sold", "I bought a house last year", "I sold a house last year"),
+    ("increase, decrease", "How to increase blood pressure", "How to decrease blood pressure"),
+    ("increase, reduce", "ways to increase my screen time", "ways to reduce my screen time"),
+    ("raise, lower", "raise the thermostat", "lower the thermostat"),
+    ("open, close", "How do I open an account?", "How do I close an account?"),
+    ("start, stop", "start the engine", "stop the engine"),
+    ("begin, end", "When does term begin?", "When does term end?"),
+    ("arrival, departure", "What is the arrival time?", "What is the departure time?"),
+    ("arrives, departs", "When the train arrives", "When the train departs"),
+    ("upload, download", "How do I upload my files?", "How do I download my files?"),
+    ("encrypt, decrypt", "Encrypt this folder", "Decrypt this folder"),
+    ("import, export", "import my contacts", "export my contacts"),
+    ("credit, debit", "credit card fees", "debit card fees"),
+    ("single, married", "tax rates if I am single", "tax rates if I am married"),
+    ("accept, reject", "accept the invitation", "reject the invitation"),
+    ("accept, refuse", "accepting an offer politely", "refusing an offer politely"),
+    ("allow, block", "allow cookies", "block cookies"),
+    ("legal, illegal", "Is it legal to park here?", "Is it illegal to park here?"),
+    ("safe, dangerous", "Is it safe to swim here?", "Is it dangerous to swim here?"),
+    ("safe, unsafe", "Which mushrooms are safe?", "Which mushrooms are unsafe?"),
+    ("possible, impossible", "Is it possible to unsend a mail?", "Is it impossible to unsend a mail?"),
+    ("available, unavailable", "rooms that are available", "rooms that are unavailable"),
+    ("like, dislike", "foods that cats like", "foods that cats dislike"),
+    ("connect, disconnect", "connect my printer", "disconnect my printer"),
+    ("install, uninstall", "How do I install the driver?", "How do I uninstall the driver?"),
+    ("subscribe", "How do I subscribe?", "How do I unsubscribe?"),
+    ("lock, unlock", "lock my screen", "unlock my screen"),
+    ("hot, cold", "hot drinks for winter", "cold drinks for winter"),
+    ("win, lose", "Did we win the match?", "Did we lose the match?"),
+    ("profit, loss", "quarterly profit of the firm", "quarterly loss of the firm"),
+    ("deposit, withdraw", "deposit 50 euros", "withdraw 50 euros"),
+    ("lend, borrow", "Can I lend a library book?", "Can I borrow a library book?"),
+    ("push, pull", "git push to main", "git pull to main"),
+    ("ascending, descending", "sort it ascending", "sort it descending"),
+    ("north, south", "flights north of the border", "flights south of the border"),
+    ("public, private", "make the repo public", "make the repo private"),
+    ("male, female", "male names", "female names"),
+    ("advantages, disadvantages", "advantages of solar", "disadvantages of solar"),
+    ("pros, cons", "pros of renting", "cons of renting"),
+    ("expand, collapse", "expand all rows", "collapse all rows"),
+    ("expensive, cheap", "expensive hotels in Rome", "cheap hotels in Rome"),
+    ("gain, lose", "How can I gain weight?", "How can I lose weight?"),
+    ("promote, demote", "promote a user to admin", "demote a user to admin"),
+    ("internal, external", "internal network", "external network"),
+    ("input, output", "input voltage of the adapter", "output voltage of the adapter"),
+    ("German", "Wo kann ich Gold kaufen?", "Wo kann ich Gold verkaufen?"),
+    ("French", "Comment activer le mode sombre ?", "Comment désactiver le mode sombre ?"),
+    ("Spanish", "¿Dónde puedo comprar oro?", "¿Dónde puedo vender oro?"),
+)
+def test_opposites_are_refused(ours: str, theirs: str) -> None:
+    """A word whose opposite stands in the other text refuses the reuse, whatever its inflection."""
+    assert Gate.ANTONYM in _refusing(ours, theirs)
+
+
+@_table(
+    ("not", "Which plants are poisonous?", "Which plants are not poisonous?"),
+    ("n't", "Do bats see well?", "Don't bats see well?"),
+    ("doesn't", "a phone that supports 5G", "a phone that doesn't support 5G"),
+    ("split n't", "courses that have exams", "courses that do n't have exams"),
+    ("can't", "What can I eat on this diet?", "What can't I eat on this diet?"),
+    ("cannot", "Who can vote?", "Who cannot vote?"),
+    ("never", "countries that have hosted the games", "countries that have never hosted the games"),
+    ("no", "hotels with pets", "hotels with no pets"),
+    ("without", "pasta with cheese", "pasta without cheese"),
+    ("unable", "Why am I able to edit this page?", "Why am I unable to edit this page?"),
+    ("fail to", "builds that deploy", "builds that fail to deploy"),
+    ("instead of", "Use tabs and spaces", "Use tabs instead of spaces"),
+    ("rather than", "Pay with cash", "Pay rather than cash"),
+    ("except", "all countries and France", "all countries except France"),
+    ("avoid", "How do I pay customs duty?", "How do I avoid customs duty?"),
+    ("avoid, get", "How do I get malaria?", "How do I avoid malaria?"),
+    ("prevent", "What causes rust?", "What prevents rust?"),
+    ("should not", "Why should I invest?", "Why should I not invest?"),
+    ("shouldn't", "Should I reboot during the update?", "Shouldn't I reboot during the update?"),
+    ("no apostrophe", "Why does it work", "why doesnt it work"),
+    ("isn't", "Why is my screen working?", "Why isn't my screen working?"),
+    ("stop", "How do I make him bark?", "How do I stop him barking?"),
+    ("neither", "tools that support macros", "tools that neither support macros"),
+    ("German", "Darf ich hier parken?", "Darf ich hier nicht parken?"),
+    ("French", "Puis-je fumer ici ?", "Puis-je ne pas fumer ici ?"),
+)
+def test_negations_are_refused(ours: str, theirs: str) -> None:
+    """What one denies and the other says refuses the reuse."""
+    assert Gate.NEGATION in _refusing(ours, theirs)
+
+
+@_table(
+    ("from, to", "flights from Lima to Quito", "flights from Quito to Lima"),
+    ("without from", "flights Lima to Quito", "flights Quito to Lima"),
+    ("to first", "a train to Bern from Basel", "a train to Basel from Bern"),
+    ("one end alone", "buses from Porto", "buses to Porto"),
+    ("lower case", "how far is it from bergen to turku", "how far is it from turku to bergen"),
+    ("two words", "from Los Angeles to Boston", "from Boston to Los Angeles"),
+    ("between and from", "fares between Oslo and Malmo", "fares from Malmo to Oslo"),
+    ("into", "translate the text from Welsh into Dutch", "translate the text from Dutch into Welsh"),
+    ("convert", "convert feet to metres", "convert metres to feet"),
+    ("subject and object", "Did Arsenal beat Everton?", "Did Everton beat Arsenal?"),
+    ("small names", "did anna call ben", "did ben call anna"),
+    ("than", "Is copper harder than tin?", "Is tin harder than copper?"),
+    ("by", "a film about Welles by Bogart", "a film about Bogart by Welles"),
+    ("passive", "Was Anna called by Ben?", "Was Ben called by Anna?"),
+    ("before", "Should I eat before I run?", "Should I run before I eat?"),
+    ("before and after", "Should I stretch before running?", "Should I stretch after running?"),
+    ("over", "Why prefer tea over coffee?", "Why prefer coffee over tea?"),
+    ("owner", "How does my boss see my neighbour?", "How does my neighbour see my boss?"),
+    ("adjectives", "Can a poor man become a happy man?", "Can a happy man become a poor man?"),
+    ("nested", "mail the file that Ann sent Bob to Eve", "mail the file that Bob sent Ann to Eve"),
+    ("leaving", "flights leaving Cork", "flights to Cork"),
+)
+def test_changed_roles_are_refused(ours: str, theirs: str) -> None:
+    """The same words in other roles are another question."""
+    assert _refusing(ours, theirs) & {Gate.ROLE, Gate.COMPARISON}
+
+
+@_table(
+    ("at least, at most", "rooms for at least 4 people", "rooms for at most 4 people"),
+    ("more, less than", "laptops with more than 8 cores", "laptops with less than 8 cores"),
+    ("at least, more than", "at least 10 votes", "more than 10 votes"),
+    ("over, under", "wines over 20 euros", "wines under 20 euros"),
+    ("minimum, maximum", "What is the minimum deposit?", "What is the maximum deposit?"),
+    ("min, max", "min of the column", "max of the column"),
+    ("best, worst", "best films of the year", "worst films of the year"),
+    ("first, last", "Who was the first emperor?", "Who was the last emperor?"),
+    ("earliest, latest", "the earliest bus to town", "the latest bus to town"),
+    ("most, least", "the most reliable car", "the least reliable car"),
+    ("before, after", "arriving before 9 pm", "arriving after 9 pm"),
+    ("highest, lowest", "the highest interest rate", "the lowest interest rate"),
+    ("faster, slower", "Is it faster by bus?", "Is it slower by bus?"),
+    ("largest, smallest", "the largest lake in Asia", "the smallest lake in Asia"),
+)
+def test_opposed_degrees_and_bounds_are_refused(ours: str, theirs: str) -> None:
+    """More is not less, and at least is not at most."""
+    assert Gate.COMPARISON in _refusing(ours, theirs)
+
+
+@_table(
+    ("and, or", "papers by Ng and Hinton", "papers by Ng or Hinton"),
+    ("verbs", "Can I bake and freeze it?", "Can I bake or freeze it?"),
+    ("both, either", "both Go and Rust", "either Go or Rust"),
+)
+def test_and_is_not_or(ours: str, theirs: str) -> None:
+    """What one joins by *and* the other must not join by *or*."""
+    assert Gate.CONNECTIVE in _refusing(ours, theirs)
+
+
+@_table(
+    ("who, when", "Who discovered radium?", "When was radium discovered?"),
+    ("where, when", "Where is the next meeting?", "When is the next meeting?"),
+    ("why, when", "Why did the empire fall?", "When did the empire fall?"),
+    ("how long, how far", "How long is the drive?", "How far is the drive?"),
+    ("how old, how many", "How old are the players?", "How many are the players?"),
+    ("embedded", "Tell me where the office is", "Tell me when the office opens"),
+)
+def test_other_kinds_of_question_are_refused(ours: str, theirs: str) -> None:
+    """A person is no answer to a question for a time."""
+    assert Gate.QUESTION in _refusing(ours, theirs)
+
+
+@_table(
+    ("capitalised", "What does Anders earn?", "What does Birgit earn?"),
+    ("countries", "What is the capital of Chad?", "What is the capital of Togo?"),
+    ("lower-case countries", "population of kenya", "population of ghana"),
+    ("lower-case cities", "weather in tokyo", "weather in berlin"),
+    ("currencies", "convert 5 euros", "convert 5 rupees"),
+    ("languages of code", "sort a list in python", "sort a list in rust"),
+    ("formats", "parse a json file", "parse a yaml file"),
+    ("systems", "install it on windows", "install it on linux"),
+    ("acronyms", "Explain the role of NATO", "Explain the role of OPEC"),
+    ("seasons", "courses in the spring", "courses in the autumn"),
+    ("meals", "ideas for breakfast", "ideas for brunch"),
+    ("similar names", "holidays in Iran", "holidays in Iraq"),
+    ("similar long names", "visas for Austria", "visas for Australia"),
+    ("browsers", "clear the cache in chrome", "clear the cache in firefox"),
+)
+def test_other_names_are_refused(ours: str, theirs: str) -> None:
+    """Each has a name that the other has not."""
+    assert _refusing(ours, theirs) & {Gate.ENTITY, Gate.ANTONYM}
+
+
+@_table(
+    ("nonstop", "flights to Perth", "nonstop flights to Perth"),
+    ("hyphen", "flights to Perth", "non-stop flights to Perth"),
+    ("round trip", "a ticket to Perth", "a round trip ticket to Perth"),
+    ("one way", "a fare to Perth", "a one way fare to Perth"),
+    ("one way, round trip", "one-way fares to Perth", "round-trip fares to Perth"),
+    ("cheapest", "hotels in Ghent", "the cheapest hotels in Ghent"),
+    ("latest", "papers on sparsity", "the latest papers on sparsity"),
+    ("first class", "seats to Perth", "first class seats to Perth"),
+    ("daily", "flights to Perth", "daily flights to Perth"),
+)
+def test_what_narrows_is_refused(ours: str, theirs: str) -> None:
+    """A word that narrows and stands in one alone makes the answer too wide or too narrow."""
+    assert Gate.QUALIFIER in _refusing(ours, theirs)
+
+
+@_table(
+    ("German", "How do I bake bread?", "Wie backe ich ein Brot?"),
+    ("French", "What is the weather in the north?", "Quel est le temps dans le nord ?"),
+    ("Spanish", "How can I learn to swim?", "¿Cómo puedo aprender a nadar con mi hijo?"),
+    ("Russian", "How do I bake bread?", "Как испечь хлеб?"),
+    ("Japanese", "How do I bake bread?", "パンの焼き方を教えてください"),
+    ("asked for", "Answer in French: what is rain?", "Answer in Dutch: what is rain?"),
+    ("translation", "Translate this to Italian", "Translate this to Polish"),
+)
+def test_other_languages_are_refused(ours: str, theirs: str) -> None:
+    """An answer in another language than the question's, or than the one asked for, is none."""
+    assert Gate.LANGUAGE in _refusing(ours, theirs)
+
+
+@_table(
+    ("case", "How do I reset my password?", "how do i reset my password"),
+    ("politeness", "Hi! How do I bake bread? Thanks!", "how do i bake bread please"),
+    ("inflection", "How do I cancel my orders?", "How can I cancel an order?"),
+    ("how and steps", "How do I bake bread?", "What are the steps to bake bread?"),
+    ("difference", "difference between tea and coffee", "difference between coffee and tea"),
+    ("distance", "the distance between Ulm and Bonn", "the distance between Bonn and Ulm"),
+    ("compare", "Compare Ubuntu and Fedora", "Compare Fedora and Ubuntu"),
+    ("or", "tea or coffee", "coffee or tea"),
+    ("shared head", "Is veal white meat or red meat?", "Is veal red meat or white meat?"),
+    ("vs", "React vs Vue", "Vue vs React"),
+    (
+        "war between",
+        "Who won the war between Rome and Carthage?",
+        "Who won the war between Carthage and Rome?",
+    ),
+    ("between and from", "fares between Oslo and Malmo", "fares from Oslo to Malmo"),
+    ("phrases moved", "flights from Bonn to Ulm on Monday", "on Monday flights from Bonn to Ulm"),
+    ("passive", "Did Ben call Anna?", "Was Anna called by Ben?"),
+    ("two denials", "cars that are not unsafe", "cars that are safe"),
+    ("denied opposite", "The rate is wrong", "The rate is not right"),
+    ("unhappy", "I am unhappy with the service", "I am not happy with the service"),
+    ("not sure", "I am not sure how to bake bread", "how to bake bread"),
+    ("no idea", "I have no idea where my bag is", "where is my bag"),
+    ("or not", "Is tin a metal or not?", "Is tin a metal?"),
+    ("stop over", "flights that stop in Doha", "flights with a stop in Doha"),
+    ("both denied", "Which hotels do not have a pool?", "Which hotels have no pool?"),
+    ("can't", "Why can't I log in?", "Why am I not able to log in?"),
+    ("scale", "How hard is chess?", "How easy is chess?"),
+    ("derived name", "What do Israelis eat?", "What do Israeli people eat?"),
+    ("continent", "the best European museums", "the best museums in Europe"),
+    ("typo in a name", "films by Kurosawa", "films by Kurosowa"),
+    ("what time", "When does the shop open?", "What time does the shop open?"),
+    ("how many, how much", "How many pesos is a euro?", "How much pesos is a euro?"),
+    ("earliest and first", "the earliest bus to Ulm", "the first bus to Ulm"),
+    ("least expensive", "the cheapest hotel", "the least expensive hotel"),
+    ("list, show", "list the flights to Perth", "show me the flights to Perth"),
+    ("which, what", "Which rivers cross Spain?", "What rivers cross Spain?"),
+    ("when as a clause", "When I paid it failed, why?", "Why did it fail when I paid?"),
+    ("one question more", "Who is your favourite poet?", "Who is your favourite poet and why?"),
+    ("same language", "Wie backe ich ein Brot?", "Wie kann ich ein Brot backen?"),
+    ("months are dates", "Plan it for October", "Plan it for Oct."),
+    ("number of", "the total no. of votes", "the total number of votes"),
+)
+def test_the_same_passes(ours: str, theirs: str) -> None:
+    """What asks the same is refused by no gate of meaning."""
+    assert not _refusing(ours, theirs) - _OF_LITERALS
+
+
+_OF_LITERALS = {
+    Gate.NUMBER,
+    Gate.QUANTITY,
+    Gate.DATE,
+    Gate.TIME,
+    Gate.VERSION,
+    Gate.IDENTIFIER,
+    Gate.EMAIL,
+    Gate.URL,
+    Gate.CODE,
+    Gate.QUOTE,
+}

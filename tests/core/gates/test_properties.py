@@ -1,0 +1,89 @@
+"""What holds of all gates, whatever the texts hold."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cachesvc.core.gates import DEFAULT_GATES, Gate, analyse, first_veto, verdicts
+
+quick = settings(deadline=None, derandomize=True, database=None, max_examples=300)
+
+_ANY = st.text(st.characters(codec=None, exclude_categories=()), max_size=80)
+_VOCABULARY = """
+not no n't never without don't stop or and but from to between by than before after with Rome Paris the a
+buy sell turn on off cheapest least expensive at most more 5 12.5 kg 2024-05-01 v1.2 10:30 a@b.c
+https://x.yz/q "quoted" `code` python rust who when why how many is are French in unsafe safe ? . , ( ) 北京 é
+"""
+_WORDS = st.lists(st.sampled_from(_VOCABULARY.split()), max_size=14).map(" ".join)
+texts = st.one_of(_ANY, _WORDS)
+
+
+@quick
+@given(texts)
+def test_a_text_never_vetoes_itself(text: str) -> None:
+    """The same text is the same question, whatever is in it; lone surrogates too."""
+    assert verdicts(analyse(text), analyse(text)) == ()
+
+
+@quick
+@given(texts, texts)
+def test_gates_are_symmetric(ours: str, theirs: str) -> None:
+    """Which of two texts was stored first decides nothing."""
+    there = {veto.gate for veto in verdicts(analyse(ours), analyse(theirs))}
+    back = {veto.gate for veto in verdicts(analyse(theirs), analyse(ours))}
+    assert there == back
+
+
+@quick
+@given(texts, texts)
+def test_gates_are_deterministic(ours: str, theirs: str) -> None:
+    """The same texts give the same verdicts with the same words in them; each gate speaks once."""
+    found = verdicts(analyse(ours), analyse(theirs))
+    assert found == verdicts(analyse(ours), analyse(theirs))
+    assert len({veto.gate for veto in found}) == len(found)
+
+
+@quick
+@given(texts, texts, st.frozensets(st.sampled_from(Gate)))
+def test_the_first_veto_is_one_of_those_that_are_on(ours: str, theirs: str, gates: frozenset[Gate]) -> None:
+    """Stopping at the first veto misses none: there is one if and only if a gate that is on refuses."""
+    one, other = analyse(ours), analyse(theirs)
+    refusing = {veto.gate for veto in verdicts(one, other)} & gates
+    veto = first_veto(one, other, gates)
+    assert (veto is not None) == bool(refusing)
+    assert veto is None or veto.gate in refusing
+
+
+@quick
+@given(_WORDS)
+def test_case_and_outer_space_change_nothing(text: str) -> None:
+    """What the exact tier folds is not refused by the gates of meaning."""
+    assert not {veto.gate for veto in verdicts(analyse(text), analyse(f"  {text} "))}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param("a", id="one word"),
+        pytest.param("not ", id="negations"),
+        pytest.param("from a to b ", id="roles"),
+        pytest.param("buy A and sell B, ", id="joins"),
+        pytest.param("1.", id="digits and dots"),
+        pytest.param("a-", id="hyphens"),
+        pytest.param('"', id="quotes"),
+        pytest.param("`x", id="backticks"),
+        pytest.param("at least 5 or more ", id="bounds"),
+        pytest.param("\ud800", id="lone surrogates"),
+        pytest.param(" ", id="space"),
+        pytest.param("https://a/", id="addresses"),
+    ],
+)
+def test_a_megabyte_takes_no_longer_than_it_must(piece: str) -> None:
+    """No text makes an analysis quadratic; a second is a hundred times what it takes."""
+    text = piece * (1_000_000 // len(piece))
+    began = time.perf_counter()
+    found = analyse(text)
+    first_veto(found, analyse(text[:-1]), DEFAULT_GATES)
+    assert time.perf_counter() - began < 1.0
