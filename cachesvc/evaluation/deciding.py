@@ -1,16 +1,19 @@
 """The service's own decision on a request and its candidates, and what the gates refused on the way to it.
 
-The one place in which trials meet ``core.policy``: what they find is what the server would do.
+The one place in which trials meet ``core.deciding``: what they find is what the server would do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cachesvc.core.gates import Analysis, Gate, verdicts
-from cachesvc.core.policy import Policy, Terms, decide
-from cachesvc.core.types import Candidate, Entry, Payload
+from cachesvc.core.deciding import Bar, Beside, Known, Terms, decide
+from cachesvc.core.gates import Analysis, Gate
+from cachesvc.core.policy import Policy
+from cachesvc.core.trust.rules import Rule
+from cachesvc.core.types import Ask, Candidate, Entry, Identity, Payload, Request
 
 _PAYLOAD = Payload(b"-")
+_ASK = Ask(Request("", (), "", {}))
 FOREVER_MS = 1 << 62
 
 
@@ -44,22 +47,38 @@ class Choice:
 def choose(
     place: int, text: str, analysis: Analysis, options: Sequence[Option], policy: Policy, now_ms: int = 0
 ) -> Choice:
-    """Decide on a request's options, best score first, as the server would with mode ``on``."""
+    """Decide on a request's options, best score first, as the server would with mode ``on`` and no learned rule."""
+    by_id = {option.entry.id: option for option in options}
+    bar = Bar.of(policy, _ASK, Rule(0, policy.min_score), verifies=False)
+    known = Known(lambda entry: by_id[entry.id].analysis, lambda entry: False)
+    identity = Identity("", "", b"", b"", text.encode("utf-8", "surrogatepass"), text)
+    beside = Beside(identity, Terms(now_ms, None, {}), policy.gates, known, analysis)
+    candidates = [Candidate(option.entry.id, option.score) for option in options]
+    decision = decide(candidates, bar, beside, lambda candidate: by_id[candidate.entry_id].entry)
+    served = None
+    if decision.entry is not None and decision.score is not None:
+        served = Candidate(decision.entry.id, decision.score)
+    return Choice(served, _refused(place, bar.in_reach(candidates), served, beside, by_id, policy))
+
+
+def _refused(
+    place: int,
+    reach: Sequence[Candidate],
+    served: Candidate | None,
+    beside: Beside,
+    by_id: Mapping[int, Option],
+    policy: Policy,
+) -> list[Refused]:
+    """The candidates that were looked at before the one that was served."""
     refused: list[Refused] = []
-    left: list[Option] = []
-    for option in options:
-        gates = tuple(veto.gate for veto in verdicts(analysis, option.analysis) if veto.gate in policy.gates)
-        if gates and option.score >= policy.min_score:
-            refused.append(Refused(place, option.entry.id, option.score, gates))
-        if not gates:
-            left.append(option)
-    rows = {option.entry.id: option.entry for option in left}
-    candidates = [Candidate(option.entry.id, option.score) for option in left]
-    decision = decide(text, candidates, rows, Terms(policy.min_score, now_ms, None, {}))
-    if decision.entry is None or decision.score is None:
-        return Choice(None, refused)
-    served = Candidate(decision.entry.id, decision.score)
-    return Choice(served, [one for one in refused if one.score >= served.score])
+    for candidate in reach:
+        if served is not None and candidate.entry_id == served.entry_id:
+            break
+        vetoes = beside.verdicts(by_id[candidate.entry_id].entry)
+        gates = tuple(veto.gate for veto in vetoes if veto.gate in policy.gates)
+        if gates:
+            refused.append(Refused(place, candidate.entry_id, candidate.score, gates))
+    return refused
 
 
 def entry_of(place: int, prompt: str, created_ms: int = 0, expires_ms: int = FOREVER_MS) -> Entry:
