@@ -24,7 +24,8 @@ MIX = "stream_mix"
 MAX_ERROR = 0.01
 LEAST_GAIN = 2.0
 _FLOOR = 0.78
-_GRID = tuple(np.round(np.arange(0.8, 1.0, 0.0025), 4).tolist())
+_COARSE = tuple(np.round(np.arange(0.8, 1.0, 0.01), 4).tolist())
+_FINE = tuple(np.round(np.arange(-0.01, 0.0101, 0.0025), 4).tolist())
 # Whose labels may be committed or are ours: these have the target.
 _TARGETED = (
     "stream_mix",
@@ -34,7 +35,7 @@ _TARGETED = (
     "stream_gsmplus",
     "stream_chat",
 )
-_KIND_OF_PAIRS: Mapping[str, str] = {"year": "date"}
+_KIND_OF_PAIRS: Mapping[str, str] = {"year": "date", "order-swap": "role"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +131,22 @@ def traps(embedder: Embedder, policy: Policy, per_kind: int) -> tuple[list[KindR
 
 def _stream(shop: Shop, policy: Policy) -> StreamResult:
     own = rates(shop.serve(policy))
-    by_threshold = {
-        threshold: rates(shop.serve(with_threshold(policy, threshold), plain=True))
-        for threshold in sorted({*_GRID, *(peer.threshold for peer in PEERS)})
-    }
-    # The highest threshold serves next to nothing, so that there is always one with no more error.
-    allowed = [one for one in by_threshold if by_threshold[one].wrong.share <= own.wrong.share] or [
-        max(by_threshold)
-    ]
-    best = max(allowed, key=lambda threshold: by_threshold[threshold].useful.share)
+    tried: dict[float, Rates] = {}
+
+    def plain(threshold: float) -> Rates:
+        if threshold not in tried:
+            tried[threshold] = rates(shop.serve(with_threshold(policy, threshold), plain=True))
+        return tried[threshold]
+
+    def best(thresholds: Sequence[float]) -> float:
+        # The highest serves next to nothing, so that there is always one with no more error.
+        allowed = [one for one in thresholds if plain(one).wrong.share <= own.wrong.share] or [
+            max(thresholds)
+        ]
+        return max(allowed, key=lambda one: plain(one).useful.share)
+
+    coarse = best(_COARSE)
+    same_error = best([one for step in _FINE if 0.8 <= (one := round(coarse + step, 4)) < 1])
     name = shop.stream.name
-    peers = {
-        f"{threshold:g}": by_threshold[threshold] for threshold in sorted({peer.threshold for peer in PEERS})
-    }
-    return StreamResult(name, len(shop.stream), name in _TARGETED, own, best, by_threshold[best], peers)
+    peers = {f"{threshold:g}": plain(threshold) for threshold in sorted({peer.threshold for peer in PEERS})}
+    return StreamResult(name, len(shop.stream), name in _TARGETED, own, same_error, plain(same_error), peers)

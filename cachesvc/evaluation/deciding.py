@@ -10,7 +10,7 @@ from cachesvc.core.deciding import Bar, Beside, Known, Terms, decide
 from cachesvc.core.gates import Analysis, Gate
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.rules import Rule
-from cachesvc.core.types import Ask, Candidate, Entry, Identity, Payload, Request
+from cachesvc.core.types import Ask, Candidate, Decision, Entry, Identity, Payload, Request
 
 _PAYLOAD = Payload(b"-")
 _ASK = Ask(Request("", (), "", {}))
@@ -44,10 +44,31 @@ class Choice:
     refused: Sequence[Refused]
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision, and what there is to ask about it afterwards."""
+
+    decision: Decision
+    reach: Sequence[Candidate]
+    beside: Beside
+
+
 def choose(
     place: int, text: str, analysis: Analysis, options: Sequence[Option], policy: Policy, now_ms: int = 0
 ) -> Choice:
     """Decide on a request's options, best score first, as the server would with mode ``on`` and no learned rule."""
+    decided = decision_of(text, analysis, options, policy, now_ms)
+    decision, served = decided.decision, None
+    if decision.entry is not None and decision.score is not None:
+        served = Candidate(decision.entry.id, decision.score)
+    by_id = {option.entry.id: option for option in options}
+    return Choice(served, _refused(place, decided, served, by_id, policy))
+
+
+def decision_of(
+    text: str, analysis: Analysis | None, options: Sequence[Option], policy: Policy, now_ms: int = 0
+) -> Decided:
+    """The same, with all that the service knows of it. ``analysis`` None: the text's is made."""
     by_id = {option.entry.id: option for option in options}
     bar = Bar.of(policy, _ASK, Rule(0, policy.min_score), verifies=False)
     known = Known(lambda entry: by_id[entry.id].analysis, lambda entry: False)
@@ -55,26 +76,22 @@ def choose(
     beside = Beside(identity, Terms(now_ms, None, {}), policy.gates, known, analysis)
     candidates = [Candidate(option.entry.id, option.score) for option in options]
     decision = decide(candidates, bar, beside, lambda candidate: by_id[candidate.entry_id].entry)
-    served = None
-    if decision.entry is not None and decision.score is not None:
-        served = Candidate(decision.entry.id, decision.score)
-    return Choice(served, _refused(place, bar.in_reach(candidates), served, beside, by_id, policy))
+    return Decided(decision, bar.in_reach(candidates), beside)
 
 
 def _refused(
     place: int,
-    reach: Sequence[Candidate],
+    decided: Decided,
     served: Candidate | None,
-    beside: Beside,
     by_id: Mapping[int, Option],
     policy: Policy,
 ) -> list[Refused]:
     """The candidates that were looked at before the one that was served."""
     refused: list[Refused] = []
-    for candidate in reach:
+    for candidate in decided.reach:
         if served is not None and candidate.entry_id == served.entry_id:
             break
-        vetoes = beside.verdicts(by_id[candidate.entry_id].entry)
+        vetoes = decided.beside.verdicts(by_id[candidate.entry_id].entry)
         gates = tuple(veto.gate for veto in vetoes if veto.gate in policy.gates)
         if gates:
             refused.append(Refused(place, candidate.entry_id, candidate.score, gates))
