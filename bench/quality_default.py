@@ -79,14 +79,14 @@ class KeptResult:
 def streams(
     embedder: Embedder, files: Sequence[Path], policy: Policy, most: int | None
 ) -> list[StreamResult]:
-    """Each stream; ``most`` requests of each at most."""
+    """Each stream; ``most`` requests of each at most, but the mix whole: its gain grows with what is stored."""
     results = []
     for file in files:
         rows = [row for row in read(file) if isinstance(row, Asked)]
         vectors = labelled.vectors(embedder, file.stem, [row.prompt for row in rows])
-        results.append(
-            _stream(Shop(stream_of(file.stem, rows[:most], vectors, embedder.dimension), _FLOOR), policy)
-        )
+        served = rows if file.stem == MIX else rows[:most]
+        stream = stream_of(file.stem, served, vectors, embedder.dimension)
+        results.append(_stream(Shop(stream, _FLOOR), policy))
     return results
 
 

@@ -1,0 +1,135 @@
+"""The sections of ``bench.quality``: each measures one promise, and gives figures with their targets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import engine_quality, quality_cost, quality_default
+from bench.quality_default import LEAST_GAIN, MAX_ERROR, MIX, KeptResult, KindResult, StreamResult
+from bench.report import Figure
+from cachesvc.core.policy import Policy
+from cachesvc.core.ports import Embedder
+
+MAX_COST_US = 150.0
+_TRAPS, _QUICK_TRAPS = 80, 30
+_QUICK_PAIRS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is measured with: ``most`` requests of each stream at most."""
+
+    embedder: Embedder
+    policy: Policy
+    streams: Sequence[Path]
+    pairs: Sequence[Path]
+    quick: bool
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a section came to."""
+
+    figures: Sequence[Figure]
+    notes: Sequence[str] = ()
+    streams: Sequence[StreamResult] = field(default=())
+
+
+def default(work: Work) -> Found:
+    """The default policy without labels: wrong hits on every stream, right hits beside the plain cosine."""
+    results = quality_default.streams(work.embedder, work.streams, work.policy, work.most)
+    wrong = [
+        Figure(
+            f"default policy, {_short(result.name)}: wrong hits ÷ requests",
+            "%",
+            [result.policy.wrong.share * 100],
+            at_most=MAX_ERROR * 100 if result.targeted else None,
+        )
+        for result in results
+    ]
+    gains = [
+        Figure(
+            f"default policy, {_short(result.name)}: right hits ÷ those of the plain cosine at the same error",
+            "",
+            [result.gain],
+            at_least=LEAST_GAIN if result.name == MIX else None,
+        )
+        for result in results
+    ]
+    right = [
+        Figure(
+            f"default policy, {_short(result.name)}: right hits ÷ requests",
+            "%",
+            [result.policy.useful.share * 100],
+        )
+        for result in results
+    ]
+    return Found([*wrong, *gains, *right], streams=results)
+
+
+def kinds(work: Work) -> Found:
+    """Minimal pairs and traps, by kind: none of the guarded kinds may be served."""
+    of_pairs, kept_pairs = quality_default.pairs(work.embedder, work.pairs, work.policy)
+    of_traps, kept_traps = quality_default.traps(
+        work.embedder, work.policy, _QUICK_TRAPS if work.quick else _TRAPS
+    )
+    return Found(
+        [
+            *(_of_kind(result) for result in (*of_pairs, *of_traps)),
+            *(_kept(result) for result in (*kept_pairs, *kept_traps) if result.near),
+        ]
+    )
+
+
+def cost(work: Work) -> Found:
+    """What gates and the decision add to a lookup."""
+    rounds = quality_cost.cost_us(work.embedder, work.streams, work.policy)
+    name = f"gates and decision of a lookup, {quality_cost.COUNT} candidates, 20 tokens: p50"
+    return Found([Figure(name, "µs", rounds, at_most=MAX_COST_US)] if rounds else [])
+
+
+def engine(work: Work) -> Found:
+    """The compiled engine tells the same from the different as well as the model in full precision."""
+    losses = engine_quality.losses(work.pairs, _QUICK_PAIRS if work.quick else engine_quality.SAMPLE)
+    return Found(
+        [
+            Figure(
+                f"AUC lost by the int8 engine, {loss.name}",
+                "",
+                [abs(loss.difference)],
+                at_most=engine_quality.MAX_LOSS if loss.counts else None,
+            )
+            for loss in losses
+        ]
+    )
+
+
+SECTIONS: Mapping[str, Callable[[Work], Found]] = {
+    "default": default,
+    "kinds": kinds,
+    "cost": cost,
+    "engine": engine,
+}
+"""By name, in the order of the table."""
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("stream_")
+
+
+def _of_kind(result: KindResult) -> Figure:
+    return Figure(
+        f"{result.source}, {result.kind}: served wrongly of {result.wrong.of} (cosine alone: {result.cosine})",
+        "",
+        [result.wrong.count],
+        at_most=0 if result.guarded else None,
+    )
+
+
+def _kept(result: KeptResult) -> Figure:
+    return Figure(
+        f"{result.source}: served of {result.near} edits that keep the meaning and reach the threshold",
+        "%",
+        [100 * result.served / result.near],
+    )
