@@ -1,0 +1,273 @@
+"""A text cut into atoms: numbers, whether written in digits or in words, and everything else word by word."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from cachesvc.core.gates.literals.lexicon import (
+    NUMBER_WORDS,
+    ORDINAL_ENDINGS,
+    ORDINALS,
+    PARTS,
+    SCALES,
+    SMALL,
+    TENS,
+)
+
+_TOKEN = re.compile(
+    r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}/\d{1,2}/\d{2,4}(?![\d/])|\d{1,2}\.\d{1,2}\.\d{4}(?![\d.])"
+    r"|\d{1,2}:\d{2}(?::\d{2})?(?![\d:])|\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|(?<![\w.])\.\d+|\d+(?:\.\d+)*"
+    r"|[^\W\d_]+(?:'[^\W\d_]+)*|[^\w\s]"
+)
+_CJK_DIGITS = re.compile(r"[〇一二两三四五六七八九十百千万億亿]{1,20}")
+_LONGEST = 18
+_TEN, _HUNDRED = 10, 100
+_HALVES = 2
+_ROUND = frozenset(TENS.values())
+_CENTURIES = range(11, 21)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number. ``written`` as in the text if that was in digits, else empty; ``ordinal``: it says which, not how many."""
+
+    value: Fraction | int
+    written: str = ""
+    ordinal: bool = False
+
+
+@dataclass(slots=True)
+class Atom:
+    """A number, or a folded word or sign. ``glued``: nothing stands between it and the one before."""
+
+    text: str
+    raw: str
+    glued: bool
+    number: Number | None = None
+
+
+def atoms(text: str) -> list[Atom]:
+    """The atoms of a text that is folded."""
+    tokens = []
+    end = -1
+    for match in _TOKEN.finditer(text):
+        raw = match[0]
+        tokens.append(Atom(raw.casefold(), raw, match.start() == end))
+        end = match.end()
+    return _joined(tokens)
+
+
+def foreign_numbers(text: str) -> list[str]:
+    """Numbers in the signs of Chinese and Japanese, as written. A lone one is mostly part of a word."""
+    return [] if text.isascii() else [found for found in _CJK_DIGITS.findall(text) if found != "一"]
+
+
+def _joined(tokens: list[Atom]) -> list[Atom]:
+    joined = []
+    place = 0
+    while place < len(tokens):
+        token = tokens[place]
+        first = token.text[0]
+        end = place + 1
+        if first.isdigit() or (first == "." and len(token.text) > 1):
+            token, end = _digits(tokens, place)
+        elif token.text in _STARTS:
+            token, end = _spoken(tokens, place)
+        joined.append(token)
+        place = end
+    return joined
+
+
+_STARTS = NUMBER_WORDS | frozenset(ORDINALS) | frozenset(("half", "quarter"))
+
+
+def _digits(tokens: list[Atom], place: int) -> tuple[Atom, int]:
+    token = tokens[place]
+    value = _value(token.text)
+    end = place + 1
+    if value is None:
+        return token, end
+    ordinal = False
+    written = token.text
+    if end < len(tokens) and tokens[end].glued and tokens[end].text in ORDINAL_ENDINGS:
+        ordinal, end = True, end + 1
+    elif _is_sign(tokens, end, "/") and (below := _whole(tokens, end + 1)):
+        value, written, end = Fraction(value) / below, f"{token.text}/{tokens[end + 1].text}", end + 2
+    elif isinstance(value, int) and (part := _mixed_part(tokens, end)):
+        value, written, end = value + part, "", end + 3
+    value, end = _scaled(tokens, value, end)
+    value, end = _and_a_half(tokens, value, end)
+    return Atom(token.text, token.raw, token.glued, Number(value, written, ordinal)), end
+
+
+def _value(text: str) -> Fraction | int | None:
+    if text.isdigit():
+        if len(text) > _LONGEST or not text.isascii() or (len(text) > 1 and text[0] == "0"):
+            return None
+        return int(text)
+    plain = text.replace(",", "")
+    whole, point, part = plain.partition(".")
+    if (
+        ":" in plain
+        or "/" in plain
+        or "-" in plain
+        or "." in part
+        or len(plain) > _LONGEST
+        or not plain.isascii()
+    ):
+        return None
+    if not point:
+        return int(whole)
+    return Fraction(int((whole or "0") + part), 10 ** len(part))
+
+
+def _whole(tokens: list[Atom], place: int) -> int:
+    """The digits there as a number, if they are glued and all there is; else 0."""
+    if place >= len(tokens) or not tokens[place].glued or not tokens[place].text.isdigit():
+        return 0
+    if (
+        _is_sign(tokens, place + 1, "/")
+        or len(tokens[place].text) > _LONGEST
+        or not tokens[place].text.isascii()
+    ):
+        return 0
+    return int(tokens[place].text)
+
+
+def _mixed_part(tokens: list[Atom], place: int) -> Fraction | None:
+    """What stands after the whole in "1 1/2"."""
+    if place >= len(tokens) or tokens[place].glued or not _is_sign(tokens, place + 1, "/"):
+        return None
+    over, below = tokens[place].text, _whole(tokens, place + 2)
+    if (
+        not below
+        or not over.isdigit()
+        or len(over) > len(str(below))
+        or not over.isascii()
+        or int(over) >= below
+    ):
+        return None
+    return Fraction(int(over), below)
+
+
+def _is_sign(tokens: list[Atom], place: int, sign: str) -> bool:
+    return place < len(tokens) and tokens[place].text == sign and tokens[place].glued
+
+
+def _scaled(tokens: list[Atom], value: Fraction | int, end: int) -> tuple[Fraction | int, int]:
+    while end < len(tokens):
+        after = end + 1 if _is_sign(tokens, end, "-") and end + 1 < len(tokens) else end
+        scale = SCALES.get(tokens[after].text)
+        if scale is None or (tokens[after].glued and after == end):
+            break
+        value, end = value * scale, after + 1
+    return value, end
+
+
+def _and_a_half(tokens: list[Atom], value: Fraction | int, end: int) -> tuple[Fraction | int, int]:
+    """ "Two and a half", "two and three quarters"."""
+    words = [token.text for token in tokens[end : end + 4]]
+    if words[:1] != ["and"]:
+        return value, end
+    if words[1:3] == ["a", "half"] or words[1:3] == ["one", "half"]:
+        return value + Fraction(1, 2), end + 3
+    if words[1:3] == ["a", "quarter"] or words[1:3] == ["one", "quarter"]:
+        return value + Fraction(1, 4), end + 3
+    if words[1:3] == ["three", "quarters"]:
+        return value + Fraction(3, 4), end + 3
+    return value, end
+
+
+def _spoken(tokens: list[Atom], place: int) -> tuple[Atom, int]:
+    """A number in words: "twenty-five", "one hundred and five", "two thirds", "half a million", "third"."""
+    token = tokens[place]
+    if token.text in ("half", "quarter"):
+        return _fraction_word(tokens, place)
+    value, end = _cardinal(tokens, place)
+    if value is None:
+        return _numbered(token, Number(ORDINALS[token.text], "", ordinal=True)), place + 1
+    whole: Fraction | int = value
+    follows, after = _word_after(tokens, end)
+    rank = ORDINALS.get(follows, 0)
+    if value in _ROUND and 0 < rank < _TEN:
+        return _numbered(token, Number(value + rank, "", ordinal=True)), after
+    below = PARTS.get(follows) or (rank if value == 1 and rank > _HALVES else 0)
+    if below:
+        return _numbered(token, Number(Fraction(value, below))), after
+    if end < len(tokens) and tokens[end].text == "point":
+        whole, end = _decimals(tokens, value, end)
+    whole, end = _and_a_half(tokens, whole, end)
+    whole, end = _scaled(tokens, whole, end)
+    return _numbered(token, Number(whole), token.text if end == place + 1 else ""), end
+
+
+def _numbered(token: Atom, number: Number, text: str = "") -> Atom:
+    return Atom(text, token.raw, token.glued, number)
+
+
+def _decimals(tokens: list[Atom], value: int, place: int) -> tuple[Fraction | int, int]:
+    """ "Three point one four"."""
+    digits = ""
+    end = place + 1
+    while end < len(tokens) and SMALL.get(tokens[end].text, _TEN) < _TEN and len(digits) < _LONGEST:
+        digits += str(SMALL[tokens[end].text])
+        end += 1
+    return (value + Fraction(int(digits), 10 ** len(digits)), end) if digits else (value, place)
+
+
+def _fraction_word(tokens: list[Atom], place: int) -> tuple[Atom, int]:
+    token = tokens[place]
+    words = [after.text for after in tokens[place + 1 : place + 3]]
+    if token.text == "quarter":
+        if words[:1] == ["of"] and place and tokens[place - 1].text == "a":
+            return _numbered(token, Number(Fraction(1, 4))), place + 1
+        return token, place + 1
+    if len(words) > 1 and words[0] == "a" and words[1] in SCALES:
+        return _numbered(token, Number(Fraction(SCALES[words[1]], 2))), place + 3
+    if words and words[0] in SCALES:
+        return _numbered(token, Number(Fraction(SCALES[words[0]], 2))), place + 2
+    return _numbered(token, Number(Fraction(1, 2)), "half"), place + 1
+
+
+def _word_after(tokens: list[Atom], end: int) -> tuple[str, int]:
+    if _is_sign(tokens, end, "-"):
+        end += 1
+    return (tokens[end].text, end + 1) if end < len(tokens) else ("", end)
+
+
+def _cardinal(tokens: list[Atom], place: int) -> tuple[int | None, int]:
+    """The whole number that words from there on say, and where it ends; None where they say none."""
+    total = current = 0
+    last = 0
+    end = place
+    while end < len(tokens):
+        at = end
+        word = tokens[at].text
+        if end > place and word == "-" and tokens[at].glued and at + 1 < len(tokens):
+            at, word = at + 1, tokens[at + 1].text
+        if end > place and word == "and" and last >= _HUNDRED and at + 1 < len(tokens):
+            if tokens[at + 1].text not in SMALL and tokens[at + 1].text not in TENS:
+                break
+            at, word = at + 1, tokens[at + 1].text
+        if word in SCALES:
+            scale = SCALES[word]
+            if scale <= _HUNDRED:
+                current = max(current, 1) * scale
+            else:
+                total, current = total + max(current, 1) * scale, 0
+            last = scale
+        elif word in TENS or word in SMALL:
+            small = TENS.get(word, SMALL.get(word, 0))
+            if end == place or (last >= _HUNDRED and last > small) or (last in _ROUND and 0 < small < _TEN):
+                current += small
+            elif end == place + 1 and last in _CENTURIES and small >= _TEN:
+                current = last * _HUNDRED + small
+            else:
+                break
+            last = small
+        else:
+            break
+        end = at + 1
+        if total > 10**_LONGEST or current > 10**_LONGEST:
+            break
+    return (total + current, end) if end > place else (None, place)

@@ -1,0 +1,162 @@
+"""The literals of two texts compared. Whatever is asked here is symmetric: it refuses both ways or neither."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from cachesvc.core.gates.gate import Gate, Veto
+from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
+from cachesvc.core.gates.literals.reading import Literals
+
+_YEARS = range(1900, 2101)
+
+
+def literal_vetoes(ours: Literals, theirs: Literals) -> list[Veto]:
+    """What differs, by gate; each gate once at most."""
+    vetoes: dict[Gate, Veto] = {}
+    for veto in _vetoes(ours, theirs):
+        vetoes.setdefault(veto.gate, veto)
+    return list(vetoes.values())
+
+
+def _vetoes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    if ours.numbers != theirs.numbers:
+        yield from _numbers(ours, theirs)
+    if ours.loose != theirs.loose:
+        yield from _loose(ours, theirs)
+    if ours.quantities != theirs.quantities or ours.bare != theirs.bare or ours.counts != theirs.counts:
+        yield from _quantities(ours, theirs)
+    if ours.dates != theirs.dates:
+        yield from _differing(Gate.DATE, ours.dates, theirs.dates)
+    if ours.times != theirs.times:
+        yield from _differing(Gate.TIME, ours.times, theirs.times)
+    if ours.names != theirs.names:
+        mine, other = ours.names - theirs.names - theirs.said, theirs.names - ours.names - ours.said
+        yield from _sets(Gate.IDENTIFIER, mine, other)
+    if ours.emails != theirs.emails:
+        yield from _sets(Gate.EMAIL, ours.emails, theirs.emails)
+    if ours.addresses != theirs.addresses:
+        yield from _sets(Gate.URL, ours.addresses, theirs.addresses)
+    if ours.operators != theirs.operators or ours.flags != theirs.flags or ours.code != theirs.code:
+        yield from _code(ours, theirs)
+    if ours.quotes != theirs.quotes:
+        yield from _quotes(ours, theirs)
+    if ours.order != theirs.order:
+        yield from _order(ours, theirs)
+
+
+def _numbers(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    mine, other = _beyond(ours.numbers, theirs.numbers), _beyond(theirs.numbers, ours.numbers)
+    _forgive(mine, theirs)
+    _forgive(other, ours)
+    for value in (*mine, *other):
+        gate = _gate(value, ours, theirs)
+        yield Veto(gate, " ".join(ours.numbers), " ".join(theirs.numbers))
+
+
+def _gate(value: str, ours: Literals, theirs: Literals) -> Gate:
+    """What a number is, when it is no quantity: a version or a year where it looks like one."""
+    if value in ours.versions or value in theirs.versions:
+        return Gate.VERSION
+    if len(value) == len("2000") and value.isdigit() and int(value) in _YEARS:
+        return Gate.DATE
+    return Gate.NUMBER
+
+
+def _quantities(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    """Amounts must be the same. A unit alone refuses only where the other text has another one in its place.
+
+    One of a unit ("1 week") is the same as the unit alone ("a week").
+    """
+    mine = [value for value in _beyond(ours.quantities, theirs.quantities) if value not in theirs.bare]
+    other = [value for value in _beyond(theirs.quantities, ours.quantities) if value not in ours.bare]
+    for value in (*mine, *other):
+        yield Veto(_gate_of_unit(value), " ".join(mine), " ".join(other))
+    alone, alone_there = ours.bare - theirs.bare, theirs.bare - ours.bare
+    alone -= frozenset(theirs.quantities)
+    alone_there -= frozenset(ours.quantities)
+    if alone and alone_there:
+        for value in (*alone, *alone_there):
+            yield Veto(_gate_of_unit(value), " ".join(sorted(alone)), " ".join(sorted(alone_there)))
+    counted, counted_there = _beyond(ours.counts, theirs.counts), _beyond(theirs.counts, ours.counts)
+    if counted and counted_there:
+        yield Veto(Gate.QUANTITY, " ".join(counted), " ".join(counted_there))
+
+
+def _gate_of_unit(quantity: str) -> Gate:
+    return Gate.TIME if quantity.partition(":")[0] in TIME_DIMENSIONS else Gate.QUANTITY
+
+
+def _differing(gate: Gate, ours: Sequence[str], theirs: Sequence[str]) -> Iterable[Veto]:
+    mine, other = _beyond(ours, theirs), _beyond(theirs, ours)
+    if mine or other:
+        yield Veto(gate, " ".join(mine), " ".join(other))
+
+
+def _sets(gate: Gate, mine: frozenset[str], other: frozenset[str]) -> Iterable[Veto]:
+    if mine != other:
+        yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))
+
+
+def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    """A mere word between backticks may stand in the other text without them."""
+    mine = [code for code in _beyond(ours.code, theirs.code) if f" {code.casefold()} " not in theirs.plain]
+    other = [code for code in _beyond(theirs.code, ours.code) if f" {code.casefold()} " not in ours.plain]
+    if mine or other:
+        yield Veto(Gate.CODE, " ".join(mine), " ".join(other))
+    elif ours.flags and theirs.flags and ours.flags != theirs.flags:
+        yield Veto(Gate.CODE, " ".join(sorted(ours.flags)), " ".join(sorted(theirs.flags)))
+    elif ours.operators != theirs.operators:
+        yield Veto(Gate.CODE, " ".join(ours.operators), " ".join(theirs.operators))
+
+
+def _quotes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    """Whether words are quoted does not matter, but which: those of one text must stand in the other."""
+    mine = [quote.strip() for quote in ours.quotes if quote not in theirs.plain]
+    other = [quote.strip() for quote in theirs.quotes if quote not in ours.plain]
+    if mine or other:
+        yield Veto(Gate.QUOTE, " ".join(mine), " ".join(other))
+
+
+def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    """The same values, but beside other words."""
+    if not ours.slots or not theirs.slots or sorted(ours.order) != sorted(theirs.order):
+        return
+    there = dict(theirs.slots)
+    for slot, value in sorted(ours.slots):
+        if there.get(slot, value) != value:
+            yield Veto(_gate_of_value(value, ours, theirs), f"{slot} {value}", f"{slot} {there[slot]}")
+
+
+def _gate_of_value(values: str, ours: Literals, theirs: Literals) -> Gate:
+    if values in ours.dates:
+        return Gate.DATE
+    if values in ours.times:
+        return Gate.TIME
+    if values in ours.quantities:
+        return _gate_of_unit(values)
+    return _gate(values, ours, theirs)
+
+
+def _beyond(values: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those that are not among the others, each as often as it is there too often, in order."""
+    return sorted((Counter(values) - Counter(others)).elements())
+
+
+def _forgive(values: list[str], there: Literals) -> None:
+    """Take out what the other text says in words that may be a number: "one", "first", "twice"."""
+    for value, count in (("1", there.ones), ("1th", there.firsts)):
+        for _ in range(min(count, values.count(value))):
+            values.remove(value)
+    for kind, value in there.loose:
+        if kind == "multiple" and value in values:
+            values.remove(value)
+
+
+def _loose(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    kinds = {kind for kind, _ in ours.loose} & {kind for kind, _ in theirs.loose}
+    for kind in sorted(kinds):
+        mine = {value for there, value in ours.loose if there == kind}
+        other = {value for there, value in theirs.loose if there == kind}
+        if mine != other:
+            gate = Gate.NUMBER if kind in ("top", "multiple") else Gate.DATE
+            yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))

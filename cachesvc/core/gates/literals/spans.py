@@ -1,0 +1,251 @@
+"""What is found in a text as it is written: code, quotations, addresses, identifiers, operators.
+
+Every expression here is linear in the text: no repetition within a repetition over the same characters.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_FOLDS = str.maketrans(
+    {
+        **dict.fromkeys("’ʼ＇", "'"),
+        **dict.fromkeys("“”„‟«»〝〞＂「」『』", '"'),
+        **dict.fromkeys("–—−‐‑‒﹣－", "-"),
+        **dict.fromkeys(
+            "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u202a\u202b\u202c\u202d\u202e", None
+        ),
+        "×": "*",
+        "÷": " / ",
+        "⁄": "/",
+        "≤": "<=",
+        "≥": ">=",
+        "≠": "!=",
+        "→": "->",
+        "⇒": "=>",
+        "²": "^2",
+        "³": "^3",
+        "¹": "^1",
+        "½": " 1/2",
+        "¼": " 1/4",
+        "¾": " 3/4",
+        "⅓": " 1/3",
+        "⅔": " 2/3",
+        "⅕": " 1/5",
+        "⅖": " 2/5",
+        "⅗": " 3/5",
+        "⅘": " 4/5",
+        "⅙": " 1/6",
+        "⅚": " 5/6",
+        "⅛": " 1/8",
+        "⅜": " 3/8",
+        "⅝": " 5/8",
+        "⅞": " 7/8",
+    }
+)
+_FOREIGN_DIGIT = re.compile(r"[^\x00-\x7f]")
+_WORDS = re.compile(r"[^\W_]+")
+
+_CODE = re.compile(r"```([^`]*)```|`([^`\n]+)`")
+_EMAIL = re.compile(r"(?<![\w.+-])[\w+-]+(?:\.[\w+-]+)*@[\w-]+(?:\.[\w-]+)+")
+_URL = re.compile(r"\b(?:https?|ftp|file|s3|gs|wss?)://[^\s<>\"'`]+|\bwww\.[^\s<>\"'`]+", re.IGNORECASE)
+_HOST = re.compile(
+    r"(?<![\w.@/-])(?:[a-z0-9-]{1,63}\.){1,5}(?:com|org|net|io|edu|gov|info|biz|dev|app|ai|co|uk|de|fr|es|it|nl|eu|us|ca|"
+    r"in|au|jp|cn|ru|ch|me|tv|local|localhost)(?![\w-])(?::\d{1,5})?(?:/[^\s<>\"'`]*)?",
+    re.IGNORECASE,
+)
+_PATH = re.compile(r"(?<![\w/.:<])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][\w.@-]+(?:[/\\][\w.@-]*)*")
+_FILE = re.compile(
+    r"(?<![\w.-])[\w-]{1,100}(?:\.[\w-]{1,40}){0,3}\.(?:pdf|docx?|xlsx?|pptx?|csv|tsv|jsonl?|xml|ya?ml|toml|ini|cfg|conf|txt|md|"
+    r"html?|css|jsx?|tsx?|py|ipynb|rb|rs|go|java|kt|cc?|cpp|hh?|hpp|cs|php|sh|bat|ps1|sql|db|log|zip|gz|tar|tgz|rar|7z|"
+    r"exe|dll|so|jar|war|png|jpe?g|gif|svg|webp|mp3|mp4|mov|avi|mkv|wav|psd|parquet|lock|env|bak|iso|apk)(?![\w-])",
+    re.IGNORECASE,
+)
+_FRAMEWORK = re.compile(
+    r"(?:node|vue|react|next|nuxt|three|d3|express|angular|ember|backbone|p5)\.js", re.IGNORECASE
+)
+_NAME = re.compile(
+    r"(?<![\w])(?:[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|_+[A-Za-z]\w*|[a-z]{2,}[A-Z][A-Za-z0-9]+)(?![\w])"
+)
+_SPOKEN_NAME = re.compile(r"(?<![\w+])(?:c\+\+|[cf]#|[a-z]\*)(?![\w+#])", re.IGNORECASE)
+_TAGGED = re.compile(r"(?<![\w&#@$])[@#$][A-Za-z_]\w{1,60}")
+_MIXED = re.compile(r"(?<![\w-])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?![\w-])")
+_HAS_MIX = re.compile(r"[A-Za-z]-?\d|\d-?[A-Za-z]|\d{3}-\d")
+_COUNTED = re.compile(
+    r"\d+(?:-\d+)?-?[a-z]*(?:-[a-z]+)*|[a-z]+(?:-[a-z]+)*-?\d+s?|\d+x\d+(?:x\d+)?|[a-z]+-\d+-[a-z]+"
+    r"|(?:\d+(?:h|hrs?|m|mins?|secs?|s|d|ft|in|lbs?|oz|cm|kg))+",
+    re.IGNORECASE,
+)
+_PHONE = re.compile(r"(?<![\w.,-])\+?\d{0,3}[ .-]?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
+_ISO_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
+
+_FLAG = re.compile(r"(?<!\S)(?:--[A-Za-z][\w-]*|-[A-Za-z]{1,3})(?=[\s=]|$)")
+_OPERATOR = re.compile(
+    r"===?|!==?|<=>|<[=<]?(?=\s?[\w$(.-])|->|=>|>[=>]?(?=\s?[\w$(.-])|=|&&|\|\|?|\*\*?(?=[ \w(])|(?<=[\w)])\^|\+\+"
+    r"|(?:(?<=\b[b-hj-z])|(?<=[\d)])) ?[-+/](?= (?:[b-hj-z]\b|[\d$(]))|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=[a-z]\b)"
+    r"|[{}]|(?<=\w)\[|\[(?=[\d\"'])"
+)
+_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,20}(?: [^<>]{0,200})?/?>")
+_SIGNED = frozenset("=<>!&|*^+/-{}[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """What was found, and the text without it: there numbers and words are read.
+
+    ``quotes`` and ``plain`` are words between blanks, with a blank at either end.
+    """
+
+    rest: str
+    plain: str
+    quotes: tuple[str, ...]
+    code: tuple[str, ...]
+    operators: tuple[str, ...]
+    flags: frozenset[str]
+    emails: frozenset[str]
+    addresses: frozenset[str]
+    names: frozenset[str]
+
+
+def fold(text: str) -> str:
+    """The text with one kind of quotation mark, dash and digit, and without what cannot be seen."""
+    if text.isascii():
+        return text
+    folded = unicodedata.normalize("NFKC", text.translate(_FOLDS)).translate(_FOLDS)
+    return _FOREIGN_DIGIT.sub(_ascii_digit, folded)
+
+
+def spans(text: str) -> Spans:
+    """Find them in a text that is folded."""
+    plain = _plain(text)
+    quotes = _quotes(text) if '"' in text or "'" in text or "‘" in text else ()
+    code: tuple[str, ...] = ()
+    emails: list[str] = []
+    addresses: list[str] = []
+    names: list[str] = []
+    rest = text
+    if "`" in rest:
+        code = tuple(" ".join((match[1] or match[2] or "").split()) for match in _CODE.finditer(rest))
+        rest = _CODE.sub(" ", rest)
+    if "@" in rest:
+        rest = _take(_EMAIL, rest, emails)
+    if "/" in rest or "\\" in rest or "." in rest:
+        rest = _take_addresses(rest, addresses, names)
+    if "_" in rest or not (rest.islower() or rest.isupper()):
+        rest = _take(_NAME, rest, names)
+    if "#" in rest or "@" in rest or "$" in rest or "+" in rest or "*" in rest:
+        rest = _take(_SPOKEN_NAME, _take(_TAGGED, rest, names), names)
+    if _HAS_MIX.search(rest):
+        rest = _take_mixed(rest, names)
+    operators: list[str] = []
+    flags: list[str] = []
+    if not _SIGNED.isdisjoint(rest):
+        rest = _take(_TAG, rest, operators) if "<" in rest else rest
+        flags = _FLAG.findall(rest) if "-" in rest else []
+        operators += [sign.strip() for sign in _OPERATOR.findall(rest)]
+    return Spans(
+        rest,
+        plain,
+        quotes,
+        code,
+        tuple(operators),
+        frozenset(flags),
+        frozenset(email.casefold() for email in emails),
+        frozenset(addresses),
+        frozenset(_identifier(name) for name in names),
+    )
+
+
+def _ascii_digit(match: re.Match[str]) -> str:
+    digit = unicodedata.digit(match[0], None)
+    return match[0] if digit is None else str(digit)
+
+
+def _plain(text: str) -> str:
+    return f" {' '.join(_WORDS.findall(text.casefold()))} "
+
+
+def _identifier(name: str) -> str:
+    return name.casefold().replace("-", "") if "_" not in name else name.casefold()
+
+
+def _quotes(text: str) -> tuple[str, ...]:
+    """Between marks that belong together. An apostrophe and the sign of an inch are none."""
+    found = []
+    opened: dict[str, int] = {}
+    for place, char in enumerate(text):
+        if char not in "\"'‘":
+            continue
+        kind = '"' if char == '"' else "'"
+        before = text[place - 1] if place else " "
+        after = text[place + 1] if place + 1 < len(text) else " "
+        start = opened.get(kind)
+        closes = char != "‘" and start is not None and (kind == '"' or not after.isalnum())
+        if closes and start is not None and not (kind == "'" and before.isspace()):
+            found.append(_plain(text[start + 1 : place]))
+            del opened[kind]
+        elif (kind == '"' and start is None and not before.isdigit()) or (
+            kind == "'" and not before.isalnum() and not after.isspace() and not after.isdigit()
+        ):
+            opened[kind] = place
+    return tuple(quote for quote in found if quote.strip())
+
+
+def _take(pattern: re.Pattern[str], text: str, found: list[str]) -> str:
+    """The text without what the pattern finds, which goes to ``found``."""
+    matches = pattern.findall(text)
+    if not matches:
+        return text
+    found += matches
+    return pattern.sub(" ", text)
+
+
+def _take_addresses(text: str, addresses: list[str], names: list[str]) -> str:
+    def address(match: re.Match[str]) -> str:
+        addresses.append(_address(match[0]))
+        return " "
+
+    def file(match: re.Match[str]) -> str:
+        if not any(char.isalpha() for char in match[0].rpartition(".")[0]):
+            return match[0]
+        names.append(match[0].replace(".js", "js") if _FRAMEWORK.fullmatch(match[0]) else match[0])
+        return " "
+
+    text = _URL.sub(address, text)
+    if "." in text:
+        text = _HOST.sub(address, text)
+        text = _FILE.sub(file, text)
+    if "/" in text or "\\" in text:
+        text = _PATH.sub(address, text)
+    return text
+
+
+def _address(written: str) -> str:
+    """Without scheme, ``www``, the full stop of the sentence; hosts ignore case, paths do not."""
+    address = written.rstrip(".,;:!?)]}'\"")
+    scheme, marked, rest = address.partition("://")
+    if marked:
+        address = rest if scheme.casefold() in {"http", "https"} else f"{scheme.casefold()}://{rest}"
+    if address[:4].casefold() == "www.":
+        address = address[4:]
+    host, slash, path = address.partition("/")
+    return f"{host.casefold()}{slash}{path}".rstrip("/")
+
+
+def _take_mixed(text: str, names: list[str]) -> str:
+    """Identifiers of letters and digits, and telephone numbers. What counts or measures stays."""
+
+    def phone(match: re.Match[str]) -> str:
+        names.append("".join(char for char in match[0] if char.isdigit()))
+        return " "
+
+    def mixed(match: re.Match[str]) -> str:
+        chunk = match[0]
+        if chunk.isalpha() or chunk.isdigit() or _COUNTED.fullmatch(chunk) or _ISO_DATE.fullmatch(chunk):
+            return chunk
+        if not any(char.isdigit() for char in chunk):
+            return chunk
+        names.append(chunk)
+        return " "
+
+    return _MIXED.sub(mixed, _PHONE.sub(phone, text))
