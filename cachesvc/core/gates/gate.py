@@ -31,6 +31,9 @@ class Gate(Enum):
     QUALIFIER = "one is narrower than the other"
     LANGUAGE = "the language differs, or the one that is asked for"
 
+    # Members are one of a kind; Enum's own hash is a call into Python, and lookups ask it of sets some twenty times.
+    __hash__ = object.__hash__
+
     @property
     def label(self) -> str:
         """The name in settings, metrics and logs: ``number``, ``role`` …"""

@@ -11,7 +11,7 @@ _OPENING = {
     "why": Question.WHY,
     "how": Question.HOW,
     "what": Question.WHAT,
-    "which": Question.WHAT,
+    "which": Question.WHICH,
 }
 _AFTER_HOW = {
     "many": Question.COUNT,
@@ -28,6 +28,7 @@ _AFTER_WHAT = {
     "date": Question.WHEN,
     "year": Question.WHEN,
 }
+_LISTING = frozenset("list show return name enumerate display".split())
 _LEADING = frozenset(
     "know tell me show say explain understand wondering wonder and or please out about".split()
 )
@@ -58,9 +59,19 @@ class Asking:
             self._decide(word)
         elif word in _OPENING and (self.starts or previous in _LEADING):
             self._open(_OPENING[word], is_told=previous in _TELLING)
-        elif self.starts and word in _AUXILIARIES and not self.found:
-            self.found.append(Question.YES_NO)
+        elif word == "how":
+            self.awaits = Question.COUNT  # "how many" asks wherever it stands, "how" alone does not
+        elif self.starts and not self.found:
+            self._start(word)
+        if word == "of" and previous in ("number", "no", "count"):
+            self.found.append(Question.COUNT)
         self.starts = False
+
+    def _start(self, word: str) -> None:
+        if word in _AUXILIARIES:
+            self.found.append(Question.YES_NO)
+        elif word in _LISTING:
+            self.found.append(Question.LIST)
 
     def _open(self, kind: Question, *, is_told: bool) -> None:
         if kind is Question.WHO or (is_told and kind in (Question.WHEN, Question.WHERE, Question.WHY)):
@@ -70,15 +81,18 @@ class Asking:
 
     def _decide(self, word: str) -> None:
         kind, self.awaits = self.awaits, Question.NONE
-        if kind is Question.HOW:
+        if kind is Question.COUNT:
+            if word in ("many", "much"):
+                self.found.append(_AFTER_HOW[word])
+        elif kind is Question.HOW:
             self.found.append(_AFTER_HOW.get(word, kind))
-        elif kind is Question.WHAT:
+        elif kind in (Question.WHAT, Question.WHICH):
             self.found.append(_AFTER_WHAT.get(word, kind))
         elif word in _AUXILIARIES or kind is Question.WHY:
             self.found.append(kind)  # "when I paid, it failed" does not ask when
 
     def read(self) -> tuple[Question, ...]:
         """All, in order."""
-        if self.awaits is not Question.NONE:
+        if self.awaits not in (Question.NONE, Question.COUNT):
             self.found.append(self.awaits)
         return tuple(self.found)

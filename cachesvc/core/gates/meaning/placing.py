@@ -90,11 +90,19 @@ class Placing:
             self._role, self._run = _GOING[word], 0
 
     def _hold_role(self, word: str, known: Lexeme, *, is_name: bool) -> None:
-        """A role is that of the words right after the preposition; "to" before a verb gives none."""
+        """A role is that of the words right after the preposition; "to" before a verb gives none.
+
+        Not every verb is known: what follows on the word after "to" has a role only where it is a name's.
+        """
         if self._run == 0:
             if word in _TIMES or (known.is_verb and self._role == "to" and not is_name):
                 self._role = self._before = ""
-        elif (self._run > _LONGEST_RUN or known.is_gerund or known.is_verb) and self._role not in _BETWEEN:
+        elif self._role not in _BETWEEN and (
+            self._run > _LONGEST_RUN
+            or known.is_gerund
+            or known.is_verb
+            or (self._role == "to" and not is_name)
+        ):
             self._role = ""
 
     def _add_join(self, stem: str) -> None:
@@ -143,6 +151,6 @@ class Placing:
             self._join = ""
             self._role = "first" if known.role == "between" else known.role
         else:
-            self._before = self._first = ""
+            self._before = self._first = self._join = ""
         self._gap = word
         self._run = 0

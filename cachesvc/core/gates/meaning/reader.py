@@ -97,7 +97,7 @@ class _Reader:
         if known.tongue:
             self._votes[known.tongue] = self._votes.get(known.tongue, 0) + 1
         asking = self._asking
-        if asking.starts or asking.awaits is not Question.NONE or word in OPENING:
+        if asking.starts or asking.awaits is not Question.NONE or word in OPENING or word == "of":
             asking.word(word, self._previous)
         self._denying.word(word, self._previous)
         if known.is_marked:

@@ -20,8 +20,12 @@ class Question(Enum):
     DISTANCE = "how far"
     AGE = "how old"
     FREQUENCY = "how often"
-    WHAT = "what or which"
+    WHAT = "what"
+    WHICH = "which"
+    LIST = "to list what there is"
     YES_NO = "yes or no"
+
+    __hash__ = object.__hash__  # as that of Gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,15 @@ from cachesvc.core.gates.meaning.naming import is_derived, same_name
 from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 
-_DEFINITE = frozenset(Question) - {Question.NONE, Question.WHAT, Question.YES_NO, Question.HOW}
+_DEFINITE = frozenset(Question) - {
+    Question.NONE,
+    Question.WHAT,
+    Question.WHICH,
+    Question.LIST,
+    Question.YES_NO,
+    Question.HOW,
+}
+_LISTING = frozenset((Question.WHICH, Question.LIST))
 _ALIKE = frozenset(
     frozenset(pair)
     for pair in (
@@ -18,6 +26,7 @@ _ALIKE = frozenset(
         (Question.FREQUENCY, Question.WHEN),
         (Question.WHEN, Question.DURATION),
         (Question.FREQUENCY, Question.COUNT),
+        (Question.DURATION, Question.COUNT),
         (Question.WHO, Question.WHERE),
     )
 )
@@ -25,6 +34,7 @@ _SYNONYMS = {"earliest": "first", "latest": "last"}
 _MAX_UNMATCHED = 8
 """Where both texts have more words of their own than that, they are worded anew: single words say nothing then."""
 
+_LONGEST_NAME = 3
 _MAX_REWORDED = 8
 """With more words of their own together than that, a denial of one is likely part of what it says besides."""
 
@@ -94,21 +104,30 @@ def role(ours: Meaning, theirs: Meaning) -> Veto | None:
 
 
 def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """Two words have changed places and all else stands: "did A beat B", but not "A or B", nor "the A of B" for "the B's A"."""
+    """Two words, or names of as many words, have changed places and all else stands: "did A beat B".
+
+    Not so "A or B", nor the parts of a phrase: "the price of gold", "the gold price".
+    """
     a, b = ours.order, theirs.order
-    differing = [place for place in range(len(a)) if a[place] != b[place]]
-    if len(differing) != 2 or ours.is_symmetric or theirs.is_symmetric:
+    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
+    size = len(differing) // 2
+    if len(differing) % 2 or not 0 < size <= _LONGEST_NAME or ours.is_symmetric or theirs.is_symmetric:
         return None
-    first, last = differing
-    if (last == first + 1 and not ours.places[last][0]) or a[first] != b[last] or a[last] != b[first]:
+    first, second = differing[0], differing[size]
+    if differing != [*range(first, first + size), *range(second, second + size)]:
         return None
-    inside = slice(first, last + 1)
-    if ours.places[inside] != theirs.places[inside] or all(
-        joined for _, joined in ours.places[first + 1 : last + 1]
+    if (
+        a[first : first + size] != b[second : second + size]
+        or b[first : first + size] != a[second : second + size]
     ):
         return None
-    shared = a[first + 1 : last]
-    if ours.places[last][1] and a[last + 1 : last + 1 + len(shared)] == shared:
+    inside = slice(first, second + size)
+    gap, is_joined = ours.places[second]
+    is_list = all(joined for _, joined in ours.places[first + 1 : second + size])
+    if ours.places[inside] != theirs.places[inside] or is_list or (second == first + size and not gap):
+        return None
+    shared = a[first + size : second]
+    if is_joined and a[second + size : second + size + len(shared)] == shared:
         return None  # "red meat or white meat"
     return Veto(Gate.ROLE, " ".join(a[inside]), " ".join(b[inside]))
 
@@ -140,6 +159,9 @@ def question(ours: Meaning, theirs: Meaning) -> Veto | None:
     """Both ask for one kind of thing, and the kinds exclude each other."""
     mine, yours = ours.questions & _DEFINITE, theirs.questions & _DEFINITE
     if not mine or not yours or not mine.isdisjoint(yours):
+        counted = Question.COUNT in ours.questions, Question.COUNT in theirs.questions
+        if counted[0] != counted[1] and not (theirs if counted[0] else ours).questions.isdisjoint(_LISTING):
+            return Veto(Gate.QUESTION, ours.question.value, theirs.question.value)
         return None
     if any(frozenset(pair) in _ALIKE for pair in product(mine, yours)):
         return None
