@@ -34,6 +34,7 @@ from cachesvc.core.types import Entry, Vector
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.curate import Curator
+from cachesvc.engine.explain import Explain
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.janitor import Janitor
 from cachesvc.engine.lookup import Lookup
@@ -65,7 +66,7 @@ from cachesvc.serve.admin import AdminPages, AdminServer
 from cachesvc.serve.admin_service import AdminService, Insight, Upkeep
 from cachesvc.serve.door import Admission, Doorkeeper
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
-from cachesvc.serve.grpc_service import CacheService
+from cachesvc.serve.grpc_service import Applications, CacheService
 from cachesvc.serve.requests import RequestReader
 from cachesvc.settings import Settings
 
@@ -208,7 +209,8 @@ class App:
     ) -> None:
         """Open the ports: first the operators', and the applications' when all else works."""
         reader = RequestReader(lambda: self._live.limits)
-        cache = CacheService(Lookup(parts), Admit(parts), Curator(parts), reader, parts.observer)
+        applications = Applications(Lookup(parts), Admit(parts), Curator(parts), Explain(parts))
+        cache = CacheService(applications, reader, parts.observer)
         insight = Insight(
             version=__version__,
             started_ms=parts.clock.now_ms(),

@@ -30,7 +30,8 @@ def config_file() -> str:
         parts.append(f"\n# {' '.join((model.__doc__ or '').split())}\n[{name}]\n")
         for key, field in model.model_fields.items():
             restart = "" if is_live(f"{name}.{key}") else " (restart)"
-            parts.append(f"# {field.description}{restart}\n{key} = {_toml(field.default)}\n")
+            line = f"# {key} =" if field.default is None else f"{key} = {_toml(field.default)}"
+            parts.append(f"# {field.description}{restart}\n{line}\n")
     return "".join([*parts, _POLICY_EXAMPLE])
 
 
@@ -40,7 +41,9 @@ def markdown_table() -> str:
     for name, model in sections():
         for key, field in model.model_fields.items():
             when = "live" if is_live(f"{name}.{key}") else "restart"
-            lines.append(f"| `{name}.{key}` | `{_toml(field.default)}` | {when} | {field.description} |")
+            lines.append(
+                f"| `{name}.{key}` | `{'unset' if field.default is None else _toml(field.default)}` | {when} | {field.description} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -50,4 +53,6 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return f"{value:_}" if isinstance(value, int) else repr(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     return '"' + str(value if not isinstance(value, Path) else value.as_posix()) + '"'

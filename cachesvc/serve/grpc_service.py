@@ -1,5 +1,7 @@
 """CacheService, the applications' API: bytes in, message out, CacheError for whatever goes wrong."""
 
+from dataclasses import dataclass
+
 import grpc
 
 from cachesvc.core.errors import CacheError, Kind
@@ -8,15 +10,28 @@ from cachesvc.core.ports import Observer
 from cachesvc.core.types import Ask, LookupResult
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator, Walk
-from cachesvc.engine.lookup import Begun, Lookup
+from cachesvc.engine.explain import Explain
+from cachesvc.engine.judge import Begun
+from cachesvc.engine.lookup import Lookup
 from cachesvc.serve import curation, wire
 from cachesvc.serve.checks import parse
 from cachesvc.serve.edge import Call, Edge
 from cachesvc.serve.errors import CODES, item_error
+from cachesvc.serve.explaining import explain_response
 from cachesvc.serve.requests import RequestReader
 from cachesvc.v1 import cache_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
+
+
+@dataclass(frozen=True, slots=True)
+class Applications:
+    """What answers applications."""
+
+    lookup: Lookup
+    admit: Admit
+    curator: Curator
+    explain: Explain
 
 
 class CacheService:
@@ -24,12 +39,11 @@ class CacheService:
 
     name = SERVICE
 
-    def __init__(
-        self, lookup: Lookup, admit: Admit, curator: Curator, reader: RequestReader, observer: Observer
-    ) -> None:
-        self._lookup = lookup
-        self._admit = admit
-        self._curator = curator
+    def __init__(self, engine: Applications, reader: RequestReader, observer: Observer) -> None:
+        self._lookup = engine.lookup
+        self._admit = engine.admit
+        self._curator = engine.curator
+        self._explain = engine.explain
         self._reader = reader
         self._observer = observer
 
@@ -46,6 +60,7 @@ class CacheService:
                 "BatchStore": edge.unary("BatchStore", self.batch_store),
                 "Invalidate": edge.unary("Invalidate", self.invalidate),
                 "ListEntries": edge.unary("ListEntries", self.list_entries),
+                "Explain": edge.unary("Explain", self.explain),
             },
         )
 
@@ -124,6 +139,11 @@ class CacheService:
         request, wish, after = curation.list_request(data)
         page = self._curator.page(wish, after, request.page_size, Walk(call.deadline_s, call.wanted))
         return curation.list_response(request, page)
+
+    def explain(self, data: bytes, call: Call) -> pb.ExplainResponse:
+        """``Explain``."""
+        ask, entry_id = self._reader.explain(data, call.deadline_s)
+        return explain_response(self._explain(ask, entry_id))
 
     def _answer(self, ask: Ask | CacheError, left_bytes: int) -> pb.LookupResponse:
         """One item's answer. A batch is a small request for a reply that may be very large: bounded here."""

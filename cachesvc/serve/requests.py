@@ -80,6 +80,20 @@ class RequestReader:
         items = self._batch(parse(pb.BatchStoreRequest, data).items)
         return [_attempt(partial(self._keep, item, deadline_s, trace)) for item in items]
 
+    def explain(self, data: bytes, deadline_s: float | None) -> tuple[Ask, int | None]:
+        """An ExplainRequest: the lookup, and the id of the entry if one was given."""
+        message = parse(pb.ExplainRequest, data)
+        check = Check()
+        entry_id = check.entry_id("entry_id", message.entry_id) if message.entry_id else None
+        ask = _attempt(partial(self._ask, message.lookup, deadline_s, ""))
+        if isinstance(ask, CacheError):
+            for violation in ask.within("lookup.").violations:
+                check.wrong(violation.field, violation.description)
+            check.done()
+            raise ask
+        check.done()
+        return ask, entry_id
+
     def _batch(self, items: Sequence[_M]) -> Sequence[_M]:
         if not 1 <= len(items) <= self.limits.batch_items:
             raise CacheError.invalid(

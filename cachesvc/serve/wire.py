@@ -6,7 +6,7 @@ import cachesvc.v1.cache_pb2 as pb
 from cachesvc.core.gates import Gate
 from cachesvc.core.types import Entry, LookupResult, Outcome, StoreResult
 
-_OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
+OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
 GATES = {gate: pb.Gate.Value(f"GATE_{gate.name}") for gate in Gate}
 _MS = 1000
 
@@ -14,7 +14,7 @@ _MS = 1000
 def lookup_response(result: LookupResult) -> pb.LookupResponse:
     """A lookup's answer. Filled in place: building messages from parts costs four times as much."""
     response = pb.LookupResponse()
-    response.outcome = _OUTCOMES[result.outcome]
+    response.outcome = OUTCOMES[result.outcome]
     response.reason = result.outcome.value
     response.lookup_id = result.lookup_id
     if result.entry is not None:

@@ -33,6 +33,7 @@ from cachesvc.core.types import (
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.curate import Curator
+from cachesvc.engine.explain import Explain
 from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.janitor import Janitor, JanitorOptions
 from cachesvc.engine.lookup import Lookup
@@ -199,6 +200,7 @@ class World:
             new_id=self._new_id,
         )
         self.lookup = Lookup(parts)
+        self.explain = Explain(parts)
         self.admit = Admit(parts)
         self.curator = Curator(parts)
         self.mover = Mover(parts)

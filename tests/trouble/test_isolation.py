@@ -237,7 +237,7 @@ def _engine(loaded_scopes: int) -> Engine:
         observer=counts,
     )
     options = JanitorOptions(interval_s=1.0, high_watermark=0.95, low_watermark=0.9, max_notes=64)
-    book = PolicyBook(Policy(), {})
+    book = PolicyBook(Policy(gates=frozenset()), {})
     parts = Parts(
         store=store,
         embedder=Guard(
@@ -376,8 +376,8 @@ def _scope_of(response: bytes) -> object:
 
 @pytest.fixture(scope="module")
 def service(host: "Callable[..., Service]") -> "Service":
-    """gRPC, LMDB and FAISS, all real; memory for a part of the scopes."""
-    return host(Adversary(), index={"max_bytes": 1 << 20})
+    """gRPC, LMDB and FAISS, all real; memory for a part of the scopes. No gate helps to keep requests apart."""
+    return host(Adversary(), index={"max_bytes": 1 << 20}, policy={"default": {"gates": []}})
 
 
 def test_callers_side_by_side_cross_no_scope(service: "Service", seeded: Seeded) -> None:
