@@ -29,8 +29,7 @@ from cachesvc.adapters.snapshot_files import SnapshotFiles
 from cachesvc.core.events import StoreMovedAside
 from cachesvc.core.ports import Clock, Embedder, Failpoint, Observer, TicketBook, no_failpoint
 from cachesvc.core.tickets import TicketBounds
-from cachesvc.core.trust.state import by_policy
-from cachesvc.core.types import Entry, Vector
+from cachesvc.core.trust import life
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.curate import Curator
@@ -69,6 +68,7 @@ from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
 from cachesvc.serve.grpc_service import Applications, CacheService
 from cachesvc.serve.requests import RequestReader
 from cachesvc.settings import Settings
+from cachesvc.trusting import Trusting, TrustNeeds
 
 
 class App:
@@ -102,7 +102,9 @@ class App:
     def _start(self, settings: Settings, make_embedder: Callable[[], Embedder], path: Path | None) -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        metrics = MetricsObserver(registry, __version__, settings.metrics.max_journeys)
+        metrics = MetricsObserver(
+            registry, __version__, settings.metrics.max_journeys, settings.metrics.max_namespaces
+        )
         later = Later(metrics)
         self._closing.callback(later.stop)
         observers: list[Observer] = [later, LogObserver(self._logger)]
@@ -167,16 +169,33 @@ class App:
             chores=[self._views.save_snapshots, self._warmup.note],
             leads=leads,
         )
+        tickets, analyses = self._tickets(settings, clock), Analyses(settings.index.max_analyses)
+        self._trusting = Trusting(
+            settings,
+            TrustNeeds(
+                store=store,
+                embedder=self._guard,
+                tickets=tickets,
+                analyses=analyses,
+                policies=lambda: self._live.tuning.policies,
+                leads=has_led,
+                clock=clock,
+                observer=observer,
+                step_back=step_back,
+            ),
+            life,
+        )
+        self._closing.callback(self._trusting.stop)
         parts = Parts(
             store=store,
             embedder=self._guard,
             views=self._views,
-            tickets=self._tickets(settings, clock),
+            tickets=tickets,
             reuse=Reuse(
-                stance=by_policy,
-                count=lambda namespace, tally: None,
-                vetoes=_NoVetoes(),
-                analyses=Analyses(settings.index.max_analyses),
+                stance=self._trusting.trust.stance,
+                count=self._trusting.trust.count,
+                vetoes=self._trusting.vetoes,
+                analyses=analyses,
                 second_opinion=None,
                 coin=_coin,
             ),
@@ -209,8 +228,18 @@ class App:
     ) -> None:
         """Open the ports: first the operators', and the applications' when all else works."""
         reader = RequestReader(lambda: self._live.limits)
-        applications = Applications(Lookup(parts), Admit(parts), Curator(parts), Explain(parts))
-        cache = CacheService(applications, reader, parts.observer)
+        trusting = self._trusting
+        cache = CacheService(
+            Applications(
+                Lookup(parts),
+                Admit(parts, trusting.labeller.learn),
+                Curator(parts),
+                trusting.feedback,
+                Explain(parts),
+            ),
+            reader,
+            parts.observer,
+        )
         insight = Insight(
             version=__version__,
             started_ms=parts.clock.now_ms(),
@@ -225,8 +254,9 @@ class App:
             mover=Mover(parts),
             checking=self._store.checking,
             index_disagreements=self._views.disagreements,
-            back_up=self._store.backup,
+            back_up=self._back_up,
             backup_dir=settings.admin.backup_dir,
+            trust=trusting.desk,
             failpoint=self._failpoint,
         )
         admin = AdminService(insight, self.reloader, upkeep, reader)
@@ -276,6 +306,7 @@ class App:
         self.address = self._grpc.start()
         self._closing.callback(self._grpc.stop)
         self._janitor.start()
+        self._trusting.start()
         self._grpc.begin_serving()
         self._warmup.start()
 
@@ -304,6 +335,10 @@ class App:
             is_shared=self._seat is not None,
         )
         return Snapshots(files, self._store, observer, min_rows=settings.index.snapshot_min_vectors)
+
+    def _back_up(self, directory: Path) -> None:
+        self._store.backup(directory)
+        self._trusting.store.backup(directory / "trust")
 
     def _store_options(self, settings: Settings) -> StoreOptions:
         options = store_options(settings)
@@ -351,14 +386,6 @@ class App:
             "config": not self.reloader.now.last_error,
             "index": self._warmup.progress().is_done,
         }
-
-
-class _NoVetoes:
-    """Nothing is known of any reuse."""
-
-    def refuses(self, scope: bytes, query_key: bytes, query: Vector, entry: Entry) -> bool:
-        """See ``Vetoing.refuses``."""
-        return False
 
 
 _CLOCK_ODD_S = 60.0  # less is what machines differ by

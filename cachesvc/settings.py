@@ -35,6 +35,7 @@ from cachesvc.settings_sections import (
     StoreSettings,
     TelemetrySettings,
     TicketSettings,
+    TrustSettings,
 )
 
 ENV_PREFIX = "CACHESVC_"
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     index: IndexSettings = IndexSettings()
     tickets: TicketSettings = TicketSettings()
+    trust: TrustSettings = TrustSettings()
     limits: LimitSettings = LimitSettings()
     reload: ReloadSettings = ReloadSettings()
     log: LogSettings = LogSettings()

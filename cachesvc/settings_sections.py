@@ -334,6 +334,54 @@ class TicketSettings(_Section):
     ttl_s: float = Field(600.0, gt=0, le=86_400, description="How long a lookup_id may be passed to Store")
 
 
+class TrustSettings(_Section):
+    """What is learned of the reuse, in a store of its own beside the entries."""
+
+    round_interval_s: float = Field(
+        5.0, gt=0, le=3600, description="How often new labels are made into what lookups go by"
+    )
+    max_labels: int = Field(
+        20_000,
+        ge=100,
+        le=10_000_000,
+        description="Labels kept of each namespace, the newest; about 1 KB each",
+    )
+    max_vetoes: int = Field(
+        1000, ge=1, le=100_000, description="Vetoed reuses kept of each scope, the newest; about 2 KB each"
+    )
+    max_held_vetoes: int = Field(
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="Of these in memory, of the scopes asked last; about 3 KB each",
+    )
+    max_bytes: int = Field(
+        256 * MIB,
+        ge=8 * MIB,
+        le=1 << 40,
+        description="Bound on the store of trust; the oldest labels go first",
+    )
+    max_namespaces: int = Field(
+        10_000, ge=1, le=10_000_000, description="Namespaces whose rules and counts are held in memory"
+    )
+    max_queue: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Fresh answers that wait to be compared; further ones are dropped",
+    )
+    max_queue_bytes: int = Field(
+        32 * MIB, ge=64 << 10, le=1 << 40, description="Memory for them; further ones are dropped"
+    )
+    compare_wait_s: float = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="How long a comparison of answers may wait for inferences that no request wants; what could not be "
+        "embedded by then counts as not told",
+    )
+
+
 class LimitSettings(_Section):
     """Bounds on requests; what is over gets INVALID_ARGUMENT naming the field."""
 
@@ -389,6 +437,12 @@ class MetricsSettings(_Section):
 
     max_journeys: int = Field(
         100, ge=0, le=10_000, description="Journeys counted by name; further ones are counted as other"
+    )
+    max_namespaces: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="Namespaces whose trust is shown by name; further ones are not shown",
     )
 
 
@@ -493,7 +547,7 @@ class PolicySettings(_Section):
         "others by their embeddings. off: nothing is learned from misses",
     )
     compare_min_score: float = Field(
-        0.9,
+        0.85,
         ge=0,
         le=1,
         description="Cosine similarity of two answers' embeddings from which they count as the same",

@@ -6,8 +6,9 @@ may have it open; LMDB's lock keeps their writes apart. Each embedder has one of
 """
 
 import secrets
+import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
@@ -29,6 +30,7 @@ from cachesvc.core.trust.labels import (
     Comparator,
     Label,
     LabelledCandidate,
+    News,
     Origin,
     Tally,
     VetoPair,
@@ -37,7 +39,11 @@ from cachesvc.core.trust.records import state_of, state_record
 from cachesvc.core.trust.state import TrustState
 
 _MAX_READERS = 4096
-_TABLES = ("meta", "labels", "label_keys", "counts", "tallies", "vetoes", "veto_keys", "states")
+_TABLES = (
+    *("meta", "labels", "label_keys", "counts", "origins", "tallies"),
+    *("vetoes", "veto_keys", "veto_counts", "states"),
+)
+_ORIGINS = struct.Struct(f">{len(Origin)}Q")  # labels of each, in order; new origins come last
 _MAC_KEY = b"mac_key"
 _SEQUENCE = b"sequence"
 # Pages that a transaction replaces are free when it and its readers are done, not before.
@@ -45,6 +51,7 @@ _MAP_FACTOR = 3
 _ROOM_BYTES = 16 << 20
 _TRIM_COUNT = 512  # labels that go at once where there are too many bytes
 _MAX_TRIMS = 8
+_BEYOND = b"\xff" * 8  # behind every sequence
 _NO_COMPRESSION = 1 << 62  # features do not compress
 
 
@@ -141,9 +148,11 @@ class LmdbTrust:
                 self._labels,
                 self._label_keys,
                 self._counts,
+                self._origins,
                 self._tallies,
                 self._vetoes,
                 self._veto_keys,
+                self._veto_counts,
                 self._states,
             ) = (self._env.open_db(name.encode()) for name in _TABLES)
             with self._env.begin(write=True, db=self._meta) as txn:
@@ -173,26 +182,36 @@ class LmdbTrust:
 
     # ---------------------------------------------------------------- labels
 
-    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> None:
+    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> int:
         """See ``TrustStore.add``."""
-        name = namespace.encode()
         with self._writing() as txn:
-            added = 0
-            sequence = self._sequence_of(txn)
-            for label in labels:
-                known = name + b"\0" + label.key
-                if txn.get(known, db=self._label_keys) is not None:
-                    continue
-                sequence += 1
-                self._put_label(txn, name, sequence, label)
-                added += 1
-            if tally != NOTHING:
-                self._put_tally(txn, name, self._tally_of(txn, name).plus(tally))
-            txn.put(_SEQUENCE, key_of(max(sequence, self._sequence_of(txn) + 1)), db=self._meta)
-            count = self._count_of(txn, name) + added
-            excess = max(count - self._bounds.max_labels, 0)
-            txn.put(name, key_of(count - self._drop_oldest(txn, name, excess)), db=self._counts)
-            self._keep_bound(txn)
+            return self._add(txn, News(namespace, tuple(labels), tally))
+
+    def add_all(self, news: Sequence[News]) -> None:
+        """See ``TrustStore.add_all``."""
+        with self._writing() as txn:
+            for one in news:
+                self._add(txn, one)
+
+    def _add(self, txn: lmdb.Transaction, news: News) -> int:
+        name = news.namespace.encode()
+        added = 0
+        sequence = self._sequence_of(txn)
+        for label in news.labels:
+            known = name + b"\0" + label.key
+            if txn.get(known, db=self._label_keys) is not None:
+                continue
+            sequence += 1
+            self._put_label(txn, name, sequence, label)
+            added += 1
+        if news.tally != NOTHING:
+            self._put_tally(txn, name, self._tally_of(txn, name).plus(news.tally))
+        txn.put(_SEQUENCE, key_of(max(sequence, self._sequence_of(txn) + 1)), db=self._meta)
+        count = self._count_of(txn, name) + added
+        excess = max(count - self._bounds.max_labels, 0)
+        txn.put(name, key_of(count - self._drop_oldest(txn, name, excess)), db=self._counts)
+        self._keep_bound(txn)
+        return added
 
     def labels(self, namespace: str, after: int, limit: int) -> list[tuple[int, Label]]:
         """See ``TrustStore.labels``."""
@@ -208,6 +227,12 @@ class LmdbTrust:
                     found.append((integer(place[len(prefix) :]), label))
         return found
 
+    def label_counts(self, namespace: str) -> Mapping[Origin, int]:
+        """See ``TrustStore.label_counts``."""
+        with self._reading() as txn:
+            counts = self._origins_of(txn, namespace.encode())
+        return {origin: count for origin, count in zip(Origin, counts, strict=True) if count}
+
     def tally(self, namespace: str) -> Tally:
         """See ``TrustStore.tally``."""
         with self._reading() as txn:
@@ -216,7 +241,11 @@ class LmdbTrust:
     def namespaces(self) -> list[str]:
         """See ``TrustStore.namespaces``."""
         with self._reading() as txn:
-            names = {name for table in (self._counts, self._states) for name, _ in scan(txn, table)}
+            names = {
+                name
+                for table in (self._counts, self._veto_counts, self._states)
+                for name, _ in scan(txn, table)
+            }
         return sorted(name.decode("utf-8", "replace") for name in names)
 
     # ---------------------------------------------------------------- vetoes
@@ -240,6 +269,8 @@ class LmdbTrust:
             txn.put(place, self._sealer.seal(record, place), db=self._vetoes)
             txn.put(pair, key_of(sequence), db=self._veto_keys)
             txn.put(_SEQUENCE, key_of(sequence), db=self._meta)
+            count = integer(get(txn, self._veto_counts, name) or b"") + 1
+            txn.put(name, key_of(count), db=self._veto_counts)
             self._drop_vetoes(txn, veto.scope)
             if label is not None and txn.get(name + b"\0" + label.key, db=self._label_keys) is None:
                 self._put_label(txn, name, sequence, label)
@@ -260,6 +291,18 @@ class LmdbTrust:
                         VetoPair(scope, record.ours_key, record.theirs_key, ours, theirs, record.at_ms)
                     )
         return found
+
+    def veto_count(self, namespace: str) -> int:
+        """See ``TrustStore.veto_count``."""
+        with self._reading() as txn:
+            return integer(get(txn, self._veto_counts, namespace.encode()) or b"")
+
+    def last_veto(self, scope: bytes) -> int:
+        """See ``TrustStore.last_veto``."""
+        with self._reading() as txn, txn.cursor(db=self._vetoes) as cursor:
+            found = cursor.prev() if cursor.set_range(scope + _BEYOND) else cursor.last()
+            place = bytes(cursor.key()) if found else b""
+        return integer(place[len(scope) :]) if place.startswith(scope) else 0
 
     def accusers(self, scope: bytes, theirs_key: bytes) -> int:
         """See ``TrustStore.accusers``."""
@@ -310,7 +353,7 @@ class LmdbTrust:
         name = namespace.encode()
         with self._writing() as txn:
             self._drop_oldest(txn, name, self._count_of(txn, name))
-            for table in (self._counts, self._tallies, self._states):
+            for table in (self._counts, self._origins, self._tallies, self._states):
                 txn.delete(name, db=table)
             txn.put(_SEQUENCE, key_of(self._sequence_of(txn) + 1), db=self._meta)
 
@@ -320,6 +363,7 @@ class LmdbTrust:
         place = name + b"\0" + key_of(sequence)
         txn.put(place, self._sealer.seal(_record(label), place), db=self._labels)
         txn.put(name + b"\0" + label.key, key_of(sequence), db=self._label_keys)
+        self._count_origin(txn, name, label.origin.name, 1)
 
     def _drop_oldest(self, txn: lmdb.Transaction, name: bytes, count: int) -> int:
         """How many there were to drop."""
@@ -331,6 +375,7 @@ class LmdbTrust:
                 record = self._opened(_LabelRecord, bytes(cursor.key()), bytes(cursor.value()))
                 if record is not None:  # else its key stays, and costs a few bytes
                     txn.delete(prefix + record.key, db=self._label_keys)
+                    self._count_origin(txn, name, record.origin, -1)
                 found = cursor.delete()
                 dropped += 1
         return dropped
@@ -375,6 +420,17 @@ class LmdbTrust:
 
     def _count_of(self, txn: lmdb.Transaction, name: bytes) -> int:
         return integer(get(txn, self._counts, name) or b"")
+
+    def _origins_of(self, txn: lmdb.Transaction, name: bytes) -> list[int]:
+        held = get(txn, self._origins, name) or b""
+        return list(_ORIGINS.unpack(held.ljust(_ORIGINS.size, b"\0")[: _ORIGINS.size]))
+
+    def _count_origin(self, txn: lmdb.Transaction, name: bytes, origin: str, by: int) -> None:
+        counts = self._origins_of(txn, name)
+        places = {one.name: place for place, one in enumerate(Origin)}
+        if origin in places:
+            counts[places[origin]] = max(counts[places[origin]] + by, 0)
+        txn.put(name, _ORIGINS.pack(*counts), db=self._origins)
 
     def _tally_of(self, txn: lmdb.Transaction, name: bytes) -> Tally:
         sealed = get(txn, self._tallies, name)

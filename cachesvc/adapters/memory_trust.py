@@ -1,9 +1,10 @@
 """``TrustStore`` in plain Python: reference for the contract suite, and the double of the engine's tests."""
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from cachesvc.core.trust.labels import NOTHING, Label, Tally, VetoPair
+from cachesvc.core.trust.labels import NOTHING, Label, News, Origin, Tally, VetoPair
 from cachesvc.core.trust.state import TrustState
 
 
@@ -18,20 +19,31 @@ class MemoryTrust:
         self._labels: dict[str, list[tuple[int, Label]]] = {}
         self._tallies: dict[str, Tally] = {}
         self._vetoes: list[VetoPair] = []
+        self._veto_counts: Counter[str] = Counter()
+        self._last_vetoes: dict[bytes, int] = {}
         self._states: dict[str, TrustState] = {}
 
-    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> None:
+    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> int:
         """See ``TrustStore.add``."""
         with self._lock:
             self._sequence += 1
-            for label in labels:
-                self._append(namespace, label)
             self._tallies[namespace] = self._tallies.get(namespace, NOTHING).plus(tally)
+            return sum(self._append(namespace, label) for label in labels)
+
+    def add_all(self, news: Sequence[News]) -> None:
+        """See ``TrustStore.add_all``."""
+        for one in news:
+            self.add(one.namespace, one.labels, one.tally)
 
     def labels(self, namespace: str, after: int, limit: int) -> list[tuple[int, Label]]:
         """See ``TrustStore.labels``."""
         with self._lock:
             return [held for held in self._labels.get(namespace, []) if held[0] > after][:limit]
+
+    def label_counts(self, namespace: str) -> Mapping[Origin, int]:
+        """See ``TrustStore.label_counts``."""
+        with self._lock:
+            return Counter(label.origin for _, label in self._labels.get(namespace, []))
 
     def tally(self, namespace: str) -> Tally:
         """See ``TrustStore.tally``."""
@@ -40,7 +52,7 @@ class MemoryTrust:
     def namespaces(self) -> list[str]:
         """See ``TrustStore.namespaces``."""
         with self._lock:
-            return sorted(self._tallies.keys() | self._states.keys() | self._labels.keys())
+            return sorted({*self._tallies, *self._states, *self._labels, *self._veto_counts})
 
     def add_veto(self, namespace: str, veto: VetoPair, label: Label | None) -> bool:
         """See ``TrustStore.add_veto``."""
@@ -49,6 +61,8 @@ class MemoryTrust:
                 return False
             self._sequence += 1
             self._vetoes.append(veto)
+            self._veto_counts[namespace] += 1
+            self._last_vetoes[veto.scope] = self._sequence
             of_scope = [held for held in self._vetoes if held.scope == veto.scope]
             if len(of_scope) > self._max_vetoes:
                 self._vetoes.remove(of_scope[0])
@@ -60,6 +74,14 @@ class MemoryTrust:
         """See ``TrustStore.vetoes``."""
         with self._lock:
             return [veto for veto in self._vetoes if veto.scope == scope]
+
+    def veto_count(self, namespace: str) -> int:
+        """See ``TrustStore.veto_count``."""
+        return self._veto_counts[namespace]
+
+    def last_veto(self, scope: bytes) -> int:
+        """See ``TrustStore.last_veto``."""
+        return self._last_vetoes.get(scope, 0)
 
     def accusers(self, scope: bytes, theirs_key: bytes) -> int:
         """See ``TrustStore.accusers``."""
@@ -90,13 +112,14 @@ class MemoryTrust:
             for held in (self._labels, self._tallies, self._states):
                 held.pop(namespace, None)
 
-    def _append(self, namespace: str, label: Label) -> None:
+    def _append(self, namespace: str, label: Label) -> bool:
         held = self._labels.setdefault(namespace, [])
         if any(known.key == label.key for _, known in held):
-            return
+            return False
         self._sequence += 1
         held.append((self._sequence, label))
         del held[: -self._max_labels]
+        return True
 
 
 def _pair(veto: VetoPair) -> bytes:

@@ -78,9 +78,12 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known beside the texts: the analysis of an entry, and whether feedback vetoes it for this request."""
+    """What is known beside the texts: the analysis of an entry, what its answer says (equal for those that say the
+    same), and whether feedback vetoes it for this request.
+    """
 
     analysis: Callable[[Entry], Analysis]
+    answer: Callable[[Entry], bytes]
     vetoed: Callable[[Entry], bool]
 
 
@@ -145,7 +148,9 @@ class Beside:
 
     def features(self, entries: Sequence[Entry], scores: Sequence[float]) -> NDArray[np.float32]:
         """Those of entries, best score first."""
-        return features(self.analysis, [self._known.analysis(entry) for entry in entries], scores)
+        analyses = [self._known.analysis(entry) for entry in entries]
+        answers = [self._known.answer(entry) for entry in entries]
+        return features(self.analysis, analyses, scores, answers=answers)
 
     def verdicts(self, entry: Entry) -> tuple[Veto, ...]:
         """Of every gate that refuses an entry, whether it is on or not."""

@@ -5,6 +5,8 @@ from typing import Literal, TypeAlias
 
 from cachesvc.core.errors import Kind
 from cachesvc.core.gates import Gate
+from cachesvc.core.trust.labels import Comparator, Origin
+from cachesvc.core.trust.state import Brake
 from cachesvc.core.types import Outcome, Removal, Timings, Unseen
 
 Opinion: TypeAlias = Literal["", "yes", "no", "late", "busy", "failed"]
@@ -149,6 +151,66 @@ class StoreMovedAside:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class TrustChanged:
+    """A namespace goes by another rule, or its brake by another stance: what and why, for people."""
+
+    namespace: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrustStands:
+    """How a namespace stands, when that is first known and whenever it is another: ``threshold`` and ``rule_version`` by
+    which it serves, its brake, and what audits say; ``false_hit_rate`` and its interval are None before there was one.
+    """
+
+    namespace: str
+    threshold: float
+    rule_version: int
+    brake: Brake
+    audited: int
+    audited_wrong: int
+    false_hit_rate: float | None
+    false_hit_rate_low: float | None
+    false_hit_rate_high: float | None
+    max_false_hit_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A fresh answer was compared with a stored one, or judged. ``same`` None: that could not be told."""
+
+    origin: Origin
+    comparator: Comparator
+    same: bool | None
+
+
+DropReason: TypeAlias = Literal["queue_full", "entries_gone", "failed", "store_failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsDropped:
+    """Answers from which nothing was learned, and why."""
+
+    why: DropReason
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackDone:
+    """A reuse was judged. ``same``: taken for right or wrong; None where a fresh answer could not be told from it."""
+
+    namespace: str
+    source: str
+    entry_id: int
+    same: bool | None
+    fresh: bool
+    known: bool
+    vetoed: bool
+    quarantined: bool
+
+
 Event: TypeAlias = (
     LookupDone
     | StoreDone
@@ -162,4 +224,9 @@ Event: TypeAlias = (
     | IndexSettled
     | IndexWarmed
     | StoreMovedAside
+    | TrustChanged
+    | TrustStands
+    | Labelled
+    | LabelsDropped
+    | FeedbackDone
 )

@@ -40,7 +40,7 @@ class TrustTerms:
     max_false_hit_rate: float = 0.05
     quarantine_after: int = 3
     compare: Compare = "auto"
-    compare_min_score: float = 0.9
+    compare_min_score: float = 0.85
     verify_min_score: float | None = None
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cachesvc.core.events import Event
 from cachesvc.core.selection import Selector
 from cachesvc.core.tickets import Ticket
-from cachesvc.core.trust.labels import Label, Tally, VetoPair
+from cachesvc.core.trust.labels import Label, News, Origin, Tally, VetoPair
 from cachesvc.core.trust.state import TrustState
 from cachesvc.core.types import (
     Candidate,
@@ -255,17 +255,24 @@ class TrustStore(Protocol):
     cache goes on with what its policy says. Several processes may share it.
     """
 
-    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> None:
+    def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> int:
         """Append labels, but those whose keys are there, and count up the tally, in one durable transaction.
 
-        The oldest labels go where there are more than the bound. Blocks until durable. Raises FULL, UNAVAILABLE.
+        How many labels were new. The oldest go where there are more than the bound. Blocks until durable. Raises
+        FULL, UNAVAILABLE.
         """
+
+    def add_all(self, news: Sequence[News]) -> None:
+        """As ``add``, of several namespaces at once: they share the wait for the disk."""
 
     def labels(self, namespace: str, after: int, limit: int) -> list[tuple[int, Label]]:
         """Labels with sequences above one, in order, at most ``limit``; sequences grow and are never reused.
 
         Damaged ones are left out.
         """
+
+    def label_counts(self, namespace: str) -> Mapping[Origin, int]:
+        """How many labels are kept, by origin; none of which there are none. Cheap."""
 
     def tally(self, namespace: str) -> Tally:
         """What was counted up."""
@@ -281,6 +288,12 @@ class TrustStore(Protocol):
 
     def vetoes(self, scope: bytes) -> list[VetoPair]:
         """Those of a scope, the oldest first."""
+
+    def veto_count(self, namespace: str) -> int:
+        """How many vetoes were kept of a namespace; those that were pushed out since count, too."""
+
+    def last_veto(self, scope: bytes) -> int:
+        """Grows with every veto of a scope; 0 while it has none. A microsecond or two: called before each search."""
 
     def accusers(self, scope: bytes, theirs_key: bytes) -> int:
         """How many requests an entry was said to be wrong for, by its exact key."""

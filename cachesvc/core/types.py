@@ -102,6 +102,7 @@ class Removal(Enum):
     EVICTED = "evicted"
     QUARANTINED = "quarantined"
     INVALIDATED = "invalidated"
+    JUDGED_WRONG = "judged_wrong"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,13 @@ _EXACT_ONLY = "the policy of this namespace has the exact tier only"
 
 @dataclass(frozen=True, slots=True)
 class _Admitted:
-    """A Keep that passed every check. ``reason`` says why it is exact-only, if it is."""
+    """A Keep that passed every check. ``reason`` says why it is exact-only, if it is; ``ticket`` is of its lookup."""
 
     keep: Keep
     draft: Draft
     unseen: Unseen | None
     reason: str
+    ticket: Ticket | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,13 @@ class _Begun:
 class Admit:
     """Takes Keeps. Thread-safe."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        learn: Callable[[str, Ticket, bytes], None] = lambda lookup_id, ticket, answer: None,
+    ) -> None:
+        """``learn`` takes the fresh answer to a lookup that is remembered; it does not block."""
+        self._learn = learn
         self._store = parts.store
         self._embedder = parts.embedder
         self._tickets = parts.tickets
@@ -146,7 +153,7 @@ class Admit:
             unembedded=semantic and vector is None and unseen is None,
         )
         check_size(draft)
-        return _Admitted(keep, draft, unseen, reason)
+        return _Admitted(keep, draft, unseen, reason, ticket)
 
     def _identity(self, keep: Keep) -> tuple[Identity, Ticket | None]:
         ticket = self._tickets.find(keep.lookup_id) if keep.lookup_id else None
@@ -195,6 +202,8 @@ class Admit:
                 Kind.REFUSED,
                 "an invalidation that came after this response was begun covers it: make it anew",
             )
+        if item.ticket is not None:
+            self._learn(item.keep.lookup_id, item.ticket, item.draft.payload.response)
         semantic = item.draft.vector is not None
         tell_removed(self._observer, receipt)
         self._observer.on(

@@ -48,11 +48,14 @@ class GuardOptions:
 
 
 class _Job:
-    __slots__ = ("done", "embedding", "error", "is_long", "share", "text", "until_s", "wait_s")
+    __slots__ = ("done", "embedding", "error", "is_behind", "is_long", "share", "text", "until_s", "wait_s")
 
-    def __init__(self, text: str, wait_s: float, until_s: float, share: str, *, is_long: bool) -> None:
+    def __init__(
+        self, text: str, wait_s: float, until_s: float, share: str, *, is_long: bool, is_behind: bool
+    ) -> None:
         self.text = text
         self.is_long = is_long
+        self.is_behind = is_behind  # no request waits for it
         self.wait_s = wait_s
         self.until_s = until_s
         self.share = share
@@ -63,12 +66,14 @@ class _Job:
 
 
 class _Worker:
-    """A thread and the embedder it uses. ``since_s`` is when its inference began, ``is_long`` whether of a long text."""
+    """A thread and the embedder it uses. ``since_s`` is when its inference began, ``is_long`` whether of a long text,
+    ``is_behind`` whether for no request.
+    """
 
     def __init__(self, embedder: Embedder, run: Callable[["_Worker"], None]) -> None:
         self.embedder = embedder
         self.since_s: float | None = None
-        self.is_long = False
+        self.is_long = self.is_behind = False
         self.given_up = False
         self.thread = threading.Thread(target=run, args=(self,), name="cachesvc-embed", daemon=True)
 
@@ -114,10 +119,18 @@ class Guard:
         Raises OVERLOADED when there was no place or no time, UNAVAILABLE when the embedder fails or all
         its threads are stuck.
         """
+        return self._embed(text, wait_s, share, is_behind=False)
+
+    def embed_behind(self, text: str, wait_s: float) -> Vector | Unseen:
+        """As ``embed``, for no request: raises OVERLOADED at once unless an inference is free and nobody wants it."""
+        return self._embed(text, wait_s, "", is_behind=True)
+
+    def _embed(self, text: str, wait_s: float, share: str, *, is_behind: bool) -> Vector | Unseen:
         if self._are_all_stuck():
             self._look_for_stuck()  # what failed to take their place may be tried again
         is_long = len(text) >= self._options.long_length
-        job = _Job(text, wait_s, self._clock.monotonic_s() + wait_s, share, is_long=is_long)
+        until_s = self._clock.monotonic_s() + wait_s
+        job = _Job(text, wait_s, until_s, share, is_long=is_long, is_behind=is_behind)
         pushed_out = self._queue(job)
         if pushed_out is not None:
             _settle(pushed_out, error=_crowded())
@@ -171,7 +184,9 @@ class Guard:
         with self._state:
             if self._stopping or self._are_all_stuck():
                 raise CacheError(Kind.UNAVAILABLE, "the embedding engine is stuck")
-            if self._waiting and self._needs_s(job.share) > job.wait_s:
+            if self._waiting and (job.is_behind or self._needs_s(job.share) > job.wait_s):
+                raise _crowded()
+            if job.is_behind and all(worker.since_s is not None for worker in self._workers):
                 raise _crowded()
             pushed_out = self._push_out(job.share) if self._waiting >= self._most_waiting() else None
             if job.share not in self._queues:
@@ -212,11 +227,12 @@ class Guard:
     def _next(self, worker: _Worker) -> _Job | None:
         """Wait for a job. None: the thread is to end."""
         with self._state:
-            worker.since_s, worker.is_long = None, False
+            worker.since_s, worker.is_long, worker.is_behind = None, False, False
             while not (self._stopping or worker.given_up):
                 job = self._take()
                 if job is not None:
-                    worker.since_s, worker.is_long = self._clock.monotonic_s(), job.is_long
+                    worker.since_s = self._clock.monotonic_s()
+                    worker.is_long, worker.is_behind = job.is_long, job.is_behind
                     return job
                 self._state.wait()
             return None
@@ -269,7 +285,7 @@ class Guard:
     def _settled(self, worker: _Worker, *, failed: bool) -> None:
         with self._state:
             self._ended_s = self._clock.monotonic_s()
-            if worker.since_s is not None and not worker.given_up:
+            if worker.since_s is not None and not (worker.given_up or worker.is_behind):
                 took_s = self._ended_s - worker.since_s
                 self._took_s += (took_s - self._took_s) / (_REMEMBERED if self._took_s else 1)
             self._let_in = min(self._let_in + _LET_IN, _MOST_LET_IN)

@@ -206,6 +206,7 @@ class Judge:
         identity = begun.identity
         known = Known(
             self._analyses.of,
+            self._analyses.answer_of,
             lambda entry: (
                 vector is not None and self._vetoes.refuses(identity.scope, identity.exact_key, vector, entry)
             ),

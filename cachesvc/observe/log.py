@@ -19,14 +19,19 @@ from cachesvc.core.events import (
     EmbedderChanged,
     EntriesRemoved,
     Event,
+    FeedbackDone,
     IndexSettled,
     IndexWarmed,
+    Labelled,
+    LabelsDropped,
     LookupDone,
     ScopesChanged,
     SnapshotDone,
     StoreDone,
     StoreMovedAside,
     TaskFailed,
+    TrustChanged,
+    TrustStands,
 )
 
 
@@ -104,7 +109,7 @@ class LogObserver:
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
 
-    def on(self, event: Event) -> None:  # noqa: C901, PLR0912 - a case an event
+    def on(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - a case an event
         """See ``Observer.on``."""
         match event:
             case LookupDone():
@@ -150,6 +155,23 @@ class LogObserver:
                 self._logger.info("index_warmed", **asdict(event))
             case StoreMovedAside():
                 self._logger.error("store_moved_aside", path=event.path)
+            case TrustChanged():
+                self._logger.info("trust_changed", namespace=event.namespace, what=event.what)
+            case TrustStands():
+                fields = asdict(event)
+                self._logger.debug("trust_stands", **{**fields, "brake": event.brake.value})
+            case Labelled():
+                self._logger.debug(
+                    "labelled",
+                    origin=event.origin.name.lower(),
+                    comparator=event.comparator.name.lower(),
+                    same=event.same,
+                )
+            case LabelsDropped():
+                self._logger.debug("labels_dropped", why=event.why, count=event.count)
+            case FeedbackDone():
+                log = self._logger.info if event.quarantined else self._logger.debug
+                log("feedback", **asdict(event))
             case ConfigRead():
                 log = self._logger.error if event.result == "refused" else self._logger.info
                 log(

@@ -1,4 +1,4 @@
-"""Prometheus metrics: the only module that names them. Never a prompt, a response or a namespace.
+"""Prometheus metrics: the only module that names them. Never a prompt or a response.
 
 The README's table is made from this module (``catalogue``), so it cannot drift.
 """
@@ -16,8 +16,11 @@ from cachesvc.core.events import (
     EmbedderChanged,
     EntriesRemoved,
     Event,
+    FeedbackDone,
     IndexSettled,
     IndexWarmed,
+    Labelled,
+    LabelsDropped,
     LookupDone,
     Opinion,
     ScopesChanged,
@@ -25,11 +28,14 @@ from cachesvc.core.events import (
     StoreDone,
     StoreMovedAside,
     TaskFailed,
+    TrustChanged,
+    TrustStands,
 )
 from cachesvc.core.gates import Gate
 from cachesvc.core.types import Outcome, Removal, StoreStats, Unseen
 from cachesvc.core.warming import Warming
 from cachesvc.observe.crew import CrewMetrics
+from cachesvc.observe.trust import TrustMetrics
 
 _BUCKETS_S = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -63,7 +69,9 @@ class MetricDoc:
 class MetricsObserver:
     """``Observer`` that counts, in the registry it is given. Labels exist from the start, at 0."""
 
-    def __init__(self, registry: CollectorRegistry, version: str, max_journeys: int) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, version: str, max_journeys: int, max_namespaces: int = 100
+    ) -> None:
         self._registry = registry
         self._max_journeys = max_journeys
         self._journeys: set[str] = set()
@@ -219,6 +227,7 @@ class MetricsObserver:
             "Threads given up in an inference that has not ended.",
             registry=registry,
         )
+        self._trust = TrustMetrics(registry, max_namespaces)
         self._embedder_healthy.set(1)
         self._config_generation.set(1)
         self._config_ok.set(1)
@@ -258,6 +267,8 @@ class MetricsObserver:
                 pass  # read at a scrape, before it is over too
             case StoreMovedAside():
                 self._moved_aside.set(1)
+            case TrustChanged() | TrustStands() | Labelled() | LabelsDropped() | FeedbackDone():
+                self._trust.on(event)
             case ConfigRead():
                 self._config_reloads.labels(event.result).inc()
                 self._config_generation.set(event.generation)

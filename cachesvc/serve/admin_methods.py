@@ -35,6 +35,10 @@ class AdminMethods(ABC):
                 "Export": edge.stream("Export", self.export),
                 "Import": edge.bidirectional("Import", self.import_),
                 "Backup": edge.stream("Backup", self.backup),
+                "GetTrust": edge.unary("GetTrust", self.get_trust),
+                "RevertRule": edge.unary("RevertRule", self.revert_rule),
+                "UnpinRule": edge.unary("UnpinRule", self.unpin_rule),
+                "ListLabels": edge.stream("ListLabels", self.list_labels),
             },
         )
 
@@ -74,3 +78,19 @@ class AdminMethods(ABC):
     @abstractmethod
     def backup(self, data: bytes, call: Call) -> Iterator[pb.BackupResponse]:
         """``Backup``."""
+
+    @abstractmethod
+    def get_trust(self, data: bytes, call: Call) -> pb.GetTrustResponse:
+        """``GetTrust``."""
+
+    @abstractmethod
+    def revert_rule(self, data: bytes, call: Call) -> pb.RevertRuleResponse:
+        """``RevertRule``."""
+
+    @abstractmethod
+    def unpin_rule(self, data: bytes, call: Call) -> pb.UnpinRuleResponse:
+        """``UnpinRule``."""
+
+    @abstractmethod
+    def list_labels(self, data: bytes, call: Call) -> Iterator[pb.ListLabelsResponse]:
+        """``ListLabels``."""

@@ -10,7 +10,9 @@ from cachesvc.core.ports import Failpoint
 from cachesvc.core.types import CheckStep, NamespaceUsage, StoreStats
 from cachesvc.core.warming import Warming
 from cachesvc.engine.move import Mover
+from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.reload import Reloader
+from cachesvc.serve import trust_admin
 from cachesvc.serve.admin_methods import AdminMethods
 from cachesvc.serve.checks import Check, parse
 from cachesvc.serve.copying import PART, Copying
@@ -48,6 +50,7 @@ class Upkeep:
     index_disagreements: Callable[[], Iterator[str]]
     back_up: Callable[[Path], None]
     backup_dir: Path
+    trust: TrustDesk
     failpoint: Failpoint
 
 
@@ -138,6 +141,24 @@ class AdminService(AdminMethods):
         path = copying.result()
         size_bytes = (path / "data.mdb").stat().st_size
         yield pb.BackupResponse(written_bytes=size_bytes, total_bytes=size_bytes, path=str(path))
+
+    def get_trust(self, data: bytes, call: Call) -> pb.GetTrustResponse:
+        """``GetTrust``."""
+        return trust_admin.get_trust(self._upkeep.trust, data)
+
+    def revert_rule(self, data: bytes, call: Call) -> pb.RevertRuleResponse:
+        """``RevertRule``."""
+        return trust_admin.revert_rule(self._upkeep.trust, data)
+
+    def unpin_rule(self, data: bytes, call: Call) -> pb.UnpinRuleResponse:
+        """``UnpinRule``."""
+        return trust_admin.unpin_rule(self._upkeep.trust, data)
+
+    def list_labels(self, data: bytes, call: Call) -> Iterator[pb.ListLabelsResponse]:
+        """``ListLabels``."""
+        for part in trust_admin.list_labels(self._upkeep.trust, data):
+            _stay(call)
+            yield part
 
 
 def _warming(told: Warming) -> pb.IndexWarming:

@@ -27,6 +27,7 @@ _R_co = TypeVar("_R_co", covariant=True)
 _Ask: TypeAlias = "Callable[[Any], _Replies[_M]]"
 
 _STATS_S = 5.0
+_ANSWER_S = 30.0
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1))
 
 
@@ -94,6 +95,30 @@ class CrewService(AdminMethods):
     def backup(self, data: bytes, call: Call) -> Iterator[pb.BackupResponse]:
         """``Backup``."""
         return self._one("Backup", pb.BackupResponse, data, call)
+
+    def get_trust(self, data: bytes, call: Call) -> pb.GetTrustResponse:
+        """``GetTrust``."""
+        return self._answer("GetTrust", pb.GetTrustResponse, data)
+
+    def revert_rule(self, data: bytes, call: Call) -> pb.RevertRuleResponse:
+        """``RevertRule``: by one worker; the others follow."""
+        return self._answer("RevertRule", pb.RevertRuleResponse, data)
+
+    def unpin_rule(self, data: bytes, call: Call) -> pb.UnpinRuleResponse:
+        """``UnpinRule``: by one worker; the others follow."""
+        return self._answer("UnpinRule", pb.UnpinRuleResponse, data)
+
+    def list_labels(self, data: bytes, call: Call) -> Iterator[pb.ListLabelsResponse]:
+        """``ListLabels``."""
+        return self._one("ListLabels", pb.ListLabelsResponse, data, call)
+
+    def _answer(self, name: str, kind: type[_M], data: bytes) -> _M:
+        """The one message that one of the workers answers."""
+        with _calling(self._any()) as channel:
+            ask: Callable[..., _M] = channel.unary_unary(
+                f"/{self.name}/{name}", response_deserializer=kind.FromString
+            )
+            return ask(data, timeout=_ANSWER_S)
 
     def _one(self, name: str, kind: type[_M], data: bytes, call: Call) -> Iterator[_M]:
         """What one of the workers answers."""

@@ -11,6 +11,7 @@ from cachesvc.core.types import Ask, LookupResult
 from cachesvc.engine.admit import Admit
 from cachesvc.engine.curate import Curator, Walk
 from cachesvc.engine.explain import Explain
+from cachesvc.engine.feedback import Feedback
 from cachesvc.engine.judge import Begun
 from cachesvc.engine.lookup import Lookup
 from cachesvc.serve import curation, wire
@@ -31,6 +32,7 @@ class Applications:
     lookup: Lookup
     admit: Admit
     curator: Curator
+    feedback: Feedback
     explain: Explain
 
 
@@ -43,6 +45,7 @@ class CacheService:
         self._lookup = engine.lookup
         self._admit = engine.admit
         self._curator = engine.curator
+        self._feedback = engine.feedback
         self._explain = engine.explain
         self._reader = reader
         self._observer = observer
@@ -60,6 +63,7 @@ class CacheService:
                 "BatchStore": edge.unary("BatchStore", self.batch_store),
                 "Invalidate": edge.unary("Invalidate", self.invalidate),
                 "ListEntries": edge.unary("ListEntries", self.list_entries),
+                "SubmitFeedback": edge.unary("SubmitFeedback", self.submit_feedback),
                 "Explain": edge.unary("Explain", self.explain),
             },
         )
@@ -139,6 +143,10 @@ class CacheService:
         request, wish, after = curation.list_request(data)
         page = self._curator.page(wish, after, request.page_size, Walk(call.deadline_s, call.wanted))
         return curation.list_response(request, page)
+
+    def submit_feedback(self, data: bytes, call: Call) -> pb.SubmitFeedbackResponse:
+        """``SubmitFeedback``."""
+        return wire.feedback_response(self._feedback(self._reader.feedback(data, call.deadline_s)))
 
     def explain(self, data: bytes, call: Call) -> pb.ExplainResponse:
         """``Explain``."""

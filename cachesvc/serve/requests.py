@@ -8,24 +8,28 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
 from cachesvc.core.errors import CacheError
 from cachesvc.core.identity import ROLES
 from cachesvc.core.types import Ask, Keep, Message, Payload, Request, Source
+from cachesvc.engine.feedback import Judgement
 from cachesvc.serve.checks import NAME_BYTES, TAG_BYTES, Check, parse
 from cachesvc.v1 import cache_pb2 as pb
 
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 _CONTENT_TYPE = re.compile(r"[!-~][ -~]{0,255}")
 
+_NO_CONTENT_TYPE = "must be a media type of at most 256 ASCII characters, as text/plain"
+_SOURCE_BYTES = 64
 _MAX_TOKENS = 1 << 53
 _MAX_COST_USD = 1e6
 
 _M = TypeVar("_M", bound=ProtoMessage)
 _V = TypeVar("_V")
+_Identified: TypeAlias = pb.LookupRequest | pb.StoreRequest | pb.SubmitFeedbackRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,41 @@ class RequestReader:
         items = self._batch(parse(pb.BatchStoreRequest, data).items)
         return [_attempt(partial(self._keep, item, deadline_s, trace)) for item in items]
 
+    def feedback(self, data: bytes, deadline_s: float | None) -> Judgement:
+        """A SubmitFeedbackRequest."""
+        message = parse(pb.SubmitFeedbackRequest, data)
+        check = Check()
+        _check_lookup_id(message.lookup_id, check)
+        entry_id = check.entry_id("entry_id", message.entry_id) if message.entry_id else None
+        request = self._request_beside(message, check)
+        if not message.lookup_id and entry_id is None:
+            check.wrong("lookup_id", "is missing: give it, or entry_id and the request")
+        elif not message.lookup_id and not request.messages:
+            check.wrong(
+                "prompt",
+                "is missing: entry_id goes with prompt or chat, and model and vary if there were any",
+            )
+        said = self._said(message, check)
+        if len(message.source.encode()) > _SOURCE_BYTES or not message.source.isprintable():
+            check.wrong("source", f"must have at most {_SOURCE_BYTES} bytes of printable text")
+        check.done()
+        return Judgement(request, message.lookup_id, entry_id, said, message.source, deadline_s)
+
+    def _said(self, message: pb.SubmitFeedbackRequest, check: Check) -> bool | bytes:
+        if message.WhichOneof("judgement") != "fresh":
+            if message.verdict not in (pb.VERDICT_RIGHT, pb.VERDICT_WRONG):
+                check.wrong("verdict", "must be VERDICT_RIGHT or VERDICT_WRONG; or give a fresh answer")
+            return message.verdict == pb.VERDICT_RIGHT
+        fresh, most_bytes = message.fresh, self.limits.response_bytes
+        if not 1 <= len(fresh.response) <= most_bytes:
+            check.wrong(
+                "fresh.response",
+                f"has {len(fresh.response)} bytes; must have 1 to {most_bytes} (limits.response_bytes)",
+            )
+        if fresh.content_type and not _CONTENT_TYPE.fullmatch(fresh.content_type):
+            check.wrong("fresh.content_type", _NO_CONTENT_TYPE)
+        return fresh.response
+
     def explain(self, data: bytes, deadline_s: float | None) -> tuple[Ask, int | None]:
         """An ExplainRequest: the lookup, and the id of the entry if one was given."""
         message = parse(pb.ExplainRequest, data)
@@ -132,12 +171,8 @@ class RequestReader:
 
     def _keep(self, message: pb.StoreRequest, deadline_s: float | None, trace: str) -> Keep:
         check = Check()
-        if message.lookup_id and not _HEX.fullmatch(message.lookup_id):
-            check.wrong("lookup_id", "must be the lookup_id of a LookupResponse")
-        if message.lookup_id and message.WhichOneof("input") is None:
-            request = self._part_of_request(message, check)
-        else:
-            request = self._request(message, check)
+        _check_lookup_id(message.lookup_id, check)
+        request = self._request_beside(message, check) if message.lookup_id else self._request(message, check)
         check.name("journey", message.journey)
         check.name("request_id", message.request_id)
         payload = self.payload(message, check)
@@ -154,7 +189,7 @@ class RequestReader:
             trace=trace,
         )
 
-    def _request(self, message: pb.LookupRequest | pb.StoreRequest, check: Check) -> Request:
+    def _request(self, message: _Identified, check: Check) -> Request:
         namespace = check.namespace(message.namespace)
         messages: tuple[Message, ...] = ()
         query_field = "prompt"
@@ -177,8 +212,10 @@ class RequestReader:
         vary = self._map("vary", message.vary, check)
         return Request(namespace, messages, message.model, vary, query_field)
 
-    def _part_of_request(self, message: pb.StoreRequest, check: Check) -> Request:
-        """What is said of the identity beside a lookup_id."""
+    def _request_beside(self, message: pb.StoreRequest | pb.SubmitFeedbackRequest, check: Check) -> Request:
+        """What is said of the identity where it need not be said: all of it, or what there is beside prompt and chat."""
+        if message.WhichOneof("input") is not None:
+            return self._request(message, check)
         check.namespace(message.namespace)
         check.name("model", message.model)
         vary = self._map("vary", message.vary, check)
@@ -208,7 +245,7 @@ class RequestReader:
                 f"has {len(message.response)} bytes; must have 1 to {limits.response_bytes} (limits.response_bytes)",
             )
         if message.content_type and not _CONTENT_TYPE.fullmatch(message.content_type):
-            check.wrong("content_type", "must be a media type of at most 256 ASCII characters, as text/plain")
+            check.wrong("content_type", _NO_CONTENT_TYPE)
         metadata = self._map("metadata", message.metadata, check)
         self._check_labels(message, check)
         for name in ("input_tokens", "output_tokens"):
@@ -264,6 +301,11 @@ class RequestReader:
                     f"must have at most {limits.value_bytes} bytes (limits.value_bytes); send a digest instead",
                 )
         return dict(values)
+
+
+def _check_lookup_id(value: str, check: Check) -> None:
+    if value and not _HEX.fullmatch(value):
+        check.wrong("lookup_id", "must be the lookup_id of a LookupResponse")
 
 
 def _current(sources: Sequence[pb.Source], check: Check) -> dict[str, str]:

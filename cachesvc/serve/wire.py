@@ -5,10 +5,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 import cachesvc.v1.cache_pb2 as pb
 from cachesvc.core.gates import Gate
 from cachesvc.core.types import Entry, LookupResult, Outcome, StoreResult
+from cachesvc.engine.feedback import Heard
 
 OUTCOMES = {outcome: pb.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in Outcome}
 GATES = {gate: pb.Gate.Value(f"GATE_{gate.name}") for gate in Gate}
 _MS = 1000
+
+VERDICTS = {None: pb.VERDICT_UNSPECIFIED, True: pb.VERDICT_RIGHT, False: pb.VERDICT_WRONG}
+"""Whether an answer is right; None where that could not be told."""
 
 
 def lookup_response(result: LookupResult) -> pb.LookupResponse:
@@ -62,6 +66,16 @@ def store_response(result: StoreResult) -> pb.StoreResponse:
     )
     fill_time(response.expire_time, result.expires_ms)
     return response
+
+
+def feedback_response(heard: Heard) -> pb.SubmitFeedbackResponse:
+    """What came of a judgement."""
+    return pb.SubmitFeedbackResponse(
+        verdict=VERDICTS[heard.same],
+        known=heard.known,
+        vetoed=heard.vetoed,
+        quarantined=heard.quarantined,
+    )
 
 
 def get_response(entry: Entry) -> pb.GetResponse:

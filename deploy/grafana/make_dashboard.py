@@ -115,6 +115,47 @@ PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ),
     ("Memory of the process", "bytes", (("{{instance}}", 'process_resident_memory_bytes{job="cachesvc"}'),)),
     (
+        "False hits of audits, with 95 % confidence",
+        "percentunit",
+        tuple(
+            (f"{{{{namespace}}}} {legend}", f"max by (namespace) ({name})")
+            for legend, name in (
+                ("rate", "cachesvc_false_hit_rate"),
+                ("low", "cachesvc_false_hit_rate_low"),
+                ("high", "cachesvc_false_hit_rate_high"),
+                ("target", "cachesvc_false_hit_rate_target"),
+            )
+        ),
+    ),
+    (
+        "Rules and brakes",
+        "short",
+        (
+            ("{{namespace}} threshold", "max by (namespace) (cachesvc_rule_threshold)"),
+            ("{{namespace}} brake (2: exact only)", "max by (namespace) (cachesvc_brake)"),
+        ),
+    ),
+    (
+        "Labels",
+        "ops",
+        (
+            (
+                "{{origin}} {{result}}",
+                f"sum by (origin, result) (rate(cachesvc_labels_total[{_RATE}]))",
+            ),
+            ("dropped {{reason}}", f"sum by (reason) (rate(cachesvc_labels_dropped_total[{_RATE}]))"),
+        ),
+    ),
+    (
+        "Feedback",
+        "ops",
+        (
+            ("{{verdict}}", f"sum by (verdict) (rate(cachesvc_feedback_total[{_RATE}]))"),
+            ("vetoes", f"sum(rate(cachesvc_vetoes_total[{_RATE}]))"),
+            ("quarantines", f"sum(rate(cachesvc_quarantines_total[{_RATE}]))"),
+        ),
+    ),
+    (
         "Journeys",
         "reqps",
         (

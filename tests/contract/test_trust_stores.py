@@ -22,6 +22,7 @@ from cachesvc.core.trust.labels import (
     Comparator,
     Label,
     LabelledCandidate,
+    News,
     Origin,
     Tally,
     VetoPair,
@@ -113,6 +114,45 @@ def test_the_oldest_labels_go(make: Make) -> None:
     assert [kept.at_ms - 1_000_000 for _, kept in held] == list(range(15, 25))
     trust.add("a", [label(0)], NOTHING)
     assert trust.labels("a", held[-1][0], 100)[0][1].at_ms == 1_000_000
+
+
+def test_news_of_several_namespaces_go_in_together(make: Make) -> None:
+    """What is told of many at once is as if it were told of each; how many labels were new is told."""
+    trust = make()
+    trust.add_all([News("a", (label(1), label(2)), Tally(searched=2)), News("b", (label(1),))])
+    trust.add_all([])
+    assert [len(trust.labels(name, 0, 9)) for name in ("a", "b")] == [2, 1]
+    assert trust.tally("a") == Tally(searched=2)
+    assert trust.add("a", [label(2), label(3)], NOTHING) == 1
+
+
+def test_the_last_veto_of_a_scope_is_told(make: Make) -> None:
+    """Whoever keeps a scope's vetoes sees by one number whether there are more, whatever is told of other scopes."""
+    trust = make(max_vetoes=2)
+    assert trust.last_veto(SCOPE) == 0
+    seen = [0]
+    for n in range(4):
+        trust.add_veto("a", veto(n, 9), None)
+        seen.append(trust.last_veto(SCOPE))
+    assert seen == sorted(set(seen))
+    for scope in (b"r" * 32, b"t" * 32, b"\xff" * 32):
+        trust.add_veto("a", veto(1, 9, scope), None)
+    trust.add_veto("a", veto(3, 9), None)
+    assert trust.last_veto(SCOPE) == seen[-1]
+    assert (trust.veto_count("a"), trust.veto_count("b")) == (7, 0)
+    assert trust.namespaces() == ["a"]
+    assert trust.last_veto(b"u" * 32) == 0
+
+
+def test_labels_are_counted_by_origin(make: Make) -> None:
+    """Those that are kept, whichever way they came and went."""
+    trust = make(max_labels=3)
+    trust.add("a", [label(n, Origin.AUDIT if n < 2 else Origin.MISS) for n in range(4)], NOTHING)
+    assert trust.label_counts("a") == {Origin.AUDIT: 1, Origin.MISS: 2}
+    trust.add_veto("b", veto(1, 2), label(9, Origin.FEEDBACK))
+    assert trust.label_counts("b") == {Origin.FEEDBACK: 1}
+    trust.forget("a")
+    assert trust.label_counts("a") == {}
 
 
 def test_tallies_add_up(make: Make) -> None:

@@ -71,7 +71,9 @@ def ask(min_score: float | None = None) -> Ask:
 
 def beside(text: str = "what is asked", vetoed: frozenset[int] = frozenset()) -> Beside:
     identity = Identity("n", "m", b"c", b"s", b"asked", text)
-    known = Known(lambda row: analyse(row.prompt), lambda row: row.id in vetoed)
+    known = Known(
+        lambda row: analyse(row.prompt), lambda row: row.payload.response, lambda row: row.id in vetoed
+    )
     return Beside(identity, terms(), DEFAULT_GATES, known)
 
 
@@ -284,7 +286,7 @@ def test_the_second_may_pass_where_the_best_does_not() -> None:
 def test_gates_that_are_off_refuse_nothing() -> None:
     """A policy without gates serves by its rule alone."""
     identity = Identity("n", "m", b"c", b"s", b"asked", "boil for 4 minutes")
-    never = Known(lambda row: pytest.fail("nothing is analysed"), lambda row: False)
+    never = Known(lambda row: pytest.fail("nothing is analysed"), lambda row: b"", lambda row: False)
     decision, _ = decided({12: 0.99}, {12: THREE}, bar(), Beside(identity, terms(), frozenset(), never))
     assert decision.outcome is Outcome.HIT_SEMANTIC
 

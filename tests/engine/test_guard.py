@@ -417,3 +417,33 @@ def test_a_long_text_takes_the_last_thread_when_no_short_one_waits(make: Callabl
             assert bench.first.entered.acquire(timeout=SOON_S)
         bench.first.gate.set()
         assert all(call.result() is VECTOR for call in calls)
+
+
+def test_what_nobody_waits_for_takes_only_what_nobody_wants(make: Callable[..., Bench]) -> None:
+    """Embedding behind the requests is refused at once while all inferences are taken or wanted, and does not count
+    for how long one takes.
+    """
+    bench = make()
+    assert bench.guard.embed_behind("x", SOON_S) is VECTOR
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(bench.kind, "wait", SOON_S)
+        assert bench.first.entered.acquire(timeout=SOON_S)
+        assert bench.first.entered.acquire(timeout=SOON_S)
+        with pytest.raises(CacheError) as caught:
+            bench.guard.embed_behind("y", SOON_S)
+        assert caught.value.kind is Kind.OVERLOADED
+        bench.first.gate.set()
+        assert busy.result(SOON_S) is None
+    assert "y" not in bench.first.began
+
+
+def test_an_inference_behind_the_requests_says_nothing_of_theirs(make: Callable[..., Bench]) -> None:
+    """Answers are longer than prompts: had theirs counted, prompts would be turned away as if they took as long."""
+    bench = make()
+    with ThreadPoolExecutor(1) as pool:
+        behind = pool.submit(bench.guard.embed_behind, "wait", SOON_S)
+        assert bench.first.entered.acquire(timeout=SOON_S)
+        bench.clock.advance(4000)
+        bench.first.gate.set()
+        assert behind.result(SOON_S) is VECTOR
+    assert bench.kind("x", 0.5) is None

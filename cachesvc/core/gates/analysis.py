@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cachesvc.core.gates.literals import Literals, literals
 from cachesvc.core.gates.meaning import Meaning, meaning
+from cachesvc.core.gates.profile import Profile, profile
 from cachesvc.core.gates.words import Word, words
 
 VERSION = 1
@@ -17,14 +18,17 @@ MAX_LENGTH = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """The words of a text, its literals (numbers, dates, names of things …) and what carries its meaning."""
+    """The words of a text, its literals (numbers, dates, names of things …) what carries its meaning, and its shape."""
 
     words: tuple[Word, ...]
     literals: Literals
     meaning: Meaning
+    profile: Profile
 
 
 def analyse(text: str) -> Analysis:
     """Analyse a text. Never raises; the same text gives an equal analysis."""
-    found = words(text[:MAX_LENGTH])
-    return Analysis(found, literals(text[:MAX_LENGTH], found), meaning(text[:MAX_LENGTH], found))
+    seen = text[:MAX_LENGTH]
+    found = words(seen)
+    meant = meaning(seen, found)
+    return Analysis(found, literals(seen, found), meant, profile(found, meant))

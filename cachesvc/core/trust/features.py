@@ -1,4 +1,8 @@
-"""The features of a candidate beside a request: what a learned rule goes by. No text is in them."""
+"""The features of a candidate beside a request: what a learned rule goes by. No text is in them.
+
+Those that compare two texts come from sets that were made when the texts were analysed; those that set a candidate
+beside the others of the request say whether it stands out, and what the others have that it lacks.
+"""
 
 from collections.abc import Sequence
 
@@ -7,25 +11,182 @@ from numpy.typing import NDArray
 
 from cachesvc.core.gates import Analysis
 
-VERSION = 1
+VERSION = 2
 """Changes whenever the same pair would get other features: labels of another version are not learned from."""
 
-NAMES = ("score", "score_to_next", "place", "length_ratio", "common_words")
+RISING = frozenset(
+    (
+        "score",
+        "over_best",
+        "words_alike",
+        "stems_alike",
+        "grams_alike",
+        "contained",
+        "agreeing",
+        "over_dissent",
+    )
+)
+"""Those of which more never speaks against a reuse."""
+
+FALLING = frozenset(
+    (
+        "stems_ours",
+        "stems_theirs",
+        "digits_apart",
+        "names_apart",
+        "roles_apart",
+        "uncovered",
+        "negations_apart",
+    )
+)
+"""Those of which more never speaks for one."""
+
+MEASURES = (
+    "score",
+    "over_best",
+    "over_next",
+    "spread",
+    "place",
+    "words_alike",
+    "stems_alike",
+    "grams_alike",
+    "contained",
+    "stems_ours",
+    "stems_theirs",
+    "letters_ours",
+    "letters_theirs",
+    "digits_apart",
+    "names_apart",
+    "kinds_apart",
+    "roles_apart",
+    "relations_apart",
+    "function_apart",
+    "qualifiers_apart",
+    "bounds_apart",
+    "negations_apart",
+    "question_apart",
+    "opening_alike",
+    "order_alike",
+    "count",
+    "count_ratio",
+    "elsewhere_ours",
+    "elsewhere_theirs",
+    "common_theirs",
+    "uncovered",
+    "agreeing",
+    "over_dissent",
+    "dissent_words",
+)
+"""The columns that are measures."""
+
+DIFFERING, SHARED = 12, 12
+NAMES = (
+    *MEASURES,
+    *(f"differing_{place}" for place in range(DIFFERING)),
+    *(f"shared_{place}" for place in range(SHARED)),
+)
+"""All columns. The last two groups hold codes of words that one text has alone, and that both have; 0 for none."""
 
 
-def features(query: Analysis, entries: Sequence[Analysis], scores: Sequence[float]) -> NDArray[np.float32]:
-    """Of the candidates of one request, best score first: shape (candidates, len(NAMES)), float32."""
-    rows = np.zeros((len(entries), len(NAMES)), np.float32)
-    ours = {word.folded for word in query.words}
-    for place, (entry, score) in enumerate(zip(entries, scores, strict=True)):
-        theirs = {word.folded for word in entry.words}
-        beyond = scores[place + 1] if place + 1 < len(scores) else 0.0
-        longer = max(len(query.words), len(entry.words), 1)
-        rows[place] = (
-            score,
-            score - beyond,
-            place,
-            min(len(query.words), len(entry.words)) / longer,
-            len(ours & theirs) / max(len(ours | theirs), 1),
+def features(
+    query: Analysis,
+    entries: Sequence[Analysis],
+    scores: Sequence[float],
+    *,
+    answers: Sequence[bytes] | None = None,
+) -> NDArray[np.float32]:
+    """Of the candidates of one request, best score first: shape (candidates, len(NAMES)), float32.
+
+    ``answers`` are digests of what is stored for each; without them, no two answers agree.
+    """
+    ours, shape = query.meaning, query.profile
+    many = len(entries)
+    lacks = [ours.stems - entry.meaning.stems for entry in entries]
+    adds = [entry.meaning.stems - ours.stems for entry in entries]
+    alike = [_alike(shape.words, entry.profile.words) for entry in entries]
+    rows = []
+    for place in range(many):
+        entry, score = entries[place], scores[place]
+        theirs, other = entry.meaning, entry.profile
+        lack, add = lacks[place], adds[place]
+        agreeing, dissent, dissent_words, uncovered = 0.0, 0.0, 0.0, lack
+        elsewhere_ours: frozenset[str] = frozenset()
+        elsewhere_theirs = common = 0
+        for near in range(many):
+            if near == place:
+                continue
+            elsewhere_ours |= lack - lacks[near]
+            if answers is not None and answers[near] == answers[place]:
+                agreeing += 1.0
+                uncovered = uncovered & lacks[near]
+            else:
+                dissent = max(dissent, scores[near])
+                dissent_words = max(dissent_words, alike[near])
+        for word in add:
+            seen = sum(word in others for others in adds) - 1
+            common += seen
+            elsewhere_theirs += seen == 0
+        shared = len(ours.stems) - len(lack)
+        fewest = min(len(ours.stems), len(theirs.stems))
+        longest = max(shape.count, other.count, 1)
+        rows.append(
+            (
+                score,
+                score - scores[0],
+                score - scores[place + 1] if place + 1 < many else score,
+                scores[0] - scores[-1],
+                place,
+                alike[place],
+                shared / (len(ours.stems) + len(add) or 1),
+                _alike(shape.grams, other.grams),
+                shared / fewest if fewest else 0.0,
+                len(lack),
+                len(add),
+                sum(map(len, lack)),
+                sum(map(len, add)),
+                len(shape.digits ^ other.digits),
+                len(ours.names ^ theirs.names),
+                len(ours.kinds ^ theirs.kinds),
+                len(ours.roles ^ theirs.roles),
+                len(ours.relations ^ theirs.relations),
+                len(ours.function ^ theirs.function),
+                len(ours.qualifiers ^ theirs.qualifiers),
+                len(ours.bounds ^ theirs.bounds),
+                abs(ours.negations - theirs.negations) + abs(ours.soft_negations - theirs.soft_negations),
+                ours.question is not theirs.question,
+                _opening(shape.opening, other.opening),
+                ours.order == theirs.order,
+                shape.count,
+                min(shape.count, other.count) / longest,
+                len(elsewhere_ours),
+                elsewhere_theirs,
+                common,
+                len(uncovered),
+                agreeing,
+                score - dissent,
+                alike[place] - dissent_words,
+                *_codes(shape.codes ^ other.codes, DIFFERING),
+                *_codes(shape.codes & other.codes, SHARED),
+            )
         )
-    return rows
+    return np.array(rows, np.float32).reshape(many, len(NAMES))
+
+
+def _alike(ours: frozenset[str], theirs: frozenset[str]) -> float:
+    shared = len(ours & theirs)
+    return shared / (len(ours) + len(theirs) - shared or 1)
+
+
+def _opening(ours: tuple[str, ...], theirs: tuple[str, ...]) -> int:
+    same = 0
+    for left, right in zip(ours, theirs, strict=False):
+        if left != right:
+            break
+        same += 1
+    return same
+
+
+def _codes(codes: frozenset[int], count: int) -> list[int]:
+    """The least of them, so that the same words come first in every pair; zeros where there are too few."""
+    found = sorted(codes)[:count]
+    return found + [0] * (count - len(found))

@@ -98,6 +98,15 @@ NOTHING = Tally()
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """What became known of a namespace, on its way into the store."""
+
+    namespace: str
+    labels: tuple[Label, ...] = ()
+    tally: Tally = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class VetoPair:
     """A reuse that somebody said was wrong: of the entry under ``theirs_key`` for the request ``ours_key``, both exact
     keys of one scope, with the vectors of both (float32, unit norm) so that their near neighbours are meant too.

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from cachesvc.core.trust.audit import audits_of, audits_record
+from cachesvc.core.trust.control import ControlState
+from cachesvc.core.trust.detector import detector_of
 from cachesvc.core.trust.labels import Tally
-from cachesvc.core.trust.state import Step, TrustState
+from cachesvc.core.trust.state import Brake, Braking, Step, TrustState
 
 _FORMAT = 1
 
@@ -22,6 +25,10 @@ def state_record(state: TrustState) -> dict[str, Any]:
         "challenger": state.challenger,
         "steps": [asdict(step) for step in state.steps],
         "tally": asdict(state.tally),
+        "audits": audits_record(state.audits),
+        "braking": _braking_record(state.braking),
+        "control": state.control.to_record(),
+        "challenged_at": state.challenged_at,
     }
 
 
@@ -39,6 +46,19 @@ def state_of(record: Mapping[str, Any]) -> TrustState:
             challenger=str(record["challenger"]),
             steps=tuple(Step(**step) for step in record["steps"]),
             tally=Tally(**record["tally"]),
+            audits=audits_of(record["audits"]),
+            braking=_braking_of(record["braking"]),
+            control=ControlState.from_record(record["control"]),
+            challenged_at=int(record["challenged_at"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a state of trust: {error!r}") from None
+
+
+def _braking_record(braking: Braking) -> dict[str, Any]:
+    return {**asdict(braking), "level": braking.level.value}
+
+
+def _braking_of(record: Mapping[str, Any]) -> Braking:
+    detectors = {name: detector_of(record[name]) for name in ("worse", "needed", "better")}
+    return Braking(**{**record, "level": Brake(record["level"]), **detectors})

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from cachesvc.core.policy import Policy
+from cachesvc.core.trust.audit import NO_AUDITS, Audits
+from cachesvc.core.trust.control import UNTOLD, ControlState
+from cachesvc.core.trust.detector import UNSEEN, Detector
 from cachesvc.core.trust.labels import NOTHING, Tally
 from cachesvc.core.trust.rules import Rule
 
@@ -19,12 +22,41 @@ class Step:
     what: str
 
 
+@unique
+class Brake(Enum):
+    """How far a namespace's semantic tier is closed, for the wrong hits that audits found."""
+
+    OPEN = "open"
+    TIGHT = "tight"
+    EXACT_ONLY = "exact_only"
+
+
+@dataclass(frozen=True, slots=True)
+class Braking:
+    """What the brake goes by. ``since_ms``: when it came to this level, or last found it borne out that it is needed.
+
+    ``worse`` gathers evidence that the hits of this level are too often wrong; ``needed`` that those of the looser level
+    before it would be, and ``better`` that they would not be. ``trips`` counts how often it closed since it was open
+    for long; ``target`` is the rate that it holds.
+    """
+
+    level: Brake = Brake.OPEN
+    since_ms: int = 0
+    trips: int = 0
+    target: float = 0.0
+    worse: Detector = UNSEEN
+    needed: Detector = UNSEEN
+    better: Detector = UNSEEN
+
+
 @dataclass(frozen=True, slots=True)
 class TrustState:
     """Of one namespace. ``applied`` is the sequence of the last label in it, ``generation`` grows with each state.
 
     ``rules`` are those that were in force, the newest last; ``active`` is the version of the one that is (0: the
-    policy's threshold). ``pinned``: an operator put it there. ``challenger`` says why no other was adopted last.
+    policy's threshold). ``pinned``: an operator put it there. ``challenger`` says why no other was adopted last, and
+    ``challenged_at`` how many labels there were then. ``control`` is of the active rule; ``audits`` are those of all
+    time; ``braking`` is the brake.
     """
 
     namespace: str
@@ -36,15 +68,10 @@ class TrustState:
     challenger: str = ""
     steps: tuple[Step, ...] = ()
     tally: Tally = NOTHING
-
-
-@unique
-class Brake(Enum):
-    """How far a namespace's semantic tier is closed, for the wrong hits that audits found."""
-
-    OPEN = "open"
-    TIGHT = "tight"
-    EXACT_ONLY = "exact_only"
+    audits: Audits = NO_AUDITS
+    braking: Braking = Braking()
+    control: ControlState = UNTOLD
+    challenged_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,132 @@
+"""The learned model: a sum of one curve for each measure and one weight for each word code, put through a logistic.
+
+Additive, so that it can be read: how much a feature counts is how much its part varies. Evaluated in a few numpy calls;
+stored as plain numbers. Training is ``core.trust.learn``'s.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cachesvc.core.gates.profile import CODES
+from cachesvc.core.trust.features import DIFFERING, MEASURES, NAMES, SHARED
+
+Record: TypeAlias = dict[str, object]
+"""Plain data: what JSON can hold."""
+
+BINS = 8
+"""A measure's curve is a slope and as many steps."""
+
+_MOST = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Additive:
+    """``slopes`` and ``means`` (measures,), ``edges`` (measures, BINS - 1) rising, ``steps`` (measures, BINS), ``differing``
+    and ``shared`` (CODES,) with 0 first. ``weight_of`` says how much each feature counts.
+    """
+
+    bias: float
+    means: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    edges: NDArray[np.float64]
+    steps: NDArray[np.float64]
+    differing: NDArray[np.float64]
+    shared: NDArray[np.float64]
+    weight_of: Mapping[str, float]
+
+    def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Of candidates (n, features): (n,), each 0 to 1."""
+        measures = features[:, : len(MEASURES)]
+        codes = features[:, len(MEASURES) :].astype(np.intp)
+        total = (
+            self.bias
+            + (measures - self.means) @ self.slopes
+            + self.steps.ravel()[places(measures, self.edges)].sum(1)
+            + self.differing[codes[:, :DIFFERING]].sum(1)
+            + self.shared[codes[:, DIFFERING:]].sum(1)
+        )
+        return 1 / (1 + np.exp(-np.clip(total, -40, 40)))
+
+    @property
+    def importance(self) -> Mapping[str, float]:
+        """How much each feature counts, by name; they sum up to 1."""
+        return self.weight_of
+
+    def to_record(self) -> Record:
+        """As plain data; weights of words only where they are not 0."""
+        return {
+            "kind": "additive",
+            "features": list(NAMES),
+            "bias": self.bias,
+            "means": self.means.tolist(),
+            "slopes": self.slopes.tolist(),
+            "edges": self.edges.tolist(),
+            "steps": self.steps.tolist(),
+            "differing": _sparse(self.differing),
+            "shared": _sparse(self.shared),
+            "importance": dict(self.weight_of),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, object]) -> "Additive":
+        """Read one back. Raises ValueError where it is not one of these features, or not of finite numbers."""
+        if record.get("kind") != "additive" or record.get("features") != list(NAMES):
+            raise ValueError("the model is not of these features")
+        many = len(MEASURES)
+        edges = _array(record.get("edges"), (many, BINS - 1))
+        if (np.diff(edges, axis=1) < 0).any():
+            raise ValueError("a curve's edges do not rise")
+        importance = record.get("importance")
+        if not isinstance(importance, Mapping):
+            raise ValueError("the importance of the features is missing")
+        return cls(
+            float(_array(record.get("bias"), ())),
+            _array(record.get("means"), (many,)),
+            _array(record.get("slopes"), (many,)),
+            edges,
+            _array(record.get("steps"), (many, BINS)),
+            _dense(record.get("differing")),
+            _dense(record.get("shared")),
+            {str(name): float(_array(part, ())) for name, part in importance.items()},
+        )
+
+
+def places(measures: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where each measure lies on its curve: indices into the steps of all measures in a row, (n, measures)."""
+    steps: NDArray[np.intp] = (measures[:, :, None] > edges).sum(2)
+    return steps + np.arange(len(edges)) * BINS
+
+
+def _sparse(weights: NDArray[np.float64]) -> list[list[float]]:
+    found = np.flatnonzero(weights)
+    return [found.tolist(), weights[found].tolist()]
+
+
+def _dense(stored: object) -> NDArray[np.float64]:
+    weights = np.zeros(CODES)
+    if not isinstance(stored, Sequence) or len(stored) != 2 or not isinstance(stored[0], Sequence):
+        raise ValueError("the weights of words are missing")
+    codes = np.array(stored[0], dtype=np.int64)
+    if codes.ndim != 1 or (len(codes) and (codes.min() < 1 or codes.max() >= CODES)):
+        raise ValueError("a word has a code that there is not")
+    weights[codes] = _array(stored[1], codes.shape)
+    return weights
+
+
+def _array(stored: object, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    try:
+        numbers = np.array(stored, dtype=np.float64)
+    except (TypeError, ValueError) as why:
+        raise ValueError("the model holds what is no number") from why
+    if numbers.shape != shape:
+        raise ValueError(f"the model has {numbers.shape} numbers where {shape} belong")
+    if not np.isfinite(numbers).all() or (np.abs(numbers) > _MOST).any():
+        raise ValueError("the model holds a number that is none to reckon with")
+    return numbers
+
+
+assert len(NAMES) == len(MEASURES) + DIFFERING + SHARED

@@ -1,0 +1,108 @@
+"""What an operator sees of trust, and may change by hand: which rule decides, and whether others may take its place."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.policy import Policy
+from cachesvc.core.trust.labels import Label, Origin, Tally
+from cachesvc.core.trust.life import Audited
+from cachesvc.core.trust.rules import Rule
+from cachesvc.core.trust.state import MAX_STEPS, Stance, Step, TrustState
+from cachesvc.engine.trust import Life, Trust
+from cachesvc.engine.trust_parts import TrustParts
+
+_PAGE_COUNT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceReport:
+    """What is known of a namespace's hits. ``audited`` is None before there was an audit."""
+
+    state: TrustState
+    policy: Policy
+    stance: Stance
+    labels: Mapping[Origin, int]
+    tally: Tally
+    audited: Audited | None
+    vetoes: int
+
+
+class TrustDesk:
+    """Thread-safe. Raises NOT_FOUND, FULL or UNAVAILABLE."""
+
+    def __init__(self, parts: TrustParts, trust: Trust, life: Life) -> None:
+        self._parts = parts
+        self._trust = trust
+        self._life = life
+
+    def report(self, namespace: str) -> NamespaceReport:
+        """Of one namespace, whether or not anything is known of it."""
+        store, policy = self._parts.trust, self._parts.policies().of(namespace)
+        state = store.state(namespace) or TrustState(namespace)
+        return NamespaceReport(
+            state,
+            policy,
+            self._life.stance(state, policy),
+            store.label_counts(namespace),
+            store.tally(namespace),
+            self._life.audited(state, policy),
+            store.veto_count(namespace),
+        )
+
+    def reports(self, limit: int) -> list[NamespaceReport]:
+        """Of the namespaces of which anything is known, those with most lookups first."""
+        store = self._parts.trust
+        names = store.namespaces()
+        searched = {name: store.tally(name).searched for name in names} if len(names) > limit else {}
+        names.sort(key=lambda name: (-searched.get(name, 0), name))
+        reports = [self.report(name) for name in names[:limit]]
+        return sorted(reports, key=lambda one: (-one.tally.searched, one.state.namespace))
+
+    def revert(self, namespace: str, version: int) -> Rule:
+        """Put an earlier rule in force, and keep it there."""
+        rule = self._rule(namespace, version)
+        step = Step(self._parts.clock.now_ms(), f"rule {version} was put in force, and pinned, by hand")
+
+        def change(state: TrustState) -> TrustState:
+            return replace(state, active=version, pinned=True, steps=_with(state, step))
+
+        self._trust.change(namespace, change, step)
+        return rule
+
+    def unpin(self, namespace: str) -> None:
+        """Let the namespace adopt rules again."""
+        step = Step(self._parts.clock.now_ms(), "the rule was unpinned by hand")
+
+        def change(state: TrustState) -> TrustState:
+            return replace(state, pinned=False, steps=_with(state, step))
+
+        self._trust.change(namespace, change, step)
+
+    def labels(self, namespace: str) -> Iterator[Sequence[Label]]:
+        """Those that are kept, the oldest first, some at a time."""
+        after = 0
+        while page := self._parts.trust.labels(namespace, after, _PAGE_COUNT):
+            yield [label for _, label in page]
+            after = page[-1][0]
+
+    def tally(self, namespace: str) -> Tally:
+        """What the namespace's lookups came to."""
+        return self._parts.trust.tally(namespace)
+
+    def _rule(self, namespace: str, version: int) -> Rule:
+        if version == 0:
+            return Rule(0, self._parts.policies().of(namespace).min_score)
+        state = self._parts.trust.state(namespace)
+        found = {rule.version: rule for rule in (() if state is None else state.rules)}
+        if version not in found:
+            known = ", ".join(map(str, sorted(found))) or "none"
+            raise CacheError(
+                Kind.NOT_FOUND,
+                f"version: namespace {namespace} has no rule {version}; kept are 0, the policy's threshold, and {known}",
+            )
+        return found[version]
+
+
+def _with(state: TrustState, step: Step) -> tuple[Step, ...]:
+    return (*state.steps, step)[-MAX_STEPS:]

@@ -1,0 +1,119 @@
+"""Reuses that feedback said were wrong: refused from then on, and those much like them.
+
+Asked by every lookup whose candidate is good enough. What other processes were told is known at once: the store says
+by one number whether a scope has more vetoes than are held here. Where the store of trust fails, those that are held
+go on to count, and that is told.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cachesvc.core.errors import CacheError
+from cachesvc.core.ports import ResponseStore, TrustStore
+from cachesvc.core.trust.labels import VetoPair
+from cachesvc.core.types import Entry, Vector
+
+NEAR = 0.95
+"""Request and entry both this near to those of a veto: the same mistake. Of such reuses 70 to 100 % were wrong in every
+stream that was measured, at .90 only 30 % in the worst: see ADR 0033.
+"""
+
+_ROUNDING = 1e-3  # vetoes are kept in half precision
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A scope's vetoes as of ``last``. ``ours`` and ``theirs`` (n, dimension) are of those that reach further than
+    the identical request.
+    """
+
+    last: int
+    pairs: frozenset[tuple[bytes, bytes]]
+    accusations: Sequence[tuple[bytes, int]]
+    ours: NDArray[np.float32]
+    theirs: NDArray[np.float32]
+    theirs_keys: Sequence[bytes]
+
+
+class Vetoes:
+    """Thread-safe; raises nothing. ``failed`` is told when the store of trust could not be read."""
+
+    def __init__(
+        self, trust: TrustStore, store: ResponseStore, max_held: int, failed: Callable[[CacheError], None]
+    ) -> None:
+        """At most ``max_held`` vetoes are in memory, of the scopes that were asked for last."""
+        self._trust = trust
+        self._store = store
+        self._max_held = max_held
+        self._failed = failed
+        self._lock = threading.Lock()  # guards the map; nothing is read while it is held
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()  # least recently used first
+
+    def refuses(self, scope: bytes, query_key: bytes, query: Vector, entry: Entry) -> bool:
+        """Whether serving this entry for that request, an exact key and its vector, is vetoed."""
+        held = self._of(scope)
+        if held is None or not held.pairs:
+            return False
+        if (query_key, entry.exact_key) in held.pairs:
+            return True
+        (near,) = np.nonzero(held.ours @ query >= NEAR - _ROUNDING)
+        return bool(len(near)) and self._is_near_entry(scope, entry, held, near)
+
+    def accusers(self, scope: bytes, entry: Entry) -> int:
+        """How many requests this entry was said to be wrong for, since it was stored."""
+        held = self._of(scope)
+        if held is None:
+            return 0
+        return sum(key == entry.exact_key and at_ms >= entry.created_ms for key, at_ms in held.accusations)
+
+    def count(self) -> int:
+        """Vetoes in memory."""
+        with self._lock:
+            return sum(len(held.accusations) for held in self._held.values())
+
+    def _is_near_entry(self, scope: bytes, entry: Entry, held: _Held, near: NDArray[np.int64]) -> bool:
+        if any(held.theirs_keys[place] == entry.exact_key for place in near):
+            return True
+        try:
+            (vector,) = self._store.vectors(scope, [entry.id])
+        except CacheError:
+            return True  # rather a miss than a wrong answer
+        return vector is None or bool((held.theirs[near] @ vector >= NEAR - _ROUNDING).any())
+
+    def _of(self, scope: bytes) -> _Held | None:
+        held = self._held.get(scope)
+        try:
+            last = self._trust.last_veto(scope)
+            if held is None or held.last != last:
+                if not last:
+                    return None
+                held = _held(last, self._trust.vetoes(scope))
+        except CacheError as error:
+            self._failed(error)
+            return held
+        with self._lock:
+            self._held[scope] = held
+            self._held.move_to_end(scope)
+            total = sum(len(one.accusations) for one in self._held.values())
+            while total > self._max_held and len(self._held) > 1:
+                total -= len(self._held.popitem(last=False)[1].accusations)
+        return held
+
+
+def _held(last: int, vetoes: Sequence[VetoPair]) -> _Held:
+    """An identical request that was answered wrongly says nothing of others: the entry is wrong, not the reuse."""
+    reuses = [veto for veto in vetoes if veto.ours_key != veto.theirs_key]
+    width = len(reuses[0].ours) if reuses else 0
+    return _Held(
+        last,
+        frozenset((veto.ours_key, veto.theirs_key) for veto in reuses),
+        tuple((veto.theirs_key, veto.at_ms) for veto in vetoes),
+        np.array([veto.ours for veto in reuses], np.float32).reshape(len(reuses), width),
+        np.array([veto.theirs for veto in reuses], np.float32).reshape(len(reuses), width),
+        tuple(veto.theirs_key for veto in reuses),
+    )

@@ -1,0 +1,94 @@
+"""Trust, put together: its store, what lookups go by, what learns behind them, and what takes feedback.
+
+Made by ``app``, which starts it when the ports are open and stops it when no more is answered.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachesvc.adapters.lmdb_trust import LmdbTrust, TrustBounds
+from cachesvc.core.errors import CacheError
+from cachesvc.core.events import TaskFailed
+from cachesvc.core.policy import PolicyBook
+from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
+from cachesvc.engine.analyses import Analyses
+from cachesvc.engine.comparing import Comparing
+from cachesvc.engine.feedback import Feedback
+from cachesvc.engine.guard import Guard
+from cachesvc.engine.labelling import Labeller, LabelOptions
+from cachesvc.engine.trust import Life, Trust, TrustOptions
+from cachesvc.engine.trust_desk import TrustDesk
+from cachesvc.engine.trust_parts import TrustParts
+from cachesvc.engine.vetoes import Vetoes
+from cachesvc.settings import Settings
+
+_ROUND_LABELS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TrustNeeds:
+    """What trust is made on. ``leads`` says whether this process does the rounds, ``step_back`` lets a thread give way."""
+
+    store: ResponseStore
+    embedder: Guard
+    tickets: TicketBook
+    analyses: Analyses
+    policies: Callable[[], PolicyBook]
+    leads: Callable[[], bool]
+    clock: Clock
+    observer: Observer
+    step_back: Callable[[], None]
+
+
+class Trusting:
+    """All of it, complete when constructed; ``start`` and ``stop`` once."""
+
+    def __init__(self, settings: Settings, needs: TrustNeeds, life: Life) -> None:
+        """Open the store of trust. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
+        given = settings.trust
+        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes)
+        self.store = LmdbTrust(settings.store.path / "trust", needs.embedder.fingerprint, bounds)
+        parts = TrustParts(
+            trust=self.store,
+            store=needs.store,
+            policies=needs.policies,
+            analyses=needs.analyses,
+            clock=needs.clock,
+            observer=needs.observer,
+        )
+        self.trust = Trust(
+            parts,
+            life,
+            TrustOptions(given.round_interval_s, _ROUND_LABELS, given.max_namespaces),
+            needs.leads,
+        )
+        self.vetoes = Vetoes(
+            self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)
+        )
+        self.labeller = Labeller(
+            parts,
+            Comparing(needs.embedder, needs.clock),
+            self.vetoes,
+            LabelOptions(given.max_queue, given.max_queue_bytes, given.compare_wait_s),
+            needs.step_back,
+        )
+        self.feedback = Feedback(
+            parts, needs.tickets, needs.embedder, self.labeller, self.vetoes, self.trust.count
+        )
+
+        self.desk = TrustDesk(parts, self.trust, life)
+
+    def start(self) -> None:
+        """Begin to learn."""
+        self.labeller.start()
+        self.trust.start()
+
+    def stop(self) -> None:
+        """Keep what was learned, and close the store."""
+        self.labeller.stop()
+        self.trust.stop()
+        self.store.close()
+
+
+def _tell(observer: Observer, error: CacheError) -> None:
+    observer.on(TaskFailed("vetoes", error.kind, error.message))
