@@ -30,6 +30,16 @@ class Judge(Protocol):
         """The request is over; ``served`` as chosen."""
 
 
+class Index(Protocol):
+    """Finds, among the requests that were added, those nearest to another."""
+
+    def nearest(self, place: int, count: int) -> Neighbours:
+        """Of the request at this place of the stream, at most ``count``."""
+
+    def add(self, place: int) -> None:
+        """The answer of this one is stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What came of a stream: for each request the place whose answer was served, or -1, and whether that was right."""
@@ -55,23 +65,43 @@ def simulate(
     *,
     count: int = 5,
     stores: Callable[[int, int | None], bool] = lambda place, served: served is None,
+    index: Index | None = None,
 ) -> Run:
-    """Serve the stream in order. ``vectors`` (n, dimension) are of unit norm; ``count`` neighbours are looked at."""
-    stored = np.empty_like(vectors)
-    places = np.empty(len(vectors), np.int64)
-    size = 0
-    served = np.full(len(vectors), -1, np.int64)
-    for place, vector in enumerate(vectors):
-        near = _nearest(stored[:size], places, vector, count)
+    """Serve the stream in order. ``vectors`` (n, dimension) are of unit norm; ``count`` neighbours are looked at.
+
+    Who runs a stream many times may bring an ``index`` that knows the scores already.
+    """
+    searched = Searched(vectors) if index is None else index
+    served = np.full(len(answers), -1, np.int64)
+    for place in range(len(answers)):
+        near = searched.nearest(place, count)
         chosen = judge.choose(place, near)
         if chosen is not None:
             served[place] = chosen
         judge.learn(place, near, chosen)
         if stores(place, chosen):
-            stored[size], places[size] = vector, place
-            size += 1
+            searched.add(place)
     ids = np.asarray(answers)
     return Run(served, (served >= 0) & (ids[served] == ids))
+
+
+class Searched:
+    """Every vector held against every other that is stored."""
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self._vectors = vectors
+        self._stored = np.empty_like(vectors)
+        self._places = np.empty(len(vectors), np.int64)
+        self._size = 0
+
+    def nearest(self, place: int, count: int) -> Neighbours:
+        """See ``Index``."""
+        return _nearest(self._stored[: self._size], self._places, self._vectors[place], count)
+
+    def add(self, place: int) -> None:
+        """See ``Index``."""
+        self._stored[self._size], self._places[self._size] = self._vectors[place], place
+        self._size += 1
 
 
 def _nearest(

@@ -31,10 +31,15 @@ def voted(scores: Sequence[float], answers: Sequence[bytes | None]) -> NDArray[n
     values = np.asarray(scores, np.float64)
     agreeing, over = np.zeros(len(values)), values.copy()
     for place, answer in enumerate(answers):
-        others = [other for other in range(len(values)) if other != place]
-        agrees = [other for other in others if answer is not None and answers[other] == answer]
-        dissent = max((values[other] for other in others if other not in agrees), default=0.0)
-        agreeing[place], over[place] = len(agrees), values[place] - dissent
+        dissent = 0.0
+        for other, score in enumerate(scores):
+            if other == place:
+                continue
+            if answer is not None and answers[other] == answer:
+                agreeing[place] += 1
+            else:
+                dissent = max(dissent, score)
+        over[place] -= dissent
     return _moved(values, agreeing, over)
 
 
