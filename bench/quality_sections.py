@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import engine_quality, quality_cost, quality_default
+from bench import engine_quality, labelled, online, quality_cost, quality_default
 from bench.quality_default import LEAST_GAIN, MAX_ERROR, MIX, KeptResult, KindResult, StreamResult
 from bench.report import Figure
 from cachesvc.core.policy import Policy
@@ -13,6 +13,7 @@ from cachesvc.core.ports import Embedder
 MAX_COST_US = 150.0
 _TRAPS, _QUICK_TRAPS = 80, 30
 _QUICK_PAIRS = 400
+_ORDERS, _QUICK_ORDERS = 5, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,38 @@ def cost(work: Work) -> Found:
     return Found([Figure(name, "µs", rounds, at_most=MAX_COST_US)] if rounds else [])
 
 
+def from_nothing(work: Work) -> Found:
+    """Namespaces that begin without a label and bear 1 % of errors: misses label themselves."""
+    files = [file for file in work.streams if file.stem in online.STREAMS]
+    if work.quick:
+        files = [file for file in files if file.stem in online.TARGETS]
+    streams = [labelled.stream(work.embedder, file) for file in files]
+    found = online.figures(streams, _QUICK_ORDERS if work.quick else _ORDERS)
+    figures: list[Figure] = []
+    for one in found.voting:
+        name = f"from nothing, {_short(one.stream)}, {one.requests:,} requests"
+        figures += [
+            Figure(
+                f"{name}: runs of {one.runs} whose error was ever credibly above 1 %",
+                "",
+                [one.credibly_over],
+                at_most=0,
+            ),
+            Figure(f"{name}: wrong hits ÷ requests", "%", _percent(one.error)),
+            Figure(
+                f"{name}: right hits ÷ requests",
+                "%",
+                _percent(one.useful),
+                at_least=None if one.target is None else one.target * 100,
+            ),
+        ]
+    return Found(figures)
+
+
+def _percent(spread: online.Spread) -> list[float]:
+    return [100 * spread.least, 100 * spread.median, 100 * spread.greatest]
+
+
 def engine(work: Work) -> Found:
     """The compiled engine tells the same from the different as well as the model in full precision."""
     losses = engine_quality.losses(work.pairs, _QUICK_PAIRS if work.quick else engine_quality.SAMPLE)
@@ -108,6 +141,7 @@ def engine(work: Work) -> Found:
 SECTIONS: Mapping[str, Callable[[Work], Found]] = {
     "default": default,
     "kinds": kinds,
+    "from-nothing": from_nothing,
     "cost": cost,
     "engine": engine,
 }

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from cachesvc.core.deciding import Bar, Beside, Known, Terms, decide
 from cachesvc.core.gates import Analysis, Gate
 from cachesvc.core.policy import Policy
-from cachesvc.core.trust.rules import Rule
+from cachesvc.core.trust.life import stance
+from cachesvc.core.trust.state import TrustState
 from cachesvc.core.types import Ask, Candidate, Decision, Entry, Identity, Payload, Request
 
 _PAYLOAD = Payload(b"-")
@@ -19,11 +20,12 @@ FOREVER_MS = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An entry that is near to a request."""
+    """An entry that is near to a request. ``answer`` is equal for those that say the same."""
 
     entry: Entry
     analysis: Analysis
     score: float
+    answer: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Choice:
     refused: Sequence[Refused]
 
 
+def bar_of(policy: Policy) -> Bar:
+    """What candidates must reach in a namespace of which nothing is known yet."""
+    return Bar.of(policy, _ASK, stance(TrustState(""), policy).rule, verifies=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A decision, and what there is to ask about it afterwards."""
@@ -56,7 +63,7 @@ class Decided:
 def choose(
     place: int, text: str, analysis: Analysis, options: Sequence[Option], policy: Policy, now_ms: int = 0
 ) -> Choice:
-    """Decide on a request's options, best score first, as the server would with mode ``on`` and no learned rule."""
+    """Decide on a request's options, best score first, as the server would with mode ``on`` and before it learned."""
     decided = decision_of(text, analysis, options, policy, now_ms)
     decision, served = decided.decision, None
     if decision.entry is not None and decision.score is not None:
@@ -70,8 +77,10 @@ def decision_of(
 ) -> Decided:
     """The same, with all that the service knows of it. ``analysis`` None: the text's is made."""
     by_id = {option.entry.id: option for option in options}
-    bar = Bar.of(policy, _ASK, Rule(0, policy.min_score), verifies=False)
-    known = Known(lambda entry: by_id[entry.id].analysis, lambda entry: False)
+    bar = bar_of(policy)
+    known = Known(
+        lambda entry: by_id[entry.id].analysis, lambda entry: by_id[entry.id].answer, lambda entry: False
+    )
     identity = Identity("", "", b"", b"", text.encode("utf-8", "surrogatepass"), text)
     beside = Beside(identity, Terms(now_ms, None, {}), policy.gates, known, analysis)
     candidates = [Candidate(option.entry.id, option.score) for option in options]

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cachesvc.core.deciding import Bar
 from cachesvc.core.gates import Analysis, analyse
 from cachesvc.core.policy import Policy
 from cachesvc.core.types import Candidate, Entry
 from cachesvc.evaluation.data import Pairs, Stream
-from cachesvc.evaluation.deciding import FOREVER_MS, Option, Refused, choose, entry_of
+from cachesvc.evaluation.deciding import FOREVER_MS, Option, Refused, bar_of, choose, entry_of
 from cachesvc.evaluation.near import nearby
 
 FLOOR = 0.6
@@ -77,6 +78,10 @@ class Shop:
     def is_right(self, place: int, served: int) -> bool:
         """Whether the answer of one request is right for another."""
         return bool(self._answers[place] == self._answers[served])
+
+    def answer(self, place: int) -> bytes:
+        """Equal for requests of which the answers are."""
+        return int(self._answers[place]).to_bytes(8, "big")
 
     def asked(self, place: int) -> str:
         """What a request asked."""
@@ -162,6 +167,7 @@ class _Run:
         self._exact = np.zeros(count, np.bool_)
         self._scores = np.zeros(count, np.float32)
         self._refused: list[Refused] = []
+        self._bars: dict[int, Bar] = {}  # by policy; all policies are held meanwhile
 
     def result(self) -> Served:
         for place in range(len(self._places)):
@@ -195,19 +201,27 @@ class _Run:
     def _by_meaning(self, place: int, policy: Policy, now_ms: int) -> Candidate | None:
         if not (policy.embeds and self._shop.stream.seen[place]):
             return None
-        places, scores = self._shop.near.of(place, max(policy.min_score, self._shop.near.floor))
+        bar = self._bar(policy)
+        lowest = policy.min_score if self._plain or bar.rule.model is None else bar.near_score
+        places, scores = self._shop.near.of(place, max(lowest, self._shop.near.floor))
         kept = np.flatnonzero(self._stored[places])[: 1 if self._plain else policy.candidate_count].tolist()
         if not kept:
             return None
         if self._plain:
             return Candidate(int(places[kept[0]]), float(scores[kept[0]]))
         options = [
-            Option(self._entry(int(places[n])), self._shop.analysis(int(places[n])), float(scores[n]))
-            for n in kept
+            Option(self._entry(near), self._shop.analysis(near), float(score), self._shop.answer(near))
+            for near, score in zip(places[kept].tolist(), scores[kept], strict=True)
         ]
         choice = choose(place, self._shop.texts[place], self._shop.analysis(place), options, policy, now_ms)
         self._refused += choice.refused
         return choice.candidate
+
+    def _bar(self, policy: Policy) -> Bar:
+        known = self._bars.get(id(policy))
+        if known is None:
+            known = self._bars[id(policy)] = bar_of(policy)
+        return known
 
     def _entry(self, place: int) -> Entry:
         known = self._entries.get(place)

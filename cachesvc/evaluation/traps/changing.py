@@ -64,7 +64,7 @@ _IMPERATIVE = re.compile(
 )
 _ASKED = re.compile(
     r"^(?P<head>(?:Which|What|Who|When|Why|How)\b[^?]*?\b(?:should|can|must|do|does|is|are)(?: (?:I|you|the \w+|my \w+|it))?)"
-    r" (?P<tail>(?!not\b|longer|free\b|the\b|a\b|an\b|my\b|it\b|of\b|on\b|to\b|for\b|from\b|in\b|between\b|\w+ (?:of|on|to|for)\b)[^?]+\?)$"
+    r" (?P<tail>(?![\"`(]|not\b|longer|free\b|the\b|a\b|an\b|my\b|it\b|of\b|on\b|to\b|for\b|from\b|in\b|between\b|\w+ (?:of|on|to|for)\b)[^?]+\?)$"
 )
 _ZERO_WIDTH = ("\u200b", "\u200d", "\u2060", "\u00ad", "\ufeff", "\u202e", "\u2063", "\U000e0061")
 _LOOK_ALIKE: Mapping[str, str] = {

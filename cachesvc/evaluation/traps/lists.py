@@ -104,8 +104,8 @@ COMPARISONS = (
 )  # fmt: skip
 QUANTIFIERS = (
     ("all", "none"), ("every", "no"), ("everyone", "no one"), ("each", "no"), ("any", "no"), ("both", "neither"),
-    ("both", "one"), ("half", "a third"), ("half", "all"), ("only", "not only"), ("single", "double"), ("several", "two"),
-    ("nothing", "everything"), ("many", "few"),
+    ("half", "a third"), ("half", "all"), ("only", "not only"), ("single", "double"), ("several", "two"),
+    ("nothing", "everything"),
 )  # fmt: skip
 QUESTIONS = (
     ("How do I", "Why do I"), ("How long", "How often"), ("How many", "Which"), ("How much", "How often"),
