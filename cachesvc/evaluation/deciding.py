@@ -5,6 +5,7 @@ The one place in which trials meet ``core.deciding``: what they find is what the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cachesvc.core.deciding import Bar, Beside, Known, Terms, decide
 from cachesvc.core.gates import Analysis, Gate
@@ -46,6 +47,7 @@ class Choice:
     refused: Sequence[Refused]
 
 
+@lru_cache(maxsize=256)
 def bar_of(policy: Policy) -> Bar:
     """What candidates must reach in a namespace of which nothing is known yet."""
     return Bar.of(policy, _ASK, stance(TrustState(""), policy).rule, verifies=False)

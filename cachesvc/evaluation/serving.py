@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cachesvc.core.deciding import Bar
 from cachesvc.core.gates import Analysis, analyse
 from cachesvc.core.policy import Policy
 from cachesvc.core.types import Candidate, Entry
@@ -167,7 +166,6 @@ class _Run:
         self._exact = np.zeros(count, np.bool_)
         self._scores = np.zeros(count, np.float32)
         self._refused: list[Refused] = []
-        self._bars: dict[int, Bar] = {}  # by policy; all policies are held meanwhile
 
     def result(self) -> Served:
         for place in range(len(self._places)):
@@ -201,7 +199,7 @@ class _Run:
     def _by_meaning(self, place: int, policy: Policy, now_ms: int) -> Candidate | None:
         if not (policy.embeds and self._shop.stream.seen[place]):
             return None
-        bar = self._bar(policy)
+        bar = bar_of(policy)
         lowest = policy.min_score if self._plain or bar.rule.model is None else bar.near_score
         places, scores = self._shop.near.of(place, max(lowest, self._shop.near.floor))
         kept = np.flatnonzero(self._stored[places])[: 1 if self._plain else policy.candidate_count].tolist()
@@ -216,12 +214,6 @@ class _Run:
         choice = choose(place, self._shop.texts[place], self._shop.analysis(place), options, policy, now_ms)
         self._refused += choice.refused
         return choice.candidate
-
-    def _bar(self, policy: Policy) -> Bar:
-        known = self._bars.get(id(policy))
-        if known is None:
-            known = self._bars[id(policy)] = bar_of(policy)
-        return known
 
     def _entry(self, place: int) -> Entry:
         known = self._entries.get(place)

@@ -6,6 +6,7 @@ a right hit look wrong. Pure; ``Pick`` chooses, so that the same seed gives the 
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeAlias, TypeVar
 
@@ -90,9 +91,14 @@ def _replaced(text: str, match: re.Match[str], new: str, group: int = 0) -> str:
 
 def instead(text: str, old: str, new: str) -> Iterator[str]:
     """Each place of a word or phrase by itself, with the case of its first letter."""
-    for match in re.finditer(rf"(?<![\w-]){re.escape(old)}(?![\w-])", text, re.IGNORECASE):
+    for match in _word(old).finditer(text):
         fitted = new[0].upper() + new[1:] if match[0][0].isupper() and not old[0].isupper() else new
         yield _replaced(text, match, fitted)
+
+
+@lru_cache(maxsize=2048)
+def _word(word: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])", re.IGNORECASE)
 
 
 def number(text: str, pick: Pick) -> Iterator[str]:
