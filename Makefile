@@ -85,7 +85,7 @@ check: setup ## Lint, types, import floors, protos, generated code and documents
 	  && $(MAKE) --no-print-directory generate OUT="$$fresh" \
 	  && diff -r -x __init__.py -x __pycache__ "$$fresh/cachesvc/v1" cachesvc/v1 \
 	  || { echo "cachesvc/v1 is not what protos/ gives: run make proto" >&2; exit 1; }
-	$(BIN)/python docs/tables.py --check README.md docs/reliability.md
+	$(BIN)/python docs/tables.py --check README.md docs/reliability.md docs/trust.md
 
 .PHONY: fix
 fix: setup ## Mend what check finds where that is mechanical
@@ -93,7 +93,7 @@ fix: setup ## Mend what check finds where that is mechanical
 	$(BIN)/ruff check --fix
 	$(BIN)/buf format --write protos
 	$(MAKE) --no-print-directory proto
-	$(BIN)/python docs/tables.py README.md docs/reliability.md
+	$(BIN)/python docs/tables.py README.md docs/reliability.md docs/trust.md
 	$(BIN)/python deploy/grafana/make_dashboard.py
 	$(BIN)/python deploy/helm/make_schema.py
 	cp deploy/prometheus/alerts.yaml deploy/helm/cachesvc/files/alerts.yaml

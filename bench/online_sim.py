@@ -76,8 +76,8 @@ class Course:
 @dataclass(frozen=True, slots=True)
 class Play:
     """How a stream is served. ``order``: rows of it, in order. ``answers``: those of the rows, where they are not the
-    stream's own. ``votes`` False: by cosine alone, as where stored answers cannot be told apart. ``controlled``
-    False: by the start of ``terms`` for ever.
+    stream's own. ``votes`` False: by cosine alone, as where stored answers cannot be told apart. ``frozen_at``:
+    from that place on the threshold stays as it is, whatever labels say.
     """
 
     order: NDArray[np.int64]
@@ -85,7 +85,7 @@ class Play:
     seed: int
     answers: Sequence[str] | None = None
     votes: bool = True
-    controlled: bool = True
+    frozen_at: int | None = None
 
 
 def play(near: Near, how: Play) -> Course:
@@ -151,7 +151,8 @@ class _Online:
         return None
 
     def learn(self, place: int, near: Neighbours, served: int | None) -> None:
-        if not self._how.controlled or len(self._told) < _ROUND:
+        frozen_at = self._how.frozen_at
+        if len(self._told) < _ROUND or (frozen_at is not None and place >= frozen_at):
             return
         folded = fold(self._state, self._told, self._how.terms)
         served = self._would_hit - self._held_count
@@ -163,7 +164,7 @@ class _Online:
         self.steps.extend((place, step) for step in folded.steps)
 
     def _share(self) -> float:
-        return hold_back_share(self._state, self._how.terms) if self._how.controlled else 0.0
+        return hold_back_share(self._state, self._how.terms)
 
     def _best(self, place: int, near: Neighbours) -> tuple[int, float] | None:
         """The candidate of the greatest value that no gate refuses, and its value."""

@@ -303,11 +303,11 @@ class IndexSettings(_Section):
         "vectors; 0: none",
     )
     max_analyses: int = Field(
-        20_000,
+        2048,
         ge=1,
         le=10_000_000,
-        description="Entries of which is kept what the gates need to know of their prompts; about 4 KB each, for others "
-        "it is found out anew",
+        description="Entries of which is kept what the gates need to know of their prompts, about 12 KB each; of others it "
+        "is found out anew, which takes a fraction of a millisecond",
     )
     warm_max_scopes: int = Field(
         10_000,
@@ -325,13 +325,20 @@ class IndexSettings(_Section):
 
 
 class TicketSettings(_Section):
-    """The memory of misses, by lookup_id."""
+    """The memory of misses and semantic hits, by lookup_id."""
 
-    max_count: int = Field(8192, ge=1, le=10_000_000, description="Misses remembered; about 3 KB each")
+    max_count: int = Field(
+        8192, ge=1, le=10_000_000, description="Misses and semantic hits remembered; about 3 KB each"
+    )
     max_bytes: int = Field(
         64 * MIB, ge=MIB, le=1 << 40, description="Memory for them; long prompts push out more than one"
     )
-    ttl_s: float = Field(600.0, gt=0, le=86_400, description="How long a lookup_id may be passed to Store")
+    ttl_s: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="How long a lookup_id may be passed to Store, or to SubmitFeedback",
+    )
 
 
 class TrustSettings(_Section):

@@ -12,6 +12,7 @@ from cachesvc.core.events import TaskFailed
 from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
 from cachesvc.engine.analyses import Analyses
+from cachesvc.engine.challenging import Challenger
 from cachesvc.engine.comparing import Comparing
 from cachesvc.engine.feedback import Feedback
 from cachesvc.engine.guard import Guard
@@ -21,6 +22,7 @@ from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
 from cachesvc.settings import Settings
+from cachesvc.training import train
 
 _ROUND_LABELS = 1000
 
@@ -61,6 +63,7 @@ class Trusting:
             life,
             TrustOptions(given.round_interval_s, _ROUND_LABELS, given.max_namespaces),
             needs.leads,
+            Challenger(parts, train, given.max_labels).challenge,
         )
         self.vetoes = Vetoes(
             self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)

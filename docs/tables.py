@@ -39,6 +39,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "reliability.md": {
         name: partial(_result, name) for name in ("soak", "overload", "scopes", "scale", "stalls", "pressure")
     },
+    "trust.md": {"trust_sim": partial(_result, "trust_sim")},
 }
 
 

@@ -277,11 +277,11 @@ class LmdbTrust:
                 txn.put(name, key_of(self._count_of(txn, name) + 1), db=self._counts)
         return True
 
-    def vetoes(self, scope: bytes) -> list[VetoPair]:
+    def vetoes(self, scope: bytes, after: int = 0) -> list[VetoPair]:
         """See ``TrustStore.vetoes``."""
         found = []
         with self._reading() as txn:
-            for place, sealed in self._of_scope(txn, scope):
+            for place, sealed in self._of_scope(txn, scope, after):
                 record = self._opened(_VetoRecord, place, sealed)
                 if record is not None:
                     ours, theirs = (
@@ -388,8 +388,8 @@ class LmdbTrust:
                 txn.delete(scope + record.theirs_key + record.ours_key, db=self._veto_keys)
             txn.delete(place, db=self._vetoes)
 
-    def _of_scope(self, txn: lmdb.Transaction, scope: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for place, sealed in scan(txn, self._vetoes, scope):
+    def _of_scope(self, txn: lmdb.Transaction, scope: bytes, after: int = 0) -> Iterator[tuple[bytes, bytes]]:
+        for place, sealed in scan(txn, self._vetoes, scope + key_of(after + 1)):
             if not place.startswith(scope):
                 return
             yield place, sealed

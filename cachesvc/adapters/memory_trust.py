@@ -19,6 +19,7 @@ class MemoryTrust:
         self._labels: dict[str, list[tuple[int, Label]]] = {}
         self._tallies: dict[str, Tally] = {}
         self._vetoes: list[VetoPair] = []
+        self._veto_sequences: dict[bytes, int] = {}
         self._veto_counts: Counter[str] = Counter()
         self._last_vetoes: dict[bytes, int] = {}
         self._states: dict[str, TrustState] = {}
@@ -62,7 +63,7 @@ class MemoryTrust:
             self._sequence += 1
             self._vetoes.append(veto)
             self._veto_counts[namespace] += 1
-            self._last_vetoes[veto.scope] = self._sequence
+            self._last_vetoes[veto.scope] = self._veto_sequences[_pair(veto)] = self._sequence
             of_scope = [held for held in self._vetoes if held.scope == veto.scope]
             if len(of_scope) > self._max_vetoes:
                 self._vetoes.remove(of_scope[0])
@@ -70,10 +71,14 @@ class MemoryTrust:
                 self._append(namespace, label)
             return True
 
-    def vetoes(self, scope: bytes) -> list[VetoPair]:
+    def vetoes(self, scope: bytes, after: int = 0) -> list[VetoPair]:
         """See ``TrustStore.vetoes``."""
         with self._lock:
-            return [veto for veto in self._vetoes if veto.scope == scope]
+            return [
+                veto
+                for veto in self._vetoes
+                if veto.scope == scope and self._veto_sequences[_pair(veto)] > after
+            ]
 
     def veto_count(self, namespace: str) -> int:
         """See ``TrustStore.veto_count``."""

@@ -286,8 +286,8 @@ class TrustStore(Protocol):
         The oldest vetoes of a scope go where there are more than the bound. Raises FULL, UNAVAILABLE.
         """
 
-    def vetoes(self, scope: bytes) -> list[VetoPair]:
-        """Those of a scope, the oldest first."""
+    def vetoes(self, scope: bytes, after: int = 0) -> list[VetoPair]:
+        """Those of a scope, the oldest first; only later ones than when ``last_veto`` was ``after``."""
 
     def veto_count(self, namespace: str) -> int:
         """How many vetoes were kept of a namespace; those that were pushed out since count, too."""

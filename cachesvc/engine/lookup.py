@@ -77,8 +77,17 @@ class Lookup:
             watch.lap("exact_us")
             refusal = None if row is None else refuse(row, terms)
             if isinstance(row, Entry) and refusal is None and serves:
-                return self._done(ask, identity, watch, Found(Decision(Outcome.HIT_EXACT, row, 1.0)))
+                return self._serve_exact(ask, watch, row)
         return Begun(ask, identity, policy, terms, tuning.budget, watch, row, refusal, serves)
+
+    def _serve_exact(self, ask: Ask, watch: Watch, entry: Entry) -> LookupResult:
+        """Shorter than ``_done``: most hits come this way, on the threads that take calls in."""
+        watch.stop()
+        age_ms = max(self._clock.now_ms() - entry.created_ms, 0)
+        result = LookupResult(Outcome.HIT_EXACT, self._new_id(), watch.timings, entry, 1.0, age_ms=age_ms)
+        self._janitor.note_used(entry.id)
+        self._observer.on(_event(ask, result))
+        return result
 
     def finish(self, begun: Begun) -> LookupResult:
         """The answer to a lookup that was begun."""
@@ -167,8 +176,6 @@ class Lookup:
     ) -> None:
         if result.entry is not None:
             self._janitor.note_used(result.entry.id)
-        if result.outcome is Outcome.HIT_EXACT:
-            return
         try:
             epoch = self._store.epoch()
         except CacheError:
@@ -206,7 +213,7 @@ def _tally(disposed: _Disposed, *, is_near: bool) -> Tally:
     )
 
 
-def _event(ask: Ask, result: LookupResult, opinion: Opinion) -> LookupDone:
+def _event(ask: Ask, result: LookupResult, opinion: Opinion = "") -> LookupDone:
     chosen = result.entry or result.withheld
     saved = None if chosen is None else chosen.payload
     return LookupDone(

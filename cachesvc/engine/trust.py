@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import TaskFailed, TrustChanged, TrustStands
@@ -36,6 +36,20 @@ class TrustOptions:
     max_namespaces: int
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A state as somebody wants it, and the steps that this is."""
+
+    state: TrustState
+    steps: Sequence[Step] = ()
+
+
+Challenge: TypeAlias = Callable[
+    [TrustState, Policy, Callable[[str, Callable[[TrustState], Changed]], TrustState]], None
+]
+"""Has a challenger trained for a namespace whose state calls for one; what comes of it is put in force by the callable."""
+
+
 class Life(Protocol):
     """How a namespace's trust comes of what is known of it. Pure."""
 
@@ -54,6 +68,9 @@ class Life(Protocol):
 
     def audited(self, state: TrustState, policy: Policy) -> Audited | None:
         """What audits say; None before there was one."""
+
+    def is_challenge_due(self, state: TrustState, policy: Policy) -> bool:
+        """Whether a challenger should be trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +101,9 @@ class Trust:
         life: Life,
         options: TrustOptions,
         leads: Callable[[], bool],
-        chores: Sequence[Callable[[], None]] = (),
+        challenge: Challenge = lambda state, policy, apply: None,
     ) -> None:
-        """``leads`` says whether this process does the rounds; ``chores`` are done after each."""
+        """``leads`` says whether this process does the rounds; ``challenge`` must not block."""
         self._store = parts.trust
         self._policies = parts.policies
         self._clock = parts.clock
@@ -94,7 +111,7 @@ class Trust:
         self._life = life
         self._options = options
         self._leads = leads
-        self._chores = chores
+        self._challenge = challenge
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._counts: dict[str, Tally] = {}
@@ -129,15 +146,16 @@ class Trust:
             if before is not None or len(self._counts) < self._options.max_namespaces:
                 self._counts[namespace] = tally if before is None else before.plus(tally)
 
-    def change(self, namespace: str, change: Callable[[TrustState], TrustState], step: Step) -> TrustState:
-        """Put a changed state in force here, and within a second everywhere; the step is told. Raises FULL, UNAVAILABLE."""
+    def change(self, namespace: str, change: Callable[[TrustState], Changed]) -> TrustState:
+        """Put a changed state in force here, and within a second everywhere. Raises FULL, UNAVAILABLE."""
         for _ in range(_ATTEMPTS):
             state = self._store.state(namespace) or TrustState(namespace)
-            changed = replace(change(state), generation=state.generation + 1)
-            if self._store.put_state(changed):
-                self._note(changed, self._policies().of(namespace))
-                self._observer.on(TrustChanged(namespace, step.what))
-                return changed
+            changed = change(state)
+            after = replace(changed.state, generation=state.generation + 1)
+            if self._store.put_state(after):
+                self._note(after, self._policies().of(namespace))
+                self._tell(namespace, changed.steps)
+                return after
         raise CacheError(Kind.UNAVAILABLE, "the state of trust changes all the time: try again")
 
     def tick(self) -> None:
@@ -149,8 +167,6 @@ class Trust:
             self._round_at_s = now_s
             if self._leads():
                 self._attempt(self._round)
-            for chore in self._chores:
-                self._attempt(chore)
 
     def _run(self) -> None:
         while not self._stopped.wait(_FOLLOW_S):
@@ -213,16 +229,23 @@ class Trust:
         if held is not None and is_open and not labels and tally == held.tally and policy is held.policy:
             return False
         advance = self._life.advance(state, labels, tally, policy, self._clock.now_ms())
-        if advance.state is not state:
+        if (
+            labels or advance.steps or held is None or policy is not held.policy
+        ):  # counts alone are not worth a commit
             state = replace(advance.state, generation=state.generation + 1)
             if not self._store.put_state(state):  # an operator, or another that leads by now, was first
                 self._folded.pop(namespace, None)
                 return True
             self._note(state, policy)
-            for step in advance.steps:
-                self._observer.on(TrustChanged(namespace, step.what))
+            self._tell(namespace, advance.steps)
         self._folded[namespace] = _Folded(state, tally, policy)
+        if self._life.is_challenge_due(state, policy):
+            self._challenge(state, policy, self.change)
         return len(labels) == self._options.round_labels
+
+    def _tell(self, namespace: str, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._observer.on(TrustChanged(namespace, step.what))
 
     def _state_of(self, namespace: str) -> TrustState:
         known = self._known.get(namespace)

@@ -9,7 +9,7 @@ from cachesvc.core.trust.labels import Label, Origin, Tally
 from cachesvc.core.trust.life import Audited
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import MAX_STEPS, Stance, Step, TrustState
-from cachesvc.engine.trust import Life, Trust
+from cachesvc.engine.trust import Changed, Life, Trust
 from cachesvc.engine.trust_parts import TrustParts
 
 _PAGE_COUNT = 256
@@ -64,20 +64,20 @@ class TrustDesk:
         rule = self._rule(namespace, version)
         step = Step(self._parts.clock.now_ms(), f"rule {version} was put in force, and pinned, by hand")
 
-        def change(state: TrustState) -> TrustState:
-            return replace(state, active=version, pinned=True, steps=_with(state, step))
+        def change(state: TrustState) -> Changed:
+            return Changed(replace(state, active=version, pinned=True, steps=_with(state, step)), [step])
 
-        self._trust.change(namespace, change, step)
+        self._trust.change(namespace, change)
         return rule
 
     def unpin(self, namespace: str) -> None:
         """Let the namespace adopt rules again."""
         step = Step(self._parts.clock.now_ms(), "the rule was unpinned by hand")
 
-        def change(state: TrustState) -> TrustState:
-            return replace(state, pinned=False, steps=_with(state, step))
+        def change(state: TrustState) -> Changed:
+            return Changed(replace(state, pinned=False, steps=_with(state, step)), [step])
 
-        self._trust.change(namespace, change, step)
+        self._trust.change(namespace, change)
 
     def labels(self, namespace: str) -> Iterator[Sequence[Label]]:
         """Those that are kept, the oldest first, some at a time."""

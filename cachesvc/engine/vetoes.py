@@ -92,7 +92,7 @@ class Vetoes:
             if held is None or held.last != last:
                 if not last:
                     return None
-                held = _held(last, self._trust.vetoes(scope))
+                held = _held(held, last, self._trust.vetoes(scope, 0 if held is None else held.last))
         except CacheError as error:
             self._failed(error)
             return held
@@ -105,15 +105,26 @@ class Vetoes:
         return held
 
 
-def _held(last: int, vetoes: Sequence[VetoPair]) -> _Held:
-    """An identical request that was answered wrongly says nothing of others: the entry is wrong, not the reuse."""
+def _held(before: _Held | None, last: int, vetoes: Sequence[VetoPair]) -> _Held:
+    """With more vetoes. An identical request that was answered wrongly says nothing of others: the entry is wrong, not the
+    reuse. Those that the store has pushed out go on to count here, until the scope is read anew.
+    """
     reuses = [veto for veto in vetoes if veto.ours_key != veto.theirs_key]
-    width = len(reuses[0].ours) if reuses else 0
+    ours, theirs = ([veto.ours for veto in reuses], [veto.theirs for veto in reuses])
+    pairs = frozenset((veto.ours_key, veto.theirs_key) for veto in reuses)
+    accusations = tuple((veto.theirs_key, veto.at_ms) for veto in vetoes)
+    keys = tuple(veto.theirs_key for veto in reuses)
+    if before is None:
+        return _Held(last, pairs, accusations, _stacked(ours), _stacked(theirs), keys)
     return _Held(
         last,
-        frozenset((veto.ours_key, veto.theirs_key) for veto in reuses),
-        tuple((veto.theirs_key, veto.at_ms) for veto in vetoes),
-        np.array([veto.ours for veto in reuses], np.float32).reshape(len(reuses), width),
-        np.array([veto.theirs for veto in reuses], np.float32).reshape(len(reuses), width),
-        tuple(veto.theirs_key for veto in reuses),
+        before.pairs | pairs,
+        (*before.accusations, *accusations),
+        _stacked([*before.ours, *ours]),
+        _stacked([*before.theirs, *theirs]),
+        (*before.theirs_keys, *keys),
     )
+
+
+def _stacked(vectors: Sequence[Vector]) -> NDArray[np.float32]:
+    return np.array(vectors, np.float32).reshape(len(vectors), len(vectors[0]) if vectors else 0)

@@ -6,7 +6,7 @@ no field. Nothing is truncated, stripped or corrected: what is not right is refu
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -131,7 +131,8 @@ class RequestReader:
             check.done()
             raise ask
         check.done()
-        return ask, entry_id
+        request = replace(ask.request, query_field=f"lookup.{ask.request.query_field}")
+        return replace(ask, request=request), entry_id
 
     def _batch(self, items: Sequence[_M]) -> Sequence[_M]:
         if not 1 <= len(items) <= self.limits.batch_items:

@@ -134,6 +134,7 @@ def test_the_last_veto_of_a_scope_is_told(make: Make) -> None:
     for n in range(4):
         trust.add_veto("a", veto(n, 9), None)
         seen.append(trust.last_veto(SCOPE))
+        assert [held.ours_key for held in trust.vetoes(SCOPE, seen[-2])] == [veto(n, 9).ours_key]
     assert seen == sorted(set(seen))
     for scope in (b"r" * 32, b"t" * 32, b"\xff" * 32):
         trust.add_veto("a", veto(1, 9, scope), None)

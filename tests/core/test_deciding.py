@@ -246,6 +246,15 @@ def test_a_learned_rule_never_serves_below_the_floor() -> None:
     assert [len(shown) for shown in model.shown] == [1]
 
 
+def test_a_caller_tightens_a_learned_rule() -> None:
+    """Whatever its value, who scores below what the caller asks is not served; the next may be."""
+    rule = Rule(2, 0.5, model=Told(0.9, 0.8))
+    policy, scores, rows = Policy(), {1: 0.97, 2: 0.96}, {1: GOOD, 2: OTHER}
+    for asked, served in ((None, GOOD), (0.965, GOOD), (0.98, None)):
+        made = Bar.of(policy, ask(asked), rule, verifies=False)
+        assert decided(scores, rows, made, beside())[0].entry is served
+
+
 def test_a_model_is_shown_what_is_learned_from() -> None:
     """What is lost, expired or the identical request's is no candidate of a label, and none here."""
     identical = replace(entry(7), exact_key=b"asked")

@@ -25,7 +25,7 @@ from cachesvc.core.trust.life import Advance, Audited
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Stance, Step, TrustState
 from cachesvc.engine.analyses import Analyses
-from cachesvc.engine.trust import Trust, TrustOptions
+from cachesvc.engine.trust import Changed, Trust, TrustOptions
 from cachesvc.engine.trust_parts import TrustParts
 
 ROUND_S = 5.0
@@ -86,6 +86,9 @@ class CountingLife:
 
     def audited(self, state: TrustState, policy: Policy) -> Audited | None:
         return None
+
+    def is_challenge_due(self, state: TrustState, policy: Policy) -> bool:
+        return state.active >= 2 and not state.challenger
 
 
 class Bench:
@@ -179,7 +182,7 @@ def test_a_change_by_hand_is_not_undone_by_a_round_that_did_not_see_it(bench: Be
     leader, other = bench.process(), bench.process(leads=False)
     bench.trust.add("n", [label(1)], NOTHING)
     bench.round(leader)
-    changed = other.change("n", lambda state: replace(state, pinned=True), Step(1, "pinned"))
+    changed = other.change("n", lambda state: Changed(replace(state, pinned=True)))
     assert changed.pinned
     bench.trust.add("n", [label(2)], NOTHING)
     bench.round(leader)
@@ -244,18 +247,19 @@ def test_its_thread_ends_and_keeps_what_was_counted(bench: Bench) -> None:
     assert not any(thread.name == "cachesvc-trust" for thread in threading.enumerate())
 
 
-def test_chores_are_done_whatever_fails(bench: Bench) -> None:
-    """A chore that fails is told and keeps no other from its turn."""
-    done: list[str] = []
+def test_a_challenger_is_trained_when_one_is_due(bench: Bench) -> None:
+    """What comes of it is put in force, and is not undone by the round that called for it."""
 
-    def fails() -> None:
-        raise ValueError
+    def challenge(state: TrustState, policy: Policy, apply: Callable[..., object]) -> None:
+        step = Step(1, "tried")
+        apply(state.namespace, lambda now: Changed(replace(now, challenger="lost"), [step]))
 
-    def works() -> None:
-        done.append("works")
-
-    chores: Sequence[Callable[[], None]] = (fails, works)
-    trust = Trust(bench.parts, bench.life, TrustOptions(ROUND_S, LABELS, 10), lambda: True, chores)
+    trust = Trust(bench.parts, bench.life, TrustOptions(ROUND_S, LABELS, 10), lambda: True, challenge)
+    bench.trust.add("n", [label(1), label(2)], NOTHING)
     bench.round(trust)
-    assert done == ["works"]
-    assert bench.failed() == ["trust_fails"]
+    bench.trust.add("n", [label(3)], NOTHING)
+    bench.round(trust)
+    state = bench.trust.state("n")
+    assert state is not None
+    assert (state.active, state.challenger) == (3, "lost")
+    assert [event for event in bench.seen if isinstance(event, TrustChanged)] == [TrustChanged("n", "tried")]

@@ -28,9 +28,9 @@ class FailingTrust(MemoryTrust):
             raise CacheError(Kind.UNAVAILABLE, "as told")
         return super().last_veto(scope)
 
-    def vetoes(self, scope: bytes) -> list[VetoPair]:
+    def vetoes(self, scope: bytes, after: int = 0) -> list[VetoPair]:
         self.reads += 1
-        return super().vetoes(scope)
+        return super().vetoes(scope, after)
 
 
 def unit(angle: float, of: int = 0) -> Vector:
@@ -162,6 +162,20 @@ def test_what_others_were_told_is_known_at_once() -> None:
     assert same_reuse(bench, entry)
     assert bench.trust.reads == 1
     assert bench.asker().refuses(entry.scope, QUERY, unit(0.0), entry)
+
+
+def test_only_what_is_new_is_read() -> None:
+    """One veto more costs the reading of one, and those that were there go on to count."""
+    bench = Bench()
+    entry = bench.entry("stored", THEIRS)
+    for n in range(5):
+        query = bytes([n]) * 32
+        bench.veto(query, unit(2.0 + n), entry, THEIRS)
+        assert all(
+            bench.vetoes.refuses(entry.scope, bytes([m]) * 32, unit(2.0 + m), entry) for m in range(n + 1)
+        )
+    assert (bench.trust.reads, bench.vetoes.count()) == (5, 5)
+    assert bench.vetoes.accusers(entry.scope, entry) == 5
 
 
 def test_where_the_store_of_trust_fails_those_held_go_on_to_count() -> None:

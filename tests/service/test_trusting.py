@@ -20,6 +20,9 @@ ASKED = "how can I change my account's address"
 NEAR = "how can I change the address of my account please"
 FAR = "what does a replacement card cost"
 
+COLOURS = ("red", "blue", "green", "black", "white", "yellow")
+THINGS = ("bicycle", "table", "lamp", "coat", "kettle", "sofa", "mirror", "carpet")
+
 Start = Callable[..., Running]
 
 
@@ -246,3 +249,43 @@ def test_what_is_not_known_is_told_with_what_to_send(server: Running) -> None:
     assert one.ask(STORED).outcome == pb.OUTCOME_HIT_EXACT
     for client in (one, other):
         client.close()
+
+
+def test_the_threshold_opens_as_far_as_labels_defend(client: Callable[..., Client]) -> None:
+    """With max_error_rate misses label themselves, and what was a miss at the policy's threshold becomes a hit."""
+    one = client(min_score=0.97, max_error_rate=0.1, hold_back_share=0.0)
+    things = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
+    before = one.trust().rule.threshold
+    for thing in things:
+        one.miss(f"what does a {thing} cost", f"about {len(thing)} euros for the {thing}")
+        one.miss(f"what does the {thing} cost please", f"About {len(thing)} euros for the {thing}.")
+    one.until(lambda: bool(one.trust().steps))
+    trust = one.trust()
+    assert trust.rule.threshold < before
+    assert "opened from" in trust.steps[0].what
+    assert trust.rule.version >= 0
+
+
+def test_the_brake_trips_and_is_told(client: Callable[..., Client]) -> None:
+    """Audits that find hits wrong again and again close the semantic tier; what would hit is labelled on."""
+    one = client(audit_share=1.0, max_audit_share=1.0, max_false_hit_rate=0.05, quarantine_after=1000)
+    for n in range(400):
+        stored, asked = (
+            f"how do I change setting {n} of my account",
+            f"how can I change setting {n} of my account",
+        )
+        one.store(stored, f"Open Settings and choose {n}.")
+        hit = one.ask(asked)
+        if hit.outcome == pb.OUTCOME_MISS_BRAKED:
+            break
+        if hit.audit:
+            one.say(lookup_id=hit.lookup_id, fresh=pb.FreshAnswer(response=b"Nobody can do that."))
+    assert hit.outcome == pb.OUTCOME_MISS_BRAKED
+    trust = one.trust()
+    assert trust.brake == "exact_only"
+    assert [step.what.partition(":")[0] for step in reversed(trust.steps)] == [
+        "brake open → tight",
+        "brake tight → exact_only",
+    ]
+    assert trust.false_hit_rate_low > 0.05
+    assert one.ask("how do I change setting 0 of my account").outcome == pb.OUTCOME_HIT_EXACT

@@ -87,6 +87,11 @@ def _turns(*turns: tuple[str, str]) -> pb.Chat:
     return pb.Chat(messages=[pb.Message(role=role, content=content) for role, content in turns])
 
 
+def _explain(id_: str, field: str, entry_id: str = "", **fields: Any) -> Bad:
+    lookup = pb.LookupRequest(**{"prompt": "a good question", **fields})
+    return Bad(f"explain-{id_}", "Explain", pb.ExplainRequest(lookup=lookup, entry_id=entry_id), field)
+
+
 def _entry_id(id_: str, value: str) -> list[Bad]:
     return [
         Bad(f"get-id-{id_}", "Get", pb.GetRequest(id=value), "id"),
@@ -236,6 +241,14 @@ FIELD_CASES: list[Bad] = [
     _store("lookup-id-not-hex", "lookup_id", lookup_id="zz"),
     _store("lookup-id-65-long", "lookup_id", lookup_id="0" * 65),
     _store("lookup-id-trailing-newline", "lookup_id", lookup_id="00\n"),
+    # explanations
+    _explain("no-input", "lookup.prompt", prompt=""),
+    Bad("explain-no-bytes", "Explain", b"", "lookup.prompt"),
+    _explain("blank", "lookup.prompt", prompt=" \n"),
+    _explain("namespace", "lookup.namespace", namespace=".."),
+    _explain("min-score", "lookup.min_score", min_score=1.5),
+    _explain("entry-id", "entry_id", "zz"),
+    _explain("entry-id-beside-another", "entry_id", "zz", model="a\nb"),
     # batches
     Bad("batch-lookup-empty", "BatchLookup", pb.BatchLookupRequest(), "items"),
     Bad("batch-store-empty", "BatchStore", pb.BatchStoreRequest(), "items"),

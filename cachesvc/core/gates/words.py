@@ -1,13 +1,12 @@
 """A text cut into words."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _WORD = re.compile(r"[^\W_]+(?:['’.\-_@/:][^\W_]+)*|[^\w\s]")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word or a sign: as written, and folded for comparison. ``start`` is where it begins."""
 
     text: str
@@ -18,5 +17,8 @@ class Word:
 def words(text: str) -> tuple[Word, ...]:
     """The words of a text, in order."""
     return tuple(
-        Word(match[0], match[0].casefold().replace("’", "'"), match.start()) for match in _WORD.finditer(text)
+        [
+            Word(match[0], match[0].casefold().replace("’", "'"), match.start())
+            for match in _WORD.finditer(text)
+        ]
     )

@@ -15,24 +15,36 @@ from cachesvc.core.trust.labels import Label, Origin, Tally
 
 LEVEL = 0.95
 
-_HALVINGS = 60
+_HALVINGS = 30
 _LOST = -1e9
 """The log of a stake that is gone: a number, since states are kept as plain numbers."""
 
-_HIGH_STAKES = tuple(2.0 ** (-place / 2) for place in range(24))
-_LOW_STAKES = tuple(2.0 ** (5 - place) for place in range(13))
-_DECAY_HITS = 500
-"""Traffic at which the share has fallen to 0.7 of its most."""
+_DECAY_HITS = 2_000
+"""Traffic at which the share has fallen to 0.7 of what it is in the beginning."""
 
 
-def _weights(count: int) -> tuple[float, ...]:
-    """Of stakes, the boldest first, which nothing wrong in few audits asks for; the last are never too light."""
-    parts = [1.0 / ((place + 2) * log(place + 2) ** 2) for place in range(count)]
-    return tuple(part / sum(parts) for part in parts)
+@dataclass(frozen=True, slots=True)
+class _Stakes:
+    """Sizes of stakes on an audit of weight 1 being wrong, and the logs of the parts of one unit that go by them."""
+
+    sizes: tuple[float, ...]
+    log_parts: tuple[float, ...]
+
+    @classmethod
+    def of(cls, sizes: tuple[float, ...], parts: tuple[float, ...]) -> "_Stakes":
+        return cls(sizes, tuple(log(part / sum(parts)) for part in parts))
 
 
-_HIGH_WEIGHTS = _weights(len(_HIGH_STAKES))
-_LOW_WEIGHTS = (1.0 / len(_LOW_STAKES),) * len(_LOW_STAKES)
+_LOW = _Stakes.of(tuple(2.0 ** (5 - place) for place in range(13)), (1.0,) * 13)
+"""Any size is fair against a rate being as low as said: from 32 for one wrong hit in few audits on."""
+
+_HIGH = _Stakes.of(
+    tuple(2.0 ** (-place / 2) for place in range(24)),
+    tuple(place**-1.5 for place in range(2, 26)),
+)
+"""At most 1, which is lost by one wrong hit and best while there was none: it gets most. When the share falls, and an
+audit weighs more, the boldest are lost; the others must not have got too little to be heard then.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +59,8 @@ class Audits:
     reference: float = 0.0
     weight: float = 0.0
     wrong_weight: float = 0.0
-    low_logs: tuple[float, ...] = (0.0,) * len(_LOW_STAKES)
-    high_logs: tuple[float, ...] = (0.0,) * len(_HIGH_STAKES)
+    low_logs: tuple[float, ...] = (0.0,) * len(_LOW.sizes)
+    high_logs: tuple[float, ...] = (0.0,) * len(_HIGH.sizes)
 
 
 NO_AUDITS = Audits()
@@ -81,11 +93,11 @@ def fold(audits: Audits, label: Label) -> Audits:
     weight = reference / label.share
     high_logs = tuple(
         _LOST if held <= _LOST or stake * weight > 1.0 else _after(held, -stake * weight, wrong=not same)
-        for stake, held in zip(_HIGH_STAKES, audits.high_logs, strict=True)
+        for stake, held in zip(_HIGH.sizes, audits.high_logs, strict=True)
     )
     low_logs = tuple(
         _after(held, stake * weight, wrong=not same)
-        for stake, held in zip(_LOW_STAKES, audits.low_logs, strict=True)
+        for stake, held in zip(_LOW.sizes, audits.low_logs, strict=True)
     )
     return Audits(
         answered=audits.answered + 1,
@@ -133,21 +145,25 @@ def interval(audits: Audits, level: float = LEVEL) -> tuple[float, float]:
     An end is the rate at which what was staked on the true one being higher, or lower, would have grown
     2 ÷ (1 - level) fold, which happens to the true rate with a chance of (1 - level) ÷ 2 at most (Ville, 1939).
     """
-    bar = log(2.0 / (1.0 - level))
     low, above = 0.0, 1.0
     high, below = 1.0, 0.0
     for _ in range(_HALVINGS):
         middle = (low + above) / 2
-        if _grown(audits.low_logs, _LOW_STAKES, _LOW_WEIGHTS, -audits.weight * middle) > bar:
+        if _is_too_low(audits, middle, level):
             low = middle
         else:
             above = middle
         middle = (below + high) / 2
-        if _grown(audits.high_logs, _HIGH_STAKES, _HIGH_WEIGHTS, audits.weight * middle) > bar:
+        if _is_too_high(audits, middle, level):
             high = middle
         else:
             below = middle
     return low, high
+
+
+def covers(audits: Audits, at: float, level: float = LEVEL) -> bool:
+    """Whether a rate is inside, without the ends."""
+    return not _is_too_low(audits, at, level) and not _is_too_high(audits, at, level)
 
 
 def interval_of(wrong: int, seen: int) -> tuple[float, float]:
@@ -158,20 +174,27 @@ def interval_of(wrong: int, seen: int) -> tuple[float, float]:
             wrong=wrong,
             weight=seen,
             wrong_weight=wrong,
-            low_logs=tuple(wrong * log1p(stake) for stake in _LOW_STAKES),
+            low_logs=tuple(wrong * log1p(stake) for stake in _LOW.sizes),
             high_logs=tuple(
-                wrong * log1p(-stake) if wrong and stake < 1 else wrong * _LOST for stake in _HIGH_STAKES
+                wrong * log1p(-stake) if wrong and stake < 1 else wrong * _LOST for stake in _HIGH.sizes
             ),
         )
     )
 
 
-def _grown(
-    logs: tuple[float, ...], stakes: tuple[float, ...], weights: tuple[float, ...], expected: float
-) -> float:
+def _is_too_low(audits: Audits, at: float, level: float) -> bool:
+    return _grown(audits.low_logs, _LOW, -audits.weight * at) > log(2.0 / (1.0 - level))
+
+
+def _is_too_high(audits: Audits, at: float, level: float) -> bool:
+    return _grown(audits.high_logs, _HIGH, audits.weight * at) > log(2.0 / (1.0 - level))
+
+
+def _grown(logs: tuple[float, ...], stakes: "_Stakes", expected: float) -> float:
     """The log of what all stakes together have become if ``expected`` is the weight of wrong hits to be expected."""
     each = [
-        held + stake * expected + log(part) for held, stake, part in zip(logs, stakes, weights, strict=True)
+        held + stake * expected + part
+        for held, stake, part in zip(logs, stakes.sizes, stakes.log_parts, strict=True)
     ]
     top = max(each)
     return top + log(sum(exp(one - top) for one in each))
@@ -181,29 +204,30 @@ def audit_share(audits: Audits, terms: TrustTerms, traffic: int, *, worried: boo
     """The share of semantic hits to audit from now on, by what is known before them.
 
     ``traffic`` is how many hits were served so far. The most that the policy allows while the interval is wider than
-    the rate that it tolerates, and while the brake is ``worried``; then falling with the root of the traffic. Falling
-    with the traffic itself would let the last few audits outweigh all before them.
+    the rate that it tolerates, or the brake is ``worried``; then as the interval grows narrow, but never less than
+    the root of the traffic asks for, nor than the policy's least. It falls smoothly and slowly, since each audit at
+    a low share outweighs many at a high one: falling with the traffic itself, the last few would outweigh all before.
     """
     least, most = terms.audit_share, max(terms.audit_share, terms.max_audit_share)
-    low, high = interval(audits)
-    if worried or high - low > terms.max_false_hit_rate:
+    if worried:
         return most
-    return max(least, most * sqrt(_DECAY_HITS / (_DECAY_HITS + traffic)))
+    low, high = interval(audits)
+    narrow = min((high - low) / terms.max_false_hit_rate, 1.0)
+    return max(least, most * max(narrow * narrow, sqrt(_DECAY_HITS / (_DECAY_HITS + traffic))))
 
 
-def audits_record(audits: Audits) -> dict[str, Any]:
+def to_record(audits: Audits) -> dict[str, Any]:
     """As plain numbers."""
     return asdict(audits)
 
 
-def audits_of(record: Mapping[str, Any]) -> Audits:
-    """What ``audits_record`` made plain. Raises ValueError for anything else."""
+def from_record(record: Mapping[str, Any]) -> Audits:
+    """What ``to_record`` made plain. Raises ValueError for anything else."""
     try:
-        read = Audits(
-            **{**record, "low_logs": tuple(record["low_logs"]), "high_logs": tuple(record["high_logs"])}
-        )
+        lows, highs = tuple(record["low_logs"]), tuple(record["high_logs"])
+        read = Audits(**{**record, "low_logs": lows, "high_logs": highs})
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a record of audits: {error!r}") from None
-    if len(read.low_logs) != len(_LOW_STAKES) or len(read.high_logs) != len(_HIGH_STAKES):
+    if len(lows) != len(_LOW.sizes) or len(highs) != len(_HIGH.sizes):
         raise ValueError("a record of audits with other stakes")
     return read

@@ -5,20 +5,25 @@ it, over what the level before would serve: misses label themselves, so that wha
 there is too little to judge it opens after a while by itself, which doubles each time that this was wrong. Pure.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from cachesvc.core.policy import TrustTerms
 from cachesvc.core.trust.audit import interval_of
-from cachesvc.core.trust.detector import UNSEEN, Detector, above, below, observe
+from cachesvc.core.trust.detector import UNSEEN, Detector, above, below, detector_of, observe
 from cachesvc.core.trust.labels import Label, LabelledCandidate
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Brake, Braking, Stance, Step
 
 CLOSING_BAR = 100.0
-"""A level that keeps to the target is left for a tighter one with a chance of 1 ÷ this at most, however long it lasts."""
+"""A level whose hits keep to the target closes within n labels with a chance of (1 + n ÷ 5,000) ÷ this at most."""
+
+WORRYING = 0.05
+"""Evidence that is none yet, but is worth a closer look: more audits while it lasts cost little."""
 
 OPENING_BAR = 20.0
-"""A level that does not keep to the target is opened by evidence with a chance of 1 ÷ this at most."""
+"""The same for opening one whose hits do not keep to it."""
 
 WAIT_MS = 3_600_000
 MAX_WAIT_MS = 86_400_000
@@ -58,8 +63,8 @@ def braked(stance: Stance, braking: Braking, terms: TrustTerms) -> Stance:
 
 
 def worried(braking: Braking) -> bool:
-    """Whether more audits should tell: the brake is not open, or what is staked on a change stands at a gain."""
-    return braking.level is not Brake.OPEN or braking.worse.evidence > 1.0
+    """Whether more audits should tell: the brake is not open, or a few wrong hits came in short succession."""
+    return braking.level is not Brake.OPEN or braking.worse.evidence > WORRYING
 
 
 def fold(braking: Braking, label: Label, rule: Rule, terms: TrustTerms) -> Turn:
@@ -97,6 +102,20 @@ def tick(braking: Braking, terms: TrustTerms, now_ms: int) -> Turn:
 def wait_ms(braking: Braking) -> int:
     """How long the level lasts if nothing bears it out."""
     return min(WAIT_MS << min(max(braking.trips - 1, 0), 16), MAX_WAIT_MS)
+
+
+def to_record(braking: Braking) -> dict[str, Any]:
+    """As plain values."""
+    return {**asdict(braking), "level": braking.level.value}
+
+
+def from_record(record: Mapping[str, Any]) -> Braking:
+    """What ``to_record`` made plain. Raises ValueError for anything else."""
+    try:
+        gathered = {name: detector_of(record[name]) for name in ("worse", "needed", "better")}
+        return Braking(**{**record, "level": Brake(record["level"]), **gathered})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a record of a brake: {error!r}") from None
 
 
 def _turned(braking: Braking, at_ms: int) -> Turn:
@@ -148,7 +167,7 @@ def _served(label: Label, rule: Rule) -> bool | None:
 def _reaches(candidate: LabelledCandidate, label: Label, rule: Rule) -> bool:
     if rule.model is None:
         return candidate.score >= rule.threshold
-    if label.features_version != rule.features_version:
+    if rule.features_version not in (0, label.features_version):
         return False
     return float(rule.model.values(candidate.features[None])[0]) >= rule.threshold
 

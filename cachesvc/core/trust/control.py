@@ -170,20 +170,9 @@ def fold(state: ControlState, news: Iterable[Seen], terms: ControlTerms) -> Fold
     return Folded(ledger.state(), tuple(ledger.steps))
 
 
-def anew(before: ControlState, news: Iterable[Seen], terms: ControlTerms) -> Folded:
-    """The control of another rule than before, with what labels say of that. What was served wrongly stays spent."""
-    began = ControlState(requests_per_near=before.requests_per_near, hit_factor=before.hit_factor)
-    folded = fold(began, news, terms)
-    state = replace(
-        before,
-        threshold=folded.state.threshold,
-        recent=folded.state.recent,
-        labelled=folded.state.labelled,
-        wrong=folded.state.wrong,
-        misses=folded.state.misses,
-        hits=folded.state.hits,
-    )
-    return replace(folded, state=state)
+def anew(before: ControlState) -> ControlState:
+    """The control of another rule than before, of which no label says anything yet; what was spent stays spent."""
+    return replace(before, threshold=None, recent=(), labelled=(), wrong=(), misses=(), hits=())
 
 
 def reckon(state: ControlState, tally: Tally) -> ControlState:

@@ -37,13 +37,15 @@ def drawn(
     may_weigh = max(max_error_rate * requests * _ONE_MAY_WEIGH, 1.0)
     likely, bound = [0.0] * len(labelled), [0.0] * len(labelled)
     above, last, group = _Wrongs(), _Group(), _Group()
+    mean, most = 0.0, above.most()
     for rung in range(len(labelled) - 1, -1, -1):
-        group = group.plus(labelled[rung], wrong[rung], stood[rung])
-        if group.labelled >= _LEAST_GROUP and group.weight <= may_weigh:
-            above, last, group = above.plus(last), group, _Group()
-        together = above.plus(last.plus(group.labelled, group.wrong, group.stood))
-        likely[rung] = together.mean / requests
-        bound[rung] = together.most() / requests
+        if labelled[rung]:
+            group = group.plus(labelled[rung], wrong[rung], stood[rung])
+            if group.labelled >= _LEAST_GROUP and group.weight <= may_weigh:
+                above, last, group = above.plus(last), group, _Group()
+            together = above.plus(last.plus(group.labelled, group.wrong, group.stood))
+            mean, most = together.mean, together.most()
+        likely[rung], bound[rung] = mean / requests, most / requests
     return Curve(tuple(likely), tuple(bound))
 
 

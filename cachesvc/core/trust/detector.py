@@ -1,10 +1,10 @@
 """Has the rate of something come to be credibly above, or below, a target? Asked after each observation, for ever.
 
-An e-process (Shin, Ramdas, Rinaldo, "E-detectors", 2024; Ramdas, Grünwald, Vovk, Shafer, 2023): before each
-observation a part of one unit is staked on the rate having changed just then, and what is staked is multiplied by a
-likelihood ratio that the target makes fair. While the rate keeps to the target's side, all of it together, ever, comes
-to ``bar`` with a chance of 1 ÷ bar at most. The parts fall just fast enough to sum up to one, so that a change after n
-observations is noticed later by the logarithm of n only, and neither forgotten good times nor a window delay it.
+An e-detector (Shin, Ramdas, Rinaldo, "E-detectors", 2024) with a prior on when the change came: before each observation
+a part of one unit is staked on the rate having changed just then, and what is staked is multiplied by a likelihood ratio
+that the target makes fair. While the rate keeps to the target's side, all of it together comes to ``bar`` within n
+observations with a chance of (1 + n ÷ 5,000) ÷ bar at most. The parts fall as fast as they must to sum up to one, but
+never below 1 ÷ 5,000: a change after any number of good observations is noticed as soon as one after a thousand.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,8 @@ from typing import Any
 
 _PARTS_SUM = 2.1098
 """Of 1 ÷ (n ln² n) over n = 2, 3, …, rounded up."""
+
+_LEAST_PART = 1 / 5_000
 
 _RECENT = 50
 """Observations after which the older half of what is told for people is forgotten."""
@@ -69,7 +71,7 @@ def below(target: float) -> tuple[float, ...]:
 def observe(detector: Detector, target: float, alternatives: tuple[float, ...], *, wrong: bool) -> Detector:
     """With one more. The alternatives are all above the target, or all below, and always the same for a detector."""
     place = detector.seen + 2
-    part = 1.0 / (_PARTS_SUM * place * log(place) ** 2) / len(alternatives)
+    part = max(1.0 / (_PARTS_SUM * place * log(place) ** 2), _LEAST_PART) / len(alternatives)
     held = detector.stakes or (0.0,) * len(alternatives)
     stakes = tuple(
         min((stake + part) * (rate / target if wrong else (1.0 - rate) / (1.0 - target)), _MOST)

@@ -4,6 +4,7 @@ Those that compare two texts come from sets that were made when the texts were a
 beside the others of the request say whether it stands out, and what the others have that it lacks.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,33 +14,6 @@ from cachesvc.core.gates import Analysis
 
 VERSION = 2
 """Changes whenever the same pair would get other features: labels of another version are not learned from."""
-
-RISING = frozenset(
-    (
-        "score",
-        "over_best",
-        "words_alike",
-        "stems_alike",
-        "grams_alike",
-        "contained",
-        "agreeing",
-        "over_dissent",
-    )
-)
-"""Those of which more never speaks against a reuse."""
-
-FALLING = frozenset(
-    (
-        "stems_ours",
-        "stems_theirs",
-        "digits_apart",
-        "names_apart",
-        "roles_apart",
-        "uncovered",
-        "negations_apart",
-    )
-)
-"""Those of which more never speaks for one."""
 
 MEASURES = (
     "score",
@@ -104,72 +78,85 @@ def features(
     lacks = [ours.stems - entry.meaning.stems for entry in entries]
     adds = [entry.meaning.stems - ours.stems for entry in entries]
     alike = [_alike(shape.words, entry.profile.words) for entry in entries]
-    rows = []
-    for place in range(many):
-        entry, score = entries[place], scores[place]
-        theirs, other = entry.meaning, entry.profile
+    added = Counter(word for add in adds for word in add)
+    known = len(ours.stems)
+    rows = np.zeros((many, len(NAMES)), np.float32)
+    for place, entry in enumerate(entries):
+        score, theirs, other = scores[place], entry.meaning, entry.profile
         lack, add = lacks[place], adds[place]
-        agreeing, dissent, dissent_words, uncovered = 0.0, 0.0, 0.0, lack
-        elsewhere_ours: frozenset[str] = frozenset()
-        elsewhere_theirs = common = 0
-        for near in range(many):
+        others = _Others(place, scores, alike, lacks, answers)
+        shared, fewest = known - len(lack), min(known, len(theirs.stems))
+        seen = [added[word] - 1 for word in add]
+        rows[place, : len(MEASURES)] = (
+            score,
+            score - scores[0],
+            score - scores[place + 1] if place + 1 < many else score,
+            scores[0] - scores[-1],
+            place,
+            alike[place],
+            shared / (known + len(add) or 1),
+            _alike(shape.grams, other.grams),
+            shared / fewest if fewest else 0.0,
+            len(lack),
+            len(add),
+            sum(map(len, lack)),
+            sum(map(len, add)),
+            len(shape.digits ^ other.digits),
+            len(ours.names ^ theirs.names),
+            len(ours.kinds ^ theirs.kinds),
+            len(ours.roles ^ theirs.roles),
+            len(ours.relations ^ theirs.relations),
+            len(ours.function ^ theirs.function),
+            len(ours.qualifiers ^ theirs.qualifiers),
+            len(ours.bounds ^ theirs.bounds),
+            abs(ours.negations - theirs.negations) + abs(ours.soft_negations - theirs.soft_negations),
+            ours.question is not theirs.question,
+            _opening(shape.opening, other.opening),
+            ours.order == theirs.order,
+            shape.count,
+            min(shape.count, other.count) / (max(shape.count, other.count) or 1),
+            others.elsewhere,
+            seen.count(0),
+            sum(seen),
+            others.uncovered,
+            others.agreeing,
+            score - others.dissent,
+            alike[place] - others.dissent_words,
+        )
+        _put(rows[place], len(MEASURES), shape.codes ^ other.codes, DIFFERING)
+        _put(rows[place], len(MEASURES) + DIFFERING, shape.codes & other.codes, SHARED)
+    return rows
+
+
+class _Others:
+    """A candidate beside the others of its request: what they have of the request's that it lacks (``elsewhere``), what
+    neither it nor those of the same answer have (``uncovered``), how many those are, and how near those of other answers.
+    """
+
+    __slots__ = ("agreeing", "dissent", "dissent_words", "elsewhere", "uncovered")
+
+    def __init__(
+        self,
+        place: int,
+        scores: Sequence[float],
+        alike: Sequence[float],
+        lacks: Sequence[frozenset[str]],
+        answers: Sequence[bytes] | None,
+    ) -> None:
+        uncovered = lack = lacks[place]
+        agreeing, dissent, dissent_words = 0, 0.0, 0.0
+        for near, words in enumerate(alike):
             if near == place:
                 continue
-            elsewhere_ours |= lack - lacks[near]
             if answers is not None and answers[near] == answers[place]:
-                agreeing += 1.0
+                agreeing += 1
                 uncovered = uncovered & lacks[near]
             else:
                 dissent = max(dissent, scores[near])
-                dissent_words = max(dissent_words, alike[near])
-        for word in add:
-            seen = sum(word in others for others in adds) - 1
-            common += seen
-            elsewhere_theirs += seen == 0
-        shared = len(ours.stems) - len(lack)
-        fewest = min(len(ours.stems), len(theirs.stems))
-        longest = max(shape.count, other.count, 1)
-        rows.append(
-            (
-                score,
-                score - scores[0],
-                score - scores[place + 1] if place + 1 < many else score,
-                scores[0] - scores[-1],
-                place,
-                alike[place],
-                shared / (len(ours.stems) + len(add) or 1),
-                _alike(shape.grams, other.grams),
-                shared / fewest if fewest else 0.0,
-                len(lack),
-                len(add),
-                sum(map(len, lack)),
-                sum(map(len, add)),
-                len(shape.digits ^ other.digits),
-                len(ours.names ^ theirs.names),
-                len(ours.kinds ^ theirs.kinds),
-                len(ours.roles ^ theirs.roles),
-                len(ours.relations ^ theirs.relations),
-                len(ours.function ^ theirs.function),
-                len(ours.qualifiers ^ theirs.qualifiers),
-                len(ours.bounds ^ theirs.bounds),
-                abs(ours.negations - theirs.negations) + abs(ours.soft_negations - theirs.soft_negations),
-                ours.question is not theirs.question,
-                _opening(shape.opening, other.opening),
-                ours.order == theirs.order,
-                shape.count,
-                min(shape.count, other.count) / longest,
-                len(elsewhere_ours),
-                elsewhere_theirs,
-                common,
-                len(uncovered),
-                agreeing,
-                score - dissent,
-                alike[place] - dissent_words,
-                *_codes(shape.codes ^ other.codes, DIFFERING),
-                *_codes(shape.codes & other.codes, SHARED),
-            )
-        )
-    return np.array(rows, np.float32).reshape(many, len(NAMES))
+                dissent_words = max(dissent_words, words)
+        self.elsewhere = len(lack) - len(lack.intersection(*lacks)) if lack else 0
+        self.uncovered, self.agreeing = len(uncovered), agreeing
+        self.dissent, self.dissent_words = dissent, dissent_words
 
 
 def _alike(ours: frozenset[str], theirs: frozenset[str]) -> float:
@@ -186,7 +173,7 @@ def _opening(ours: tuple[str, ...], theirs: tuple[str, ...]) -> int:
     return same
 
 
-def _codes(codes: frozenset[int], count: int) -> list[int]:
-    """The least of them, so that the same words come first in every pair; zeros where there are too few."""
+def _put(row: NDArray[np.float32], start: int, codes: frozenset[int], count: int) -> None:
+    """The least of the codes, so that the same words come first in every pair; zeros stay where there are too few."""
     found = sorted(codes)[:count]
-    return found + [0] * (count - len(found))
+    row[start : start + len(found)] = found

@@ -19,10 +19,11 @@ from cachesvc.core.trust.rules import Model
 FOLDS = 8
 
 _MAX_WEIGHT = 10.0
-_PENALTIES = (1.0, 4.0, 4.0, 12.0)  # of slopes, of steps, of words that differ, of words that are shared
-_ITERATIONS = 400
+_PENALTIES = (10.0, 10.0, 10.0, 30.0)  # of slopes, of steps, of words that differ, of words that are shared
+_FREE, _FIXED = 1e-6, 1e9
+_ITERATIONS = 150
 _REMEMBERED = 8
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +131,9 @@ def _fit(features: NDArray[np.float32], same: NDArray[np.float64], weights: NDAr
     table = many * BINS + 2 * CODES
     index = np.hstack([places(measures, edges), codes + many * BINS])
     index[:, many + DIFFERING :] += CODES
-    penalties = np.concatenate(
-        [[1e-6], np.full(many, _PENALTIES[0]), np.full(many * BINS, _PENALTIES[1])]
-        + [np.append(1e9, np.full(CODES - 1, penalty)) for penalty in _PENALTIES[2:]]
-    )
+    slopes, curves, alone, both = _PENALTIES
+    penalties = np.repeat([_FREE, slopes, curves, alone, both], [1, many, many * BINS, CODES, CODES])
+    penalties[[-2 * CODES, -CODES]] = _FIXED  # no word
 
     def loss(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         total = point[0] + dense @ point[1 : many + 1] + point[many + 1 :][index].sum(1)

@@ -106,12 +106,10 @@ def is_challenge_due(state: TrustState, policy: Policy) -> bool:
     return state.control.labels >= max(FIRST_CHALLENGE, state.challenged_at * CHALLENGED_AGAIN)
 
 
-def challenged(
-    state: TrustState, winner: Rule | None, why: str, labels: Sequence[Label], policy: Policy, now_ms: int
-) -> Advance:
-    """The state once a model that was due was trained and compared. ``winner``: it beat the active rule on labels that it
-    was not trained from, which are ``labels``, in order; control begins anew with what they say of it. None: it
-    did not, and ``why``.
+def challenged(state: TrustState, winner: Rule | None, why: str, policy: Policy, now_ms: int) -> Advance:
+    """The state once a model that was due was trained and compared (``core.trust.adoption``): a ``winner`` takes the
+    place of the active rule, None leaves that, and ``why``. The labels that a winner was trained from say nothing of how it
+    does, so that control begins anew at its threshold.
     """
     state = replace(state, challenger=why, challenged_at=state.control.labels)
     if winner is None or state.pinned or policy.trust.max_error_rate is None:
@@ -122,16 +120,14 @@ def challenged(
         rules=(*state.rules, winner)[-MAX_HISTORY:],
         active=winner.version,
         steps=(*state.steps, step)[-MAX_STEPS:],
+        control=anew(state.control),
     )
-    terms = control_terms(state, policy)
-    assert terms is not None  # a rate is stated, see above
-    after = _controlled(state, anew(state.control, _told(labels, winner, policy), terms), now_ms)
-    return Advance(after.state, (step, *after.steps))
+    return Advance(state, (step,))
 
 
 def _unbraked(state: TrustState, policy: Policy) -> Stance:
     terms = control_terms(state, policy)
-    if terms is None:
+    if terms is None or (state.pinned and state.active == 0):
         return by_policy(state.namespace, policy)
     rule = rule_of(state, policy)
     if not state.pinned:

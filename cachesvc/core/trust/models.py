@@ -49,7 +49,8 @@ class Additive:
             + self.differing[codes[:, :DIFFERING]].sum(1)
             + self.shared[codes[:, DIFFERING:]].sum(1)
         )
-        return 1 / (1 + np.exp(-np.clip(total, -40, 40)))
+        chances: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(total, -40, 40)))
+        return chances
 
     @property
     def importance(self) -> Mapping[str, float]:
@@ -82,7 +83,7 @@ class Additive:
             raise ValueError("a curve's edges do not rise")
         importance = record.get("importance")
         if not isinstance(importance, Mapping):
-            raise ValueError("the importance of the features is missing")
+            raise ValueError("the importance is missing")  # noqa: TRY004 - one error for all that is wrong
         return cls(
             float(_array(record.get("bias"), ())),
             _array(record.get("means"), (many,)),

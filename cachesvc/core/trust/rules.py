@@ -17,6 +17,9 @@ class Model(Protocol):
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Of candidates (n, features): (n,), each 0 to 1."""
 
+    def to_record(self) -> dict[str, object]:
+        """As plain data, which ``core.trust.records`` reads back."""
+
     @property
     def importance(self) -> Mapping[str, float]:
         """How much each feature counts, by name; they sum up to 1."""
@@ -69,3 +72,11 @@ class Rule:
     def kind(self) -> Literal["cosine", "learned"]:
         """By what it judges."""
         return "cosine" if self.model is None else "learned"
+
+    def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Of candidates (n, features): (n,), what the threshold is set against. The score is the first feature."""
+        return features[:, 0].astype(np.float64) if self.model is None else self.model.values(features)
+
+    def confidence(self, value: float) -> float | None:
+        """The calibrated probability that a candidate of this value is right; None while there are too few labels."""
+        return None if self.calibration is None else self.calibration.confidence(value)

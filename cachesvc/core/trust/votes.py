@@ -52,6 +52,10 @@ class Voting:
         columns = features.astype(np.float64).T
         return _moved(*(columns[NAMES.index(name)] for name in ("score", "agreeing", "over_dissent")))
 
+    def to_record(self) -> dict[str, object]:
+        """It has nothing to keep: whoever serves by votes makes it anew."""
+        return {}
+
     @property
     def importance(self) -> Mapping[str, float]:
         """It is not learned: each counts for what one of it may move a value."""

@@ -15,9 +15,10 @@ from cachesvc.core.gates.literals.lexicon import (
 )
 
 _TOKEN = re.compile(
-    r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}/\d{1,2}/\d{2,4}(?![\d/])|\d{1,2}\.\d{1,2}\.\d{4}(?![\d.])"
-    r"|\d{1,2}:\d{2}(?::\d{2})?(?![\d:])|\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|(?<![\w.])\.\d+|\d+(?:\.\d+)*"
-    r"|[^\W\d_]+(?:'[^\W\d_]+)*|[^\w\s]"
+    r"[^\W\d_]+(?:'[^\W\d_]+)*"
+    r"|\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}/\d{1,2}/\d{2,4}(?![\d/])|\d{1,2}\.\d{1,2}\.\d{4}(?![\d.])"
+    r"|\d{1,2}:\d{2}(?::\d{2})?(?![\d:])|\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?|\d+(?:\.\d+)*"
+    r"|(?<![\w.])\.\d+|[^\w\s]"
 )
 _CJK_DIGITS = re.compile(r"[〇一二两三四五六七八九十百千万億亿]{1,20}")
 _LONGEST = 18
@@ -52,8 +53,9 @@ def atoms(text: str) -> list[Atom]:
     end = -1
     for match in _TOKEN.finditer(text):
         raw = match[0]
-        tokens.append(Atom(raw.casefold(), raw, match.start() == end))
-        end = match.end()
+        start = match.start()
+        tokens.append(Atom(raw.casefold(), raw, start == end))
+        end = start + len(raw)
     return _joined(tokens)
 
 
@@ -165,7 +167,7 @@ def _scaled(tokens: list[Atom], value: Fraction | int, end: int) -> tuple[Fracti
 
 
 def _and_a_half(tokens: list[Atom], value: Fraction | int, end: int) -> tuple[Fraction | int, int]:
-    """ "Two and a half", "two and three quarters"."""
+    """Two and a half, two and three quarters."""
     words = [token.text for token in tokens[end : end + 4]]
     if words[:1] != ["and"]:
         return value, end
@@ -185,7 +187,7 @@ def _spoken(tokens: list[Atom], place: int) -> tuple[Atom, int]:
         return _fraction_word(tokens, place)
     value, end = _cardinal(tokens, place)
     if value is None:
-        return _numbered(token, Number(ORDINALS[token.text], "", ordinal=True)), place + 1
+        return _numbered(token, Number(ORDINALS[token.text], "", ordinal=True), token.text), place + 1
     whole: Fraction | int = value
     follows, after = _word_after(tokens, end)
     rank = ORDINALS.get(follows, 0)
@@ -206,7 +208,7 @@ def _numbered(token: Atom, number: Number, text: str = "") -> Atom:
 
 
 def _decimals(tokens: list[Atom], value: int, place: int) -> tuple[Fraction | int, int]:
-    """ "Three point one four"."""
+    """Decimals said digit by digit: three point one four."""
     digits = ""
     end = place + 1
     while end < len(tokens) and SMALL.get(tokens[end].text, _TEN) < _TEN and len(digits) < _LONGEST:
@@ -235,7 +237,7 @@ def _word_after(tokens: list[Atom], end: int) -> tuple[str, int]:
     return (tokens[end].text, end + 1) if end < len(tokens) else ("", end)
 
 
-def _cardinal(tokens: list[Atom], place: int) -> tuple[int | None, int]:
+def _cardinal(tokens: list[Atom], place: int) -> tuple[int | None, int]:  # noqa: C901, PLR0912 - a grammar in one place
     """The whole number that words from there on say, and where it ends; None where they say none."""
     total = current = 0
     last = 0

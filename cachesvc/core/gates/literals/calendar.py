@@ -35,7 +35,11 @@ def written_date(text: str) -> str | None:
             if sign == "-":
                 return date(first, second, third) if second <= _MONTHS and third <= _DAYS else None
             if sign == ".":
-                return date(third, second, first) if second <= _MONTHS and first <= _DAYS else None
+                return (
+                    date(third, second, first)
+                    if is_year(third) and second <= _MONTHS and first <= _DAYS
+                    else None
+                )
             return _slashed(first, second, third)
     return None
 

@@ -202,12 +202,45 @@ WHICH = {
 }
 PERIODS = {
     name: name
-    for name in "week month year semester quarter weekend weekday season night decade century".split()
+    for name in [
+        "week",
+        "month",
+        "year",
+        "semester",
+        "quarter",
+        "weekend",
+        "weekday",
+        "season",
+        "night",
+        "decade",
+        "century",
+    ]
 } | {"term": "semester"}
 ROMAN = {
     name: value
     for value, name in enumerate(
-        "ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx".split(), start=2
+        [
+            "ii",
+            "iii",
+            "iv",
+            "v",
+            "vi",
+            "vii",
+            "viii",
+            "ix",
+            "x",
+            "xi",
+            "xii",
+            "xiii",
+            "xiv",
+            "xv",
+            "xvi",
+            "xvii",
+            "xviii",
+            "xix",
+            "xx",
+        ],
+        start=2,
     )
     if len(name) > 1
 }
@@ -250,7 +283,7 @@ ZONES = frozenset(
 _LENGTH, _MASS, _VOLUME, _TIME, _DATA = "m", "g", "l", "s", "byte"
 
 
-def _units() -> dict[str, Unit]:
+def _units() -> dict[str, Unit]:  # noqa: C901, PLR0915 - a table
     units: dict[str, Unit] = {}
 
     def add(

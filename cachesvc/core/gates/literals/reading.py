@@ -1,13 +1,18 @@
 """A text read for its literals, once. Whatever two texts are compared by is made here in the form it is compared in."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cachesvc.core.gates.literals.atoms import atoms, foreign_numbers
+from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME, Item
 from cachesvc.core.gates.literals.lexicon import SPOKEN
-from cachesvc.core.gates.literals.scanner import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME, Item, Scan, slots
+from cachesvc.core.gates.literals.scanner import Scan
+from cachesvc.core.gates.literals.slots import slots
 from cachesvc.core.gates.literals.spans import Spans, fold, spans
 from cachesvc.core.gates.words import Word
+
+_DIGIT = re.compile(r"\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ def literals(text: str, words: Sequence[Word]) -> Literals:
     """Find them."""
     found = spans(fold(text))
     said = frozenset(found.plain.split())
-    if SPOKEN.isdisjoint(said) and text.isascii() and not any(map(str.isdigit, found.rest)):
+    if SPOKEN.isdisjoint(said) and text.isascii() and _DIGIT.search(found.rest) is None:
         return _literals(found, said, Scan([]), [])
     return _literals(found, said, Scan(atoms(found.rest)).run(), foreign_numbers(found.rest))
 

@@ -8,17 +8,19 @@ from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
 from cachesvc.core.gates.literals.reading import Literals
 
 _YEARS = range(1900, 2101)
+_FEW = 16
 
 
 def literal_vetoes(ours: Literals, theirs: Literals) -> list[Veto]:
     """What differs, by gate; each gate once at most."""
-    vetoes: dict[Gate, Veto] = {}
+    vetoes: list[Veto] = []
     for veto in _vetoes(ours, theirs):
-        vetoes.setdefault(veto.gate, veto)
-    return list(vetoes.values())
+        if all(veto.gate is not other.gate for other in vetoes):
+            vetoes.append(veto)
+    return vetoes
 
 
-def _vetoes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+def _vetoes(ours: Literals, theirs: Literals) -> Iterable[Veto]:  # noqa: C901 - one question a gate
     if ours.numbers != theirs.numbers:
         yield from _numbers(ours, theirs)
     if ours.loose != theirs.loose:
@@ -48,9 +50,8 @@ def _numbers(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     mine, other = _beyond(ours.numbers, theirs.numbers), _beyond(theirs.numbers, ours.numbers)
     _forgive(mine, theirs)
     _forgive(other, ours)
-    for value in (*mine, *other):
-        gate = _gate(value, ours, theirs)
-        yield Veto(gate, " ".join(ours.numbers), " ".join(theirs.numbers))
+    for gate in {_gate(value, ours, theirs) for value in (*mine, *other)}:
+        yield Veto(gate, " ".join(mine), " ".join(other))
 
 
 def _gate(value: str, ours: Literals, theirs: Literals) -> Gate:
@@ -69,14 +70,14 @@ def _quantities(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     """
     mine = [value for value in _beyond(ours.quantities, theirs.quantities) if value not in theirs.bare]
     other = [value for value in _beyond(theirs.quantities, ours.quantities) if value not in ours.bare]
-    for value in (*mine, *other):
-        yield Veto(_gate_of_unit(value), " ".join(mine), " ".join(other))
+    for gate in {_gate_of_unit(value) for value in (*mine, *other)}:
+        yield Veto(gate, " ".join(mine), " ".join(other))
     alone, alone_there = ours.bare - theirs.bare, theirs.bare - ours.bare
     alone -= frozenset(theirs.quantities)
     alone_there -= frozenset(ours.quantities)
     if alone and alone_there:
-        for value in (*alone, *alone_there):
-            yield Veto(_gate_of_unit(value), " ".join(sorted(alone)), " ".join(sorted(alone_there)))
+        for gate in {_gate_of_unit(value) for value in (*alone, *alone_there)}:
+            yield Veto(gate, " ".join(sorted(alone)), " ".join(sorted(alone_there)))
     counted, counted_there = _beyond(ours.counts, theirs.counts), _beyond(theirs.counts, ours.counts)
     if counted and counted_there:
         yield Veto(Gate.QUANTITY, " ".join(counted), " ".join(counted_there))
@@ -139,7 +140,16 @@ def _gate_of_value(values: str, ours: Literals, theirs: Literals) -> Gate:
 
 def _beyond(values: Sequence[str], others: Sequence[str]) -> list[str]:
     """Those that are not among the others, each as often as it is there too often, in order."""
-    return sorted((Counter(values) - Counter(others)).elements())
+    if len(values) > _FEW or len(others) > _FEW:
+        return sorted((Counter(values) - Counter(others)).elements())
+    left = list(others)
+    beyond = []
+    for value in values:
+        if value in left:
+            left.remove(value)
+        else:
+            beyond.append(value)
+    return beyond
 
 
 def _forgive(values: list[str], there: Literals) -> None:

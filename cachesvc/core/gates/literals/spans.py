@@ -44,6 +44,7 @@ _FOLDS = str.maketrans(
     }
 )
 _FOREIGN_DIGIT = re.compile(r"[^\x00-\x7f]")
+_MARK = re.compile("[\"'‘]")
 _WORDS = re.compile(r"[^\W_]+")
 
 _CODE = re.compile(r"```([^`]*)```|`([^`\n]+)`")
@@ -64,13 +65,16 @@ _FILE = re.compile(
 _FRAMEWORK = re.compile(
     r"(?:node|vue|react|next|nuxt|three|d3|express|angular|ember|backbone|p5)\.js", re.IGNORECASE
 )
+_DOTTED = re.compile(r"\.\w")
+_HUMP = re.compile(r"[A-Z](?<=[a-z]{2}[A-Z])")
 _NAME = re.compile(
     r"(?<![\w])(?:[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|_+[A-Za-z]\w*|[a-z]{2,}[A-Z][A-Za-z0-9]+)(?![\w])"
 )
 _SPOKEN_NAME = re.compile(r"(?<![\w+])(?:c\+\+|[cf]#|[a-z]\*)(?![\w+#])", re.IGNORECASE)
 _TAGGED = re.compile(r"(?<![\w&#@$])[@#$][A-Za-z_]\w{1,60}")
 _MIXED = re.compile(r"(?<![\w-])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?![\w-])")
-_HAS_MIX = re.compile(r"[A-Za-z]-?\d|\d-?[A-Za-z]|\d{3}-\d")
+_DIGIT = re.compile(r"\d")
+_HAS_MIX = re.compile(r"\d(?:(?<=[A-Za-z]\d)|(?<=[A-Za-z]-\d)|-?[A-Za-z]|\d\d-\d)")
 _COUNTED = re.compile(
     r"\d+(?:-\d+)?-?[a-z]*(?:-[a-z]+)*|[a-z]+(?:-[a-z]+)*-?\d+s?|\d+x\d+(?:x\d+)?|[a-z]+-\d+-[a-z]+"
     r"|(?:\d+(?:h|hrs?|m|mins?|secs?|s|d|ft|in|lbs?|oz|cm|kg))+",
@@ -129,19 +133,19 @@ def spans(text: str) -> Spans:
         rest = _CODE.sub(" ", rest)
     if "@" in rest:
         rest = _take(_EMAIL, rest, emails)
-    if "/" in rest or "\\" in rest or "." in rest:
+    if "/" in rest or "\\" in rest or _DOTTED.search(rest):
         rest = _take_addresses(rest, addresses, names)
-    if "_" in rest or not (rest.islower() or rest.isupper()):
+    if "_" in rest or _HUMP.search(rest):
         rest = _take(_NAME, rest, names)
     if "#" in rest or "@" in rest or "$" in rest or "+" in rest or "*" in rest:
         rest = _take(_SPOKEN_NAME, _take(_TAGGED, rest, names), names)
-    if _HAS_MIX.search(rest):
+    if _DIGIT.search(rest) and _HAS_MIX.search(rest):
         rest = _take_mixed(rest, names)
     operators: list[str] = []
     flags: list[str] = []
     if not _SIGNED.isdisjoint(rest):
         rest = _take(_TAG, rest, operators) if "<" in rest else rest
-        flags = _FLAG.findall(rest) if "-" in rest else []
+        flags = _FLAG.findall(rest) if " -" in rest or rest.startswith("-") else []
         operators += [sign.strip() for sign in _OPERATOR.findall(rest)]
     return Spans(
         rest,
@@ -173,22 +177,22 @@ def _quotes(text: str) -> tuple[str, ...]:
     """Between marks that belong together. An apostrophe and the sign of an inch are none."""
     found = []
     opened: dict[str, int] = {}
-    for place, char in enumerate(text):
-        if char not in "\"'‘":
-            continue
+    for mark in _MARK.finditer(text):
+        place = mark.start()
+        char = mark[0]
         kind = '"' if char == '"' else "'"
         before = text[place - 1] if place else " "
-        after = text[place + 1] if place + 1 < len(text) else " "
+        after = text[place + 1 : place + 2] or " "
         start = opened.get(kind)
-        closes = char != "‘" and start is not None and (kind == '"' or not after.isalnum())
-        if closes and start is not None and not (kind == "'" and before.isspace()):
+        if start is not None and char != "‘" and (kind == '"' or not (after.isalnum() or before.isspace())):
             found.append(_plain(text[start + 1 : place]))
             del opened[kind]
-        elif (kind == '"' and start is None and not before.isdigit()) or (
-            kind == "'" and not before.isalnum() and not after.isspace() and not after.isdigit()
-        ):
+        elif kind == '"':
+            if not before.isdigit():
+                opened[kind] = place
+        elif not (before.isalnum() or after.isspace() or after.isdigit()):
             opened[kind] = place
-    return tuple(quote for quote in found if quote.strip())
+    return tuple([quote for quote in found if quote != "  "])
 
 
 def _take(pattern: re.Pattern[str], text: str, found: list[str]) -> str:
@@ -211,7 +215,8 @@ def _take_addresses(text: str, addresses: list[str], names: list[str]) -> str:
         names.append(match[0].replace(".js", "js") if _FRAMEWORK.fullmatch(match[0]) else match[0])
         return " "
 
-    text = _URL.sub(address, text)
+    if "://" in text or "www." in text.casefold():
+        text = _URL.sub(address, text)
     if "." in text:
         text = _HOST.sub(address, text)
         text = _FILE.sub(file, text)

@@ -3,8 +3,8 @@
 import re
 
 _BOUND = re.compile(
-    r"\b(?:(?P<ge>at least|no (?:less|fewer) than|minimum of|not less than|\w+ or (?:more|greater|later|above|over)\b)"
-    r"|(?P<le>at most|(?:no|not) more than|maximum of|up to(?= \W?\d)|\w+ or (?:less|fewer|under|below|earlier)\b)"
+    r"\b(?:(?P<ge>at least|no (?:less|fewer) than|minimum of|not less than|or (?:more|greater|later|above|over)\b)"
+    r"|(?P<le>at most|(?:no|not) more than|maximum of|up to(?= \W?\d)|or (?:less|fewer|under|below|earlier)\b)"
     r"|(?P<gt>(?:more|greater|higher|larger|longer|bigger|older|over) than(?= \W?\d)|(?:over|above)(?= \W?\d))"
     r"|(?P<lt>(?:less|fewer|lower|smaller|shorter|cheaper|younger) than(?= \W?\d)|(?:under|below)(?= \W?\d))"
     r"|(?P<eq>exactly(?= \W?\d)))"

@@ -15,7 +15,7 @@ _UNDENIED = frozenset(
 """After a negation, these deny nothing of the matter: "not sure how", "no idea why", "not only"."""
 _DENYING_PAIRS = frozenset(
     (
-        *("instead of", "place of", "lieu of", "free of", "rather than", "other than"),
+        *("instead of", "place of", "lieu of", "free of", "rid of", "rather than", "other than"),
         *("fail to", "fails to", "failed to", "failing to"),
     )
 )

@@ -78,6 +78,7 @@ _KINDS = {
     "colour": "red blue green yellow orange purple pink brown black white gray grey violet",
     "meal": "breakfast lunch dinner brunch supper",
     "season": "spring summer autumn fall winter",
+    "period": "hourly daily nightly weekly biweekly fortnightly monthly quarterly yearly annually annual",
     "compass": "north south east west northern southern eastern western",
     "subject": """
     mathematics math maths physics chemistry biology geography geology astronomy economics psychology sociology philosophy
@@ -106,7 +107,8 @@ _SAME = (
     ("ethereum", "eth"), ("uk", "scotland"), ("uk", "wales"), ("sql", "html"), ("purple", "violet"), ("facebook", "meta"),
     ("windows", "ubuntu"), ("hindi", "indian"), ("british", "english"), ("american", "english"),
     ("frankfurt", "germany"), ("linux", "ubuntu"), ("linux", "debian"), ("linux", "fedora"), ("linux", "centos"),
-    ("ios", "ipados"),
+    ("ios", "ipados"), ("yearly", "annually"), ("yearly", "annual"), ("annually", "annual"), ("biweekly", "fortnightly"),
+    ("daily", "nightly"),
 )  # fmt: skip
 """Of one kind and yet no contradiction: other names of the same, or one that is part of the other."""
 

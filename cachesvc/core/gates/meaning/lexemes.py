@@ -9,6 +9,7 @@ from cachesvc.core.gates.meaning.stems import stem
 from cachesvc.core.gates.meaning.tongues import TONGUE_OF
 
 _MAX_LENGTH = 40
+_PARTICLES = PARTICLES | {"into", "onto"}
 _KEPT_WORDS = 50_000
 _NONE: frozenset[str] = frozenset()
 
@@ -42,7 +43,6 @@ _ROLES = {
         for word in "from to by than before after with for via through in on at as of about".split()
     },
     **dict.fromkeys("into onto toward towards".split(), "to"),
-    "through": "via",
     "between": "between",
     "against": "against",
     "over": "over",
@@ -118,14 +118,14 @@ def _made(word: str) -> Lexeme:
         or root in OPPOSITES
         or root in OPPOSED_DEGREES
         or root in PARTICLE_VERBS
-        or word in PARTICLES,
+        or word in _PARTICLES,
         bare=bare,
         negation=2 if word in _HARD_NEGATIONS else 1 if root in _SOFT_NEGATIONS else 0,
         role=_ROLES.get(word, ""),
         kinds=KINDS_OF.get(word) or KINDS_OF.get(root) or KINDS_OF.get(word.removesuffix("s"), ()),
         tongue=TONGUE_OF.get(word, ""),
         takes_particle=root in PARTICLE_VERBS,
-        is_particle=word in PARTICLES,
+        is_particle=word in _PARTICLES,
         is_symmetric=root in _SYMMETRIC or word in _SYMMETRIC,
         is_verb=word in _VERBS,
         is_title=word in _TITLES,

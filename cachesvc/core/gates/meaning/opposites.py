@@ -259,7 +259,12 @@ approve | disapprove
 trust | distrust mistrust
 obey | disobey
 honest | dishonest
-sender from | recipient
+sender | recipient
+miss | meet catch
+joy happiness | sorrow grief sadness
+sign+up | sign+in sign+out
+log+in log+on | log+out log+off
+sign+in sign+on | sign+out sign+off
 theory theoretical | practice practical
 attract attractive | repel repulsive
 cry weep | laugh
@@ -392,7 +397,7 @@ hotter warmer | colder cooler
 """
 
 _PARTICLE_VERBS = """
-turn switch put take log sign get come go shut power check move step bring keep leave set roll scale speed slow
+be turn switch put take log sign get come go shut power check move step bring keep leave set roll scale speed slow
 call hand opt lock plug walk drive pull push stay look count clock tune top pick drop zoom scroll page swap fade
 """.split()
 _PARTICLES = {"on": "off", "in": "out", "up": "down"}

@@ -3,8 +3,9 @@
 from cachesvc.core.gates.meaning.lexemes import Lexeme
 
 CONTRARY = {
-    "from": ("to", "second"),
-    "to": ("from", "first"),
+    "from": ("to", "second", "via"),
+    "to": ("from", "first", "via"),
+    "via": ("from", "to"),
     "first": ("to",),
     "second": ("from",),
     "before": ("after",),

@@ -16,6 +16,7 @@ _STOPS = frozenset(".?!;:()[]{}")
 _PAUSES = frozenset((",", "&"))
 _CLAUSES = frozenset(("and", "or", "but"))
 _ASKING_IN = frozenset(("in", "into", "to", "auf", "en"))
+_PARTICLES = {"into": "in", "onto": "on"}
 _SPLIT = re.compile(r"[-/_.:@]+")
 _WHOLE = {
     "non-stop": "nonstop",
@@ -118,7 +119,7 @@ class _Reader:
     def _mark(self, word: str, known: Lexeme) -> None:
         """Verbs with particles, opposites and degrees: few words are any of them."""
         if known.is_particle and self._verb:
-            composite = f"{self._verb}+{word}"
+            composite = f"{self._verb}+{_PARTICLES.get(word, word)}"
             self._stems.append(composite)
             self._opposites |= lexeme(composite).opposites
             self._denying.content(composite)

@@ -1,6 +1,6 @@
 """Two meanings compared, gate by gate. Each is symmetric, and cheapest where the texts do not differ in its matter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 from cachesvc.core.gates.gate import Gate, Veto
@@ -17,6 +17,8 @@ _DEFINITE = frozenset(Question) - {
     Question.YES_NO,
     Question.HOW,
 }
+_WHO = frozenset((Question.WHO,))
+_DID = frozenset(("do", "does", "did"))
 _LISTING = frozenset((Question.WHICH, Question.LIST))
 _ALIKE = frozenset(
     frozenset(pair)
@@ -106,30 +108,40 @@ def role(ours: Meaning, theirs: Meaning) -> Veto | None:
 def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
     """Two words, or names of as many words, have changed places and all else stands: "did A beat B".
 
-    Not so "A or B", nor the parts of a phrase: "the price of gold", "the gold price".
+    Not so in "A or B", nor for the parts of a phrase: "the price of gold", "the gold price".
     """
-    a, b = ours.order, theirs.order
-    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
-    size = len(differing) // 2
-    if len(differing) % 2 or not 0 < size <= _LONGEST_NAME or ours.is_symmetric or theirs.is_symmetric:
-        return None
-    first, second = differing[0], differing[size]
-    if differing != [*range(first, first + size), *range(second, second + size)]:
-        return None
-    if (
-        a[first : first + size] != b[second : second + size]
-        or b[first : first + size] != a[second : second + size]
-    ):
+    first, second, size = _exchanged(ours.order, theirs.order)
+    if not size or ours.is_symmetric or theirs.is_symmetric:
         return None
     inside = slice(first, second + size)
+    veto = Veto(Gate.ROLE, " ".join(ours.order[inside]), " ".join(theirs.order[inside]))
     gap, is_joined = ours.places[second]
+    is_adjacent = second == first + size
+    if (
+        is_adjacent
+        and ours.questions == theirs.questions == _WHO
+        and not is_joined
+        and _DID & (ours.function ^ theirs.function)
+    ):
+        return veto  # "who did A call", "who called A"
     is_list = all(joined for _, joined in ours.places[first + 1 : second + size])
-    if ours.places[inside] != theirs.places[inside] or is_list or (second == first + size and not gap):
+    if ours.places[inside] != theirs.places[inside] or is_list or (is_adjacent and not gap):
         return None
-    shared = a[first + size : second]
-    if is_joined and a[second + size : second + size + len(shared)] == shared:
-        return None  # "red meat or white meat"
-    return Veto(Gate.ROLE, " ".join(a[inside]), " ".join(b[inside]))
+    shared = ours.order[first + size : second]
+    has_one_head = is_joined and ours.order[second + size : second + size + len(shared)] == shared
+    return None if has_one_head else veto  # one head: "red meat or white meat"
+
+
+def _exchanged(a: Sequence[str], b: Sequence[str]) -> tuple[int, int, int]:
+    """Where two runs of words stand that have changed places, and how many words each has; 0 when that is not all."""
+    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
+    size = len(differing) // 2
+    if len(differing) % 2 or not 0 < size <= _LONGEST_NAME:
+        return 0, 0, 0
+    first, second = differing[0], differing[size]
+    one, other = slice(first, first + size), slice(second, second + size)
+    is_whole = differing == [*range(first, first + size), *range(second, second + size)]
+    return (first, second, size) if is_whole and a[one] == b[other] and b[one] == a[other] else (0, 0, 0)
 
 
 def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:

@@ -8,7 +8,7 @@ _IRREGULAR = {
     for line in """
     be am is are was were been being; have has had having; do does did done doing; go goes went gone; buy bought;
     sell sold; send sent; lend lent; spend spent; get got gotten; give gave given; take took taken; make made;
-    win won; lose lost; find found; begin began begun; rise rose risen; fall fell fallen; leave left; lead led;
+    win won; lose lost; find found; forbid forbade forbidden; forgive forgave forgiven; hit; hurt; cut; let; put; set; shut; spread; ring rang rung; sink sank sunk; shake shook shaken; strike struck; swear swore sworn; tear tore torn; overcome overcame; mistake mistook mistaken; seek sought; slide slid; spin spun; stick stuck; sweep swept; undo undid undone; withdraw withdrew withdrawn; bleed bled; breed bred; dig dug; feed fed; flee fled; hang hung; kneel knelt; lay laid; leap leapt; light lit; shine shone; weave wove woven; wind wound; begin began begun; rise rose risen; fall fell fallen; leave left; lead led;
     pay paid; say said; see saw seen; know knew known; think thought; come came; become became; bring brought;
     teach taught; learn learnt; build built; break broke broken; choose chose chosen; draw drew drawn; drive drove driven;
     eat ate eaten; fly flew flown; forget forgot forgotten; freeze froze frozen; hold held; keep kept; meet met;

@@ -1,0 +1,139 @@
+"""Challengers: trained behind the rounds, one at a time; in force when they win, noted when they do not."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cachesvc.adapters.memory import ManualClock, MemoryStore
+from cachesvc.adapters.memory_trust import MemoryTrust
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import Event, TaskFailed
+from cachesvc.core.policy import Policy, PolicyBook, TrustTerms
+from cachesvc.core.trust import features as feature_set
+from cachesvc.core.trust.labels import NOTHING, Comparator, Label, LabelledCandidate, Origin, Tally
+from cachesvc.core.trust.rules import Rule
+from cachesvc.core.trust.state import TrustState
+from cachesvc.engine.analyses import Analyses
+from cachesvc.engine.challenging import Challenger, Exercise
+from cachesvc.engine.trust import Changed
+from cachesvc.engine.trust_parts import TrustParts
+from cachesvc.training import train, trained
+
+POLICY = Policy(trust=TrustTerms(max_error_rate=0.01))
+STATE = TrustState("n", tally=Tally(searched=40, near=20))
+
+
+def label(n: int, *, same: bool = True) -> Label:
+    """Its features tell whether it is right."""
+    row = np.zeros(len(feature_set.NAMES), np.float32)
+    row[:] = np.random.default_rng(n).normal(size=len(row)) / 10
+    row[: len(feature_set.MEASURES)] += 1.0 if same else -1.0
+    row[len(feature_set.MEASURES) :] = 0
+    candidate = LabelledCandidate(row, 0.8, None, same)
+    return Label(
+        n.to_bytes(16, "big"),
+        n,
+        Origin.MISS,
+        Comparator.TEXT,
+        1.0,
+        0,
+        feature_set.VERSION,
+        None,
+        (candidate,),
+    )
+
+
+class Bench:
+    def __init__(self, train: Callable[[Exercise], Rule | str]) -> None:
+        self.trust = MemoryTrust()
+        self.seen: list[Event] = []
+        self.state = STATE
+        parts = TrustParts(
+            trust=self.trust,
+            store=MemoryStore(),
+            policies=lambda: PolicyBook(POLICY, {}),
+            analyses=Analyses(10),
+            clock=ManualClock(),
+            observer=self,
+        )
+        self.challenger = Challenger(parts, train, max_labels=2500)
+
+    def on(self, event: Event) -> None:
+        self.seen.append(event)
+
+    def apply(self, namespace: str, change: Callable[[TrustState], Changed]) -> None:
+        assert namespace == "n"
+        self.state = change(self.state).state
+
+    def challenge(self) -> TrustState:
+        self.challenger.challenge(self.state, POLICY, self.apply)
+        self.challenger.wait()
+        return self.state
+
+
+def test_who_wins_is_put_in_force() -> None:
+    """It gets all labels, in order, and how many requests they stand for; its version is the next."""
+    asked: list[Exercise] = []
+
+    def wins(exercise: Exercise) -> Rule:
+        asked.append(exercise)
+        return Rule(exercise.version, 0.9, note="won")
+
+    bench = Bench(wins)
+    bench.trust.add("n", [label(n) for n in range(2100)], NOTHING)
+    state = bench.challenge()
+    assert (state.active, state.rules[-1].note, state.challenger) == (2, "won", "won")
+    assert [one.at_ms for one in asked[0].labels] == list(range(2100))
+    assert (asked[0].requests, asked[0].max_error_rate, asked[0].version) == (4200, 0.01, 2)
+    assert bench.challenge().active == 3
+
+
+def test_who_does_not_win_is_noted() -> None:
+    """The rule stays, and the operator sees why."""
+    state = Bench(lambda exercise: "no better").challenge()
+    assert (state.active, state.challenger) == (0, "no better")
+
+
+@pytest.mark.parametrize("error", [CacheError(Kind.UNAVAILABLE, "too slow"), ValueError()], ids=repr)
+def test_failures_change_nothing(error: Exception) -> None:
+    """They are told, and the next may be trained."""
+
+    def fails(exercise: Exercise) -> Rule:
+        raise error
+
+    bench = Bench(fails)
+    assert bench.challenge() == STATE
+    assert bench.challenge() == STATE
+    assert [event.task for event in bench.seen if isinstance(event, TaskFailed)] == ["trust_train"] * 2
+
+
+def test_one_at_a_time() -> None:
+    """While one is trained nobody else's turn comes, and nobody waits."""
+    gate, count = threading.Event(), []
+
+    def waits(exercise: Exercise) -> str:
+        count.append(1)
+        assert gate.wait(10)
+        return "no"
+
+    bench = Bench(waits)
+    for _ in range(3):
+        bench.challenger.challenge(bench.state, POLICY, bench.apply)
+    gate.set()
+    bench.challenger.wait()
+    assert len(count) == 1
+
+
+def test_training_is_done_in_a_process_of_its_own() -> None:
+    """What it comes to there is what it comes to here: too few labels are told, and enough make a rule or a reason."""
+    few = Exercise([label(n) for n in range(10)], Rule(0, 0.95), 0.01, 0.6, 20, 1, 2)
+    assert train(few) == "10 labels of 600"
+    many = replace(few, labels=[label(n, same=n % 2 == 0) for n in range(1200)], requests=1200)
+    assert told(train(many)) == told(trained(many))
+
+
+def told(outcome: Rule | str) -> tuple[int, float] | str:
+    return outcome if isinstance(outcome, str) else (outcome.version, outcome.threshold)
