@@ -26,13 +26,16 @@ _MAX_CHANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a rule is to keep, and when it is made. ``requests`` are those that the labels stand for, labelled or not."""
+    """What a rule is to keep, and when it is made. ``requests`` are those that the labels stand for, labelled or not;
+    ``horizon`` as in ``core.trust.operating.choose``.
+    """
 
     max_error_rate: float
     floor_score: float
     requests: int
     now_ms: int
     version: int
+    horizon: int | None = None
 
 
 def challenge(labels: Sequence[Label], current: Rule, terms: Terms) -> Rule | str:
@@ -51,7 +54,7 @@ def challenge(labels: Sequence[Label], current: Rule, terms: Terms) -> Rule | st
     if values is None or model is None:
         return "the labels of a part are all alike"
     best = picks(given, values)
-    choice = choose_for(best, terms.requests, terms.max_error_rate)
+    choice = choose_for(best, terms)
     if choice is None:
         return "no threshold keeps the bound on all labels"
     return Rule(
@@ -66,15 +69,16 @@ def challenge(labels: Sequence[Label], current: Rule, terms: Terms) -> Rule | st
     )
 
 
-def choose_for(best: Picks, requests: int, max_error_rate: float) -> Choice | None:
-    """The operating point for picks of labelled requests."""
+def choose_for(best: Picks, terms: Terms, requests: int | None = None) -> Choice | None:
+    """The operating point for picks of labelled requests that stand for so many; for those of the terms by default."""
     return choose(
         best.values,
         best.right,
-        max(requests, len(best.values)),
-        max_error_rate,
+        max(terms.requests if requests is None else requests, len(best.values)),
+        terms.max_error_rate,
         shares=best.share,
         level=LEVEL,
+        horizon=terms.horizon,
     )
 
 
@@ -96,7 +100,7 @@ def _served_right(
 ) -> NDArray[np.bool_]:
     """By request: whether it would get a right hit at the threshold that the fresh labels defend."""
     hits = np.zeros(fresh.requests, bool)
-    choice = choose_for(picks(fresh, values), requests, terms.max_error_rate)
+    choice = choose_for(picks(fresh, values), terms, requests)
     if choice is not None:
         best = np.where(fresh.is_open, values, -np.inf)
         order = np.lexsort((-best, fresh.request))

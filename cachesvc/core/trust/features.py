@@ -4,6 +4,7 @@ Those that compare two texts come from sets that were made when the texts were a
 beside the others of the request say whether it stands out, and what the others have that it lacks.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 
@@ -46,10 +47,8 @@ MEASURES = (
     "elsewhere_ours",
     "elsewhere_theirs",
     "common_theirs",
-    "uncovered",
-    "agreeing",
-    "over_dissent",
-    "dissent_words",
+    "over_rest",
+    "words_over_rest",
 )
 """The columns that are measures."""
 
@@ -66,13 +65,10 @@ def features(
     query: Analysis,
     entries: Sequence[Analysis],
     scores: Sequence[float],
-    *,
-    answers: Sequence[bytes] | None = None,
 ) -> NDArray[np.float32]:
-    """Of the candidates of one request, best score first: shape (candidates, len(NAMES)), float32.
-
-    ``answers`` are digests of what is stored for each; without them, no two answers agree.
-    """
+    """Of the candidates of one request, best score first: shape (candidates, len(NAMES)), float32."""
+    if not entries:
+        return np.zeros((0, len(NAMES)), np.float32)
     ours, shape = query.meaning, query.profile
     many = len(entries)
     lacks = [ours.stems - entry.meaning.stems for entry in entries]
@@ -80,83 +76,52 @@ def features(
     alike = [_alike(shape.words, entry.profile.words) for entry in entries]
     added = Counter(word for add in adds for word in add)
     known = len(ours.stems)
-    rows = np.zeros((many, len(NAMES)), np.float32)
+    ranked = sorted((0.0, *alike))
+    rows = array("f")
     for place, entry in enumerate(entries):
         score, theirs, other = scores[place], entry.meaning, entry.profile
         lack, add = lacks[place], adds[place]
-        others = _Others(place, scores, alike, lacks, answers)
         shared, fewest = known - len(lack), min(known, len(theirs.stems))
         seen = [added[word] - 1 for word in add]
-        rows[place, : len(MEASURES)] = (
-            score,
-            score - scores[0],
-            score - scores[place + 1] if place + 1 < many else score,
-            scores[0] - scores[-1],
-            place,
-            alike[place],
-            shared / (known + len(add) or 1),
-            _alike(shape.grams, other.grams),
-            shared / fewest if fewest else 0.0,
-            len(lack),
-            len(add),
-            sum(map(len, lack)),
-            sum(map(len, add)),
-            len(shape.digits ^ other.digits),
-            len(ours.names ^ theirs.names),
-            len(ours.kinds ^ theirs.kinds),
-            len(ours.roles ^ theirs.roles),
-            len(ours.relations ^ theirs.relations),
-            len(ours.function ^ theirs.function),
-            len(ours.qualifiers ^ theirs.qualifiers),
-            len(ours.bounds ^ theirs.bounds),
-            abs(ours.negations - theirs.negations) + abs(ours.soft_negations - theirs.soft_negations),
-            ours.question is not theirs.question,
-            _opening(shape.opening, other.opening),
-            ours.order == theirs.order,
-            shape.count,
-            min(shape.count, other.count) / (max(shape.count, other.count) or 1),
-            others.elsewhere,
-            seen.count(0),
-            sum(seen),
-            others.uncovered,
-            others.agreeing,
-            score - others.dissent,
-            alike[place] - others.dissent_words,
+        rows.extend(
+            (
+                score,
+                score - scores[0],
+                score - scores[place + 1] if place + 1 < many else score,
+                scores[0] - scores[-1],
+                place,
+                alike[place],
+                shared / (known + len(add) or 1),
+                _alike(shape.grams, other.grams),
+                shared / fewest if fewest else 0.0,
+                len(lack),
+                len(add),
+                sum(map(len, lack)),
+                sum(map(len, add)),
+                len(shape.digits ^ other.digits),
+                len(ours.names ^ theirs.names),
+                len(ours.kinds ^ theirs.kinds),
+                len(ours.roles ^ theirs.roles),
+                len(ours.relations ^ theirs.relations),
+                len(ours.function ^ theirs.function),
+                len(ours.qualifiers ^ theirs.qualifiers),
+                len(ours.bounds ^ theirs.bounds),
+                abs(ours.negations - theirs.negations) + abs(ours.soft_negations - theirs.soft_negations),
+                ours.question is not theirs.question,
+                _opening(shape.opening, other.opening),
+                ours.order == theirs.order,
+                shape.count,
+                min(shape.count, other.count) / (max(shape.count, other.count) or 1),
+                len(lack) - len(lack.intersection(*lacks)) if lack else 0,
+                seen.count(0),
+                sum(seen),
+                score - scores[place == 0] if many > 1 else score,
+                alike[place] - (ranked[-2] if alike[place] == ranked[-1] else ranked[-1]),
+            )
         )
-        _put(rows[place], len(MEASURES), shape.codes ^ other.codes, DIFFERING)
-        _put(rows[place], len(MEASURES) + DIFFERING, shape.codes & other.codes, SHARED)
-    return rows
-
-
-class _Others:
-    """A candidate beside the others of its request: what they have of the request's that it lacks (``elsewhere``), what
-    neither it nor those of the same answer have (``uncovered``), how many those are, and how near those of other answers.
-    """
-
-    __slots__ = ("agreeing", "dissent", "dissent_words", "elsewhere", "uncovered")
-
-    def __init__(
-        self,
-        place: int,
-        scores: Sequence[float],
-        alike: Sequence[float],
-        lacks: Sequence[frozenset[str]],
-        answers: Sequence[bytes] | None,
-    ) -> None:
-        uncovered = lack = lacks[place]
-        agreeing, dissent, dissent_words = 0, 0.0, 0.0
-        for near, words in enumerate(alike):
-            if near == place:
-                continue
-            if answers is not None and answers[near] == answers[place]:
-                agreeing += 1
-                uncovered = uncovered & lacks[near]
-            else:
-                dissent = max(dissent, scores[near])
-                dissent_words = max(dissent_words, words)
-        self.elsewhere = len(lack) - len(lack.intersection(*lacks)) if lack else 0
-        self.uncovered, self.agreeing = len(uncovered), agreeing
-        self.dissent, self.dissent_words = dissent, dissent_words
+        rows.extend(_codes(shape.codes ^ other.codes, DIFFERING))
+        rows.extend(_codes(shape.codes & other.codes, SHARED))
+    return np.frombuffer(rows, np.float32).reshape(many, len(NAMES))
 
 
 def _alike(ours: frozenset[str], theirs: frozenset[str]) -> float:
@@ -173,7 +138,9 @@ def _opening(ours: tuple[str, ...], theirs: tuple[str, ...]) -> int:
     return same
 
 
-def _put(row: NDArray[np.float32], start: int, codes: frozenset[int], count: int) -> None:
-    """The least of the codes, so that the same words come first in every pair; zeros stay where there are too few."""
-    found = sorted(codes)[:count]
-    row[start : start + len(found)] = found
+def _codes(codes: frozenset[int], count: int) -> list[int]:
+    """The least of the codes, so that the same words come first in every pair; 0 where there are too few."""
+    return [*sorted(codes)[:count], *_NO_CODES[len(codes) : count]]
+
+
+_NO_CODES = (0,) * max(DIFFERING, SHARED)

@@ -19,7 +19,7 @@ from cachesvc.core.trust.rules import Model
 FOLDS = 8
 
 _MAX_WEIGHT = 10.0
-_PENALTIES = (10.0, 10.0, 10.0, 30.0)  # of slopes, of steps, of words that differ, of words that are shared
+_PENALTIES = (10.0, 10.0, 5.0, 15.0)  # of slopes, of steps, of words that differ, of words that are shared
 _FREE, _FIXED = 1e-6, 1e9
 _ITERATIONS = 150
 _REMEMBERED = 8
@@ -131,8 +131,7 @@ def _fit(features: NDArray[np.float32], same: NDArray[np.float64], weights: NDAr
     table = many * BINS + 2 * CODES
     index = np.hstack([places(measures, edges), codes + many * BINS])
     index[:, many + DIFFERING :] += CODES
-    slopes, curves, alone, both = _PENALTIES
-    penalties = np.repeat([_FREE, slopes, curves, alone, both], [1, many, many * BINS, CODES, CODES])
+    penalties = np.repeat([_FREE, *_PENALTIES], [1, many, many * BINS, CODES, CODES])
     penalties[[-2 * CODES, -CODES]] = _FIXED  # no word
 
     def loss(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -146,22 +145,21 @@ def _fit(features: NDArray[np.float32], same: NDArray[np.float64], weights: NDAr
     point = _least(loss, np.zeros(len(penalties)))
     point[np.abs(point) < 1e-9] = 0.0
     steps = point[many + 1 :][: many * BINS].reshape(many, BINS)
-    differing, shared = point[-2 * CODES : -CODES], point[-CODES:]
-    differing[0] = shared[0] = 0.0
+    words = point[-2 * CODES :].reshape(2, CODES)
+    words[:, 0] = 0.0
+    slopes = point[1 : many + 1] / scales
     parts = dense * point[1 : many + 1] + steps.ravel()[index[:, :many]]
-    words = differing[codes[:, :DIFFERING]].sum(1), shared[codes[:, DIFFERING:]].sum(1)
-    spreads = [*parts.std(0), *(part.std() for part in words)]
+    alone, both = words[0][codes[:, :DIFFERING]].sum(1), words[1][codes[:, DIFFERING:]].sum(1)
+    spreads = [float(spread) for spread in (*parts.std(0), alone.std(), both.std())]
     whole = sum(spreads) or 1.0
     return Additive(
-        float(point[0]),
-        means,
-        point[1 : many + 1] / scales,
+        float(point[0] - means @ slopes + steps[:, 0].sum()),
+        slopes,
         edges,
-        steps,
-        differing,
-        shared,
+        np.diff(steps, axis=1),
+        words,
         {
-            name: float(spread / whole)
+            name: spread / whole
             for name, spread in zip((*MEASURES, "differing", "shared"), spreads, strict=True)
         },
     )

@@ -23,33 +23,34 @@ BINS = 8
 _MOST = 1e6
 
 
+_OF_GROUP = np.repeat([0, CODES], [DIFFERING, SHARED])
+
+
 @dataclass(frozen=True, slots=True)
 class Additive:
-    """``slopes`` and ``means`` (measures,), ``edges`` (measures, BINS - 1) rising, ``steps`` (measures, BINS), ``differing``
-    and ``shared`` (CODES,) with 0 first. ``weight_of`` says how much each feature counts.
+    """A measure adds ``slopes`` times itself (measures,) and those of its ``jumps`` whose ``edges`` it is above, both
+    (measures, BINS - 1), edges rising. ``words`` (2, CODES): of those that differ and those that are shared, each with 0
+    first, for none. ``weight_of`` says how much each feature counts.
     """
 
     bias: float
-    means: NDArray[np.float64]
     slopes: NDArray[np.float64]
     edges: NDArray[np.float64]
-    steps: NDArray[np.float64]
-    differing: NDArray[np.float64]
-    shared: NDArray[np.float64]
+    jumps: NDArray[np.float64]
+    words: NDArray[np.float64]
     weight_of: Mapping[str, float]
 
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Of candidates (n, features): (n,), each 0 to 1."""
-        measures = features[:, : len(MEASURES)]
+        measures = features[:, : len(MEASURES)].astype(np.float64)
         codes = features[:, len(MEASURES) :].astype(np.intp)
-        total = (
-            self.bias
-            + (measures - self.means) @ self.slopes
-            + self.steps.ravel()[places(measures, self.edges)].sum(1)
-            + self.differing[codes[:, :DIFFERING]].sum(1)
-            + self.shared[codes[:, DIFFERING:]].sum(1)
-        )
-        chances: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(total, -40, 40)))
+        codes += _OF_GROUP
+        above = (measures[:, :, None] > self.edges).reshape(len(features), -1).astype(np.float64)
+        total = measures @ self.slopes
+        total += above @ self.jumps.ravel()
+        total += self.words.ravel()[codes].sum(1)
+        total += self.bias
+        chances: NDArray[np.float64] = 1 / (1 + np.exp(-total))
         return chances
 
     @property
@@ -63,12 +64,11 @@ class Additive:
             "kind": "additive",
             "features": list(NAMES),
             "bias": self.bias,
-            "means": self.means.tolist(),
             "slopes": self.slopes.tolist(),
             "edges": self.edges.tolist(),
-            "steps": self.steps.tolist(),
-            "differing": _sparse(self.differing),
-            "shared": _sparse(self.shared),
+            "jumps": self.jumps.tolist(),
+            "differing": _sparse(self.words[0]),
+            "shared": _sparse(self.words[1]),
             "importance": dict(self.weight_of),
         }
 
@@ -86,18 +86,16 @@ class Additive:
             raise ValueError("the importance is missing")  # noqa: TRY004 - one error for all that is wrong
         return cls(
             float(_array(record.get("bias"), ())),
-            _array(record.get("means"), (many,)),
             _array(record.get("slopes"), (many,)),
             edges,
-            _array(record.get("steps"), (many, BINS)),
-            _dense(record.get("differing")),
-            _dense(record.get("shared")),
+            _array(record.get("jumps"), (many, BINS - 1)),
+            np.stack([_dense(record.get("differing")), _dense(record.get("shared"))]),
             {str(name): float(_array(part, ())) for name, part in importance.items()},
         )
 
 
 def places(measures: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Where each measure lies on its curve: indices into the steps of all measures in a row, (n, measures)."""
+    """Which step of its curve each measure is on: indices into the steps of all measures in a row, (n, measures)."""
     steps: NDArray[np.intp] = (measures[:, :, None] > edges).sum(2)
     return steps + np.arange(len(edges)) * BINS
 

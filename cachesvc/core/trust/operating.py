@@ -45,7 +45,8 @@ def choose(
     ``values`` (n,) are those of the candidate that each labelled request would be served, ``right`` whether that
     would be right, ``shares`` the chance with which such a request is labelled (1 where not given). ``requests``
     counts all that were searched: those without a candidate or a label, too, of which none can err or count twice.
-    With a ``horizon``, the bound is on what the next so many requests will show, not on the rate behind them.
+    With a ``horizon``, the bound is on what the next so many requests will show, not on the rate behind them; it is left
+    aside where shares differ, whose bound is the looser one anyway.
     The threshold is the value of a right candidate, or of none.
     """
     if len(values) > requests:
