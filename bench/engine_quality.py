@@ -24,7 +24,7 @@ from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 
 MAX_LOSS = 0.005
-SAMPLE = 3_000
+SAMPLE = 1_000
 _SEED = 20
 _RESAMPLES = 500
 _PAIR_FILES = ("pairs_qqp", "pairs_minpairs", "pairs_paws_qqp", "pairs_gsmplus")

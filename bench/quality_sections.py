@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import engine_quality, labelled, online, quality_cost, quality_default
+from bench import engine_quality, labelled, learned, online, quality_cost, quality_default, trust_sim
 from bench.quality_default import LEAST_GAIN, MAX_ERROR, MIX, KeptResult, KindResult, StreamResult
 from bench.report import Figure
 from cachesvc.core.policy import Policy
@@ -12,7 +12,9 @@ from cachesvc.core.ports import Embedder
 
 MAX_COST_US = 150.0
 _TRAPS, _QUICK_TRAPS = 80, 30
-_QUICK_PAIRS = 400
+_QUICK_PAIRS = 100
+_QUICK_RUNS = 40
+_LABELLED: Mapping[str, float] = {"stream_mix": 0.11, "stream_t2s_atis": 0.11, "stream_t2s_advising": 0.17}
 _ORDERS, _QUICK_ORDERS = 5, 2
 
 
@@ -90,6 +92,62 @@ def cost(work: Work) -> Found:
     return Found([Figure(name, "µs", rounds, at_most=MAX_COST_US)] if rounds else [])
 
 
+def own_labels(work: Work) -> Found:
+    """With a namespace's own labels: right hits at 1 % of errors, how often that breaks, and what confidence is worth."""
+    files = [file for file in work.streams if file.stem in _LABELLED]
+    if work.quick:
+        files = [file for file in files if file.stem != MIX]
+    found = learned.figures([labelled.stream(work.embedder, file) for file in files])
+    figures: list[Figure] = []
+    for one in found:
+        name = f"own labels, {_short(one.stream)}, promise: {one.promise.value}"
+        counts = one.promise is learned.Promise.RATE
+        least = _LABELLED[one.stream] * 100 if counts else None
+        figures += [
+            Figure(
+                f"{name}: wrong hits ÷ requests",
+                "%",
+                [100 * one.error_share],
+                at_most=1.0 if counts else None,
+            ),
+            Figure(f"{name}: right hits ÷ requests", "%", [100 * one.useful_share], at_least=least),
+            Figure(f"{name}: held-out runs over the bound", "%", [100 * one.broken_share], at_most=5.0),
+        ]
+        if one.calibration_error is not None and counts:
+            figures.append(
+                Figure(
+                    f"{name}: expected calibration error of confidence",
+                    "",
+                    [one.calibration_error],
+                    at_most=0.05,
+                )
+            )
+    return Found(figures)
+
+
+def audits(work: Work) -> Found:
+    """Audits and the brake, simulated: how often the interval holds, and what drift does with the brake on and off."""
+    found = trust_sim.measure(_QUICK_RUNS, 1) if work.quick else trust_sim.measure()
+    covered = [
+        Figure(
+            f"audits, true rate {one.name}: runs whose interval held at every audit",
+            "%",
+            [100 * min(one.rate_covered, one.share_covered) / one.runs],
+            at_least=None if work.quick else 100 * trust_sim.LEAST_COVERAGE,
+        )
+        for one in found.coverage
+    ]
+    drifts = [
+        Figure(
+            f"brake, {drift.scenario.name}: wrong hits with it ÷ without it",
+            "",
+            [drift.mean(drift.on, "wrong") / max(drift.mean(drift.off, "wrong"), 1.0)],
+        )
+        for drift in found.drifts
+    ]
+    return Found([*covered, *drifts])
+
+
 def from_nothing(work: Work) -> Found:
     """Namespaces that begin without a label and bear 1 % of errors: misses label themselves."""
     files = [file for file in work.streams if file.stem in online.STREAMS]
@@ -141,7 +199,9 @@ def engine(work: Work) -> Found:
 SECTIONS: Mapping[str, Callable[[Work], Found]] = {
     "default": default,
     "kinds": kinds,
+    "own-labels": own_labels,
     "from-nothing": from_nothing,
+    "audits": audits,
     "cost": cost,
     "engine": engine,
 }
