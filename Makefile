@@ -121,7 +121,7 @@ bench-index: setup ## The index alone, from ten thousand to a million vectors (A
 	$(BIN)/python -m bench.index $(ARGS)
 
 .PHONY: bench-quality
-bench-quality: setup ## Show that the compiled engine keeps the model's quality
+bench-quality: setup ## How often hits are wrong, each figure beside its target (ARGS=--quick, ARGS=--publish)
 	$(BIN)/python -m bench.quality $(ARGS)
 
 .PHONY: bench-eviction

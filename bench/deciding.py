@@ -103,7 +103,12 @@ def _decide(case: _Case, kept: Analyses) -> float:
     ask = Ask(Request("n", (), "m", {}))
     began_s = time.perf_counter()
     bar = Bar.of(policy, ask, Rule(0, MIN_SCORE), verifies=False)
-    beside = Beside(case.identity, Terms(1, None, {}), DEFAULT_GATES, Known(kept.of, lambda entry: b"", lambda entry: False))
+    beside = Beside(
+        case.identity,
+        Terms(1, None, {}),
+        DEFAULT_GATES,
+        Known(kept.of, lambda entry: b"", lambda entry: False),
+    )
     decide(case.candidates, bar, beside, lambda candidate: rows[candidate.entry_id])
     return (time.perf_counter() - began_s) * 1e6
 

@@ -4,7 +4,6 @@ Streams and pairs are read from the directory of the shared data where that is t
 which holds the extracts whose licences allow that.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 
 from bench.prompts import ROOT, SHARED
 from cachesvc.core.ports import Embedder
-from cachesvc.core.types import Unseen
+from cachesvc.core.types import Vector
+from cachesvc.evaluation.data import Asked, Paired, embedded, read
 
 EXTRACTS = ROOT / "bench" / "data"
 _KEPT = ROOT / "build" / "labelled"
-_WAIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,51 +63,54 @@ def find(name: str) -> Path | None:
 
 def stream(embedder: Embedder, file: Path) -> Stream:
     """Read one: ``{"prompt", "answer_id", "source"}`` a line."""
-    rows = _rows(file)
-    vectors = _vectors(embedder, file.stem, [row["prompt"] for row in rows])
-    seen = [row for row in rows if row["prompt"] in vectors]
+    rows = [row for row in read(file) if isinstance(row, Asked)]
+    held = vectors(embedder, file.stem, [row.prompt for row in rows])
+    seen = [row for row in rows if row.prompt in held]
     return Stream(
         file.stem,
-        [row["prompt"] for row in seen],
-        [row["answer_id"] for row in seen],
-        [row["source"] for row in seen],
-        np.stack([vectors[row["prompt"]] for row in seen]),
+        [row.prompt for row in seen],
+        [row.answer for row in seen],
+        [row.source for row in seen],
+        np.stack([held[row.prompt] for row in seen]),
     )
 
 
 def pairs(embedder: Embedder, file: Path) -> Pairs:
     """Read one: ``{"a", "b", "same", "source"[, "kind"]}`` a line."""
-    rows = _rows(file)
-    vectors = _vectors(embedder, file.stem, [row[side] for row in rows for side in ("a", "b")])
-    seen = [row for row in rows if row["a"] in vectors and row["b"] in vectors]
+    rows = [row for row in read(file) if isinstance(row, Paired)]
+    held = vectors(embedder, file.stem, [side for row in rows for side in (row.a, row.b)])
+    seen = [row for row in rows if row.a in held and row.b in held]
     return Pairs(
         file.stem,
-        [row["a"] for row in seen],
-        [row["b"] for row in seen],
-        np.array([bool(row["same"]) for row in seen]),
-        [row.get("kind", "") for row in seen],
-        np.array([vectors[row["a"]] @ vectors[row["b"]] for row in seen], dtype=np.float32),
+        [row.a for row in seen],
+        [row.b for row in seen],
+        np.array([row.same for row in seen]),
+        [row.kind for row in seen],
+        np.array([held[row.a] @ held[row.b] for row in seen], dtype=np.float32),
     )
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
-    with file.open() as lines:
-        return [json.loads(line) for line in lines]
-
-
-def _vectors(embedder: Embedder, name: str, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """By text; those that cannot be seen are not in it."""
+def vectors(embedder: Embedder, name: str, texts: Sequence[str]) -> dict[str, Vector]:
+    """By text; those that cannot be seen are not in it. Kept under the name, and made anew when the texts or the
+    embedder are others.
+    """
     asked = list(dict.fromkeys(texts))
     kept = _KEPT / f"{name}.npz"
     if kept.exists():
-        with np.load(kept) as held:
-            if held["fingerprint"] == embedder.fingerprint and held["asked"].tolist() == asked:
-                rows = held["vectors"]
-                return {text: row for text, row, seen in zip(asked, rows, held["seen"], strict=True) if seen}
-    embedded = [embedder.embed(text, _WAIT_S) for text in asked]
-    seen = np.array([not isinstance(row, Unseen) for row in embedded])
+        with np.load(kept) as loaded:
+            if loaded["fingerprint"] == embedder.fingerprint and loaded["asked"].tolist() == asked:
+                rows = loaded["vectors"]
+                return {
+                    text: row for text, row, seen in zip(asked, rows, loaded["seen"], strict=True) if seen
+                }
+    held = embedded(embedder, asked)
     unseen = np.zeros(embedder.dimension, np.float32)
-    rows = np.stack([unseen if isinstance(row, Unseen) else row for row in embedded])
     _KEPT.mkdir(parents=True, exist_ok=True)
-    np.savez(kept, fingerprint=embedder.fingerprint, asked=asked, vectors=rows, seen=seen)
-    return {text: row for text, row, known in zip(asked, rows, seen, strict=True) if known}
+    np.savez(
+        kept,
+        fingerprint=embedder.fingerprint,
+        asked=asked,
+        vectors=np.stack([held.get(text, unseen) for text in asked]),
+        seen=np.array([text in held for text in asked]),
+    )
+    return held

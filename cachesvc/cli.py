@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cachesvc import __version__, cli_admin, cli_curate, cli_move, cli_store, cli_trust
+from cachesvc import __version__, cli_admin, cli_curate, cli_move, cli_store, cli_trial, cli_trust, cli_tune
 from cachesvc.cli_common import (
     EXIT_CODES,
     MISS,
@@ -272,6 +272,8 @@ def version(*, as_json: Json = False) -> None:
 cli_curate.register(app)
 cli_admin.register(app)
 cli_trust.register(app)
+cli_trial.register(app)
+cli_tune.register(app)
 cli_move.register(app)
 cli_store.register(app)
 

@@ -28,10 +28,11 @@ EXIT_CODES: Mapping[Kind, int] = {
     Kind.INTERNAL: 70,
 }
 # Headings of the list of commands.
-RUN, USE, LOOK, MEND = (
+RUN, USE, LOOK, TRY, MEND = (
     "Run a server",
     "Use the cache",
     "Look after a running server",
+    "Try and tune a policy",
     "Move and mend the store",
 )
 MISS = 1

@@ -32,6 +32,7 @@ def _result(name: str) -> str:
 TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {
         "bench": partial(_result, "summary"),
+        "quality": partial(_result, "quality"),
         "settings": markdown_table,
         "metrics": metrics_table,
     },

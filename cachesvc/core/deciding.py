@@ -108,12 +108,20 @@ class Beside:
     when that is first needed.
     """
 
-    def __init__(self, identity: Identity, terms: Terms, gates: AbstractSet[Gate], known: Known) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        terms: Terms,
+        gates: AbstractSet[Gate],
+        known: Known,
+        analysis: Analysis | None = None,
+    ) -> None:
+        """``analysis`` is that of the request, where it was made before."""
         self._identity = identity
         self._terms = terms
         self._gates = gates
         self._known = known
-        self._analysis: Analysis | None = None
+        self._analysis = analysis
 
     def against(self, row: Row) -> Against | None:
         """What speaks against a row, the cheapest that does; None when nothing does."""

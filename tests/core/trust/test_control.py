@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from cachesvc.core.gates import Gate
 from cachesvc.core.trust.control import (
-    Ladder,
     CHANCES,
     CLOSED,
     SCORES,
     UNTOLD,
     ControlState,
     ControlTerms,
+    Ladder,
     Seen,
     curve,
     fold,
