@@ -157,7 +157,7 @@ def served(servicer: admin_pb2_grpc.AdminServiceServicer) -> Iterator[str]:
 
 def test_tune_goes_by_the_labels_of_a_server() -> None:
     """Those of the namespace, as ListLabels streams them."""
-    with served(Labels()) as address:
+    with served(Labels()) as address:  # type: ignore[abstract]  # its other methods are UNIMPLEMENTED
         told = run("tune", "--from-labels", "--namespace", "shop", "--admin-server", address, "--json")
     assert told.returncode == 0, told.stderr
     tuned = json.loads(told.stdout)

@@ -7,13 +7,14 @@ beside the others of the request say whether it stands out, and what the others 
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cachesvc.core.gates import Analysis
 
-VERSION = 2
+VERSION = 3
 """Changes whenever the same pair would get other features: labels of another version are not learned from."""
 
 MEASURES = (
@@ -49,6 +50,8 @@ MEASURES = (
     "common_theirs",
     "over_rest",
     "words_over_rest",
+    "agreeing",
+    "over_dissent",
 )
 """The columns that are measures."""
 
@@ -65,8 +68,13 @@ def features(
     query: Analysis,
     entries: Sequence[Analysis],
     scores: Sequence[float],
+    *,
+    answers: Sequence[bytes] | None = None,
 ) -> NDArray[np.float32]:
-    """Of the candidates of one request, best score first: shape (candidates, len(NAMES)), float32."""
+    """Of the candidates of one request, best score first: shape (candidates, len(NAMES)), float32.
+
+    ``answers`` are digests of what is stored for each; without them, no two answers agree.
+    """
     if not entries:
         return np.zeros((0, len(NAMES)), np.float32)
     ours, shape = query.meaning, query.profile
@@ -83,6 +91,7 @@ def features(
         lack, add = lacks[place], adds[place]
         shared, fewest = known - len(lack), min(known, len(theirs.stems))
         seen = [added[word] - 1 for word in add]
+        agreeing, dissent = _votes(place, scores, answers)
         rows.extend(
             (
                 score,
@@ -117,11 +126,31 @@ def features(
                 sum(seen),
                 score - scores[place == 0] if many > 1 else score,
                 alike[place] - (ranked[-2] if alike[place] == ranked[-1] else ranked[-1]),
+                agreeing,
+                score - dissent,
             )
         )
         rows.extend(_codes(shape.codes ^ other.codes, DIFFERING))
         rows.extend(_codes(shape.codes & other.codes, SHARED))
     return np.frombuffer(rows, np.float32).reshape(many, len(NAMES))
+
+
+def _votes(place: int, scores: Sequence[float], answers: Sequence[bytes] | None) -> "_Votes":
+    """How many other candidates have the answer of this one, and how near the nearest with another is; 0 for none."""
+    agreeing, dissent = 0, 0.0
+    for near, score in enumerate(scores):
+        if near == place:
+            continue
+        if answers is not None and answers[near] == answers[place]:
+            agreeing += 1
+        else:
+            dissent = max(dissent, score)
+    return _Votes(agreeing, dissent)
+
+
+class _Votes(NamedTuple):
+    agreeing: int
+    dissent: float
 
 
 def _alike(ours: frozenset[str], theirs: frozenset[str]) -> float:
