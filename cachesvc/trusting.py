@@ -12,12 +12,13 @@ from cachesvc.core.events import TaskFailed
 from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
 from cachesvc.engine.analyses import Analyses
+from cachesvc.engine.calibrating import Calibrator
 from cachesvc.engine.challenging import Challenger
 from cachesvc.engine.comparing import Comparing
 from cachesvc.engine.feedback import Feedback
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.labelling import Labeller, LabelOptions
-from cachesvc.engine.trust import Life, Trust, TrustOptions
+from cachesvc.engine.trust import Errands, Life, Trust, TrustOptions
 from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
@@ -58,12 +59,13 @@ class Trusting:
             clock=needs.clock,
             observer=needs.observer,
         )
+        self._calibrator = Calibrator(parts, needs.step_back)
         self.trust = Trust(
             parts,
             life,
             TrustOptions(given.round_interval_s, _ROUND_LABELS, given.max_namespaces),
             needs.leads,
-            Challenger(parts, train, given.max_labels).challenge,
+            Errands(Challenger(parts, train, given.max_labels).challenge, self._calibrator.calibrate),
         )
         self.vetoes = Vetoes(
             self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)
@@ -90,6 +92,7 @@ class Trusting:
         """Keep what was learned, and close the store."""
         self.labeller.stop()
         self.trust.stop()
+        self._calibrator.stop()
         self.store.close()
 
 

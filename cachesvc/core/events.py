@@ -162,7 +162,8 @@ class TrustChanged:
 @dataclass(frozen=True, slots=True)
 class TrustStands:
     """How a namespace stands, when that is first known and whenever it is another: ``threshold`` and ``rule_version`` by
-    which it serves, its brake, and what audits say; ``false_hit_rate`` and its interval are None before there was one.
+    which it serves, its brake, and what audits say; ``false_hit_rate`` and its interval are None before there was one;
+    ``calibration_error`` is None where there is no confidence.
     """
 
     namespace: str
@@ -175,6 +176,7 @@ class TrustStands:
     false_hit_rate_low: float | None
     false_hit_rate_high: float | None
     max_false_hit_rate: float
+    calibration_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

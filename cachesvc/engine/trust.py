@@ -44,10 +44,24 @@ class Changed:
     steps: Sequence[Step] = ()
 
 
-Challenge: TypeAlias = Callable[
+Behind: TypeAlias = Callable[
     [TrustState, Policy, Callable[[str, Callable[[TrustState], Changed]], TrustState]], None
 ]
-"""Has a challenger trained for a namespace whose state calls for one; what comes of it is put in force by the callable."""
+"""Has something done for a namespace whose state calls for it, behind the rounds: a challenger trained, its rule calibrated.
+What comes of it is put in force by the callable.
+"""
+
+
+def _nothing(state: TrustState, policy: Policy, apply: Callable[..., TrustState]) -> None:
+    """Nobody is there to do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errands:
+    """What rounds have done elsewhere, for it takes long. They must not block."""
+
+    challenge: Behind = _nothing
+    calibrate: Behind = _nothing
 
 
 class Life(Protocol):
@@ -71,6 +85,9 @@ class Life(Protocol):
 
     def is_challenge_due(self, state: TrustState, policy: Policy) -> bool:
         """Whether a challenger should be trained."""
+
+    def is_calibration_due(self, state: TrustState, policy: Policy) -> bool:
+        """Whether the rule that decides should be calibrated anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +118,9 @@ class Trust:
         life: Life,
         options: TrustOptions,
         leads: Callable[[], bool],
-        challenge: Challenge = lambda state, policy, apply: None,
+        errands: Errands = Errands(),
     ) -> None:
-        """``leads`` says whether this process does the rounds; ``challenge`` must not block."""
+        """``leads`` says whether this process does the rounds."""
         self._store = parts.trust
         self._policies = parts.policies
         self._clock = parts.clock
@@ -111,7 +128,7 @@ class Trust:
         self._life = life
         self._options = options
         self._leads = leads
-        self._challenge = challenge
+        self._errands = errands
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._counts: dict[str, Tally] = {}
@@ -221,12 +238,15 @@ class Trust:
     def _advance(self, namespace: str) -> bool:
         """Fold what is new into the state of a namespace. Whether there may be more."""
         policy = self._policies().of(namespace)
-        held = self._folded.get(namespace)
+        held, known = self._folded.get(namespace), self._known.get(namespace)
+        if held is not None and known is not None and known.state.generation > held.state.generation:
+            held = None  # somebody else changed it
         state = self._store.state(namespace) or TrustState(namespace) if held is None else held.state
         labels = self._store.labels(namespace, state.applied, self._options.round_labels)
         tally = self._store.tally(namespace)
         is_open = state.braking.level is Brake.OPEN  # else it opens as time passes
         if held is not None and is_open and not labels and tally == held.tally and policy is held.policy:
+            self._calibrate(state, policy)  # another namespace may have been at it
             return False
         advance = self._life.advance(state, labels, tally, policy, self._clock.now_ms())
         if (
@@ -240,8 +260,13 @@ class Trust:
             self._tell(namespace, advance.steps)
         self._folded[namespace] = _Folded(state, tally, policy)
         if self._life.is_challenge_due(state, policy):
-            self._challenge(state, policy, self.change)
+            self._errands.challenge(state, policy, self.change)
+        self._calibrate(state, policy)
         return len(labels) == self._options.round_labels
+
+    def _calibrate(self, state: TrustState, policy: Policy) -> None:
+        if self._life.is_calibration_due(state, policy):
+            self._errands.calibrate(state, policy, self.change)
 
     def _tell(self, namespace: str, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -275,7 +300,7 @@ class Trust:
 
 
 def _stands(known: _Known) -> TrustStands:
-    stance, audited = known.stance, known.audited
+    stance, audited, calibration = known.stance, known.audited, known.stance.rule.calibration
     return TrustStands(
         namespace=known.state.namespace,
         threshold=stance.rule.threshold,
@@ -287,4 +312,5 @@ def _stands(known: _Known) -> TrustStands:
         false_hit_rate_low=None if audited is None else audited.low,
         false_hit_rate_high=None if audited is None else audited.high,
         max_false_hit_rate=known.policy.trust.max_false_hit_rate,
+        calibration_error=None if calibration is None else calibration.error,
     )

@@ -4,6 +4,7 @@ Beside ``metrics``, which owns it. Namespaces are labels here, at most as many a
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -48,6 +49,11 @@ _STANDS: tuple[tuple[str, str, Callable[[TrustStands], float | None]], ...] = (
         lambda event: event.rule_version,
     ),
     ("cachesvc_rule_threshold", "Its threshold, in terms of its score.", lambda event: event.threshold),
+    (
+        "cachesvc_calibration_error",
+        "Of confidence, on labels that it was not made from; not there where replies have no confidence.",
+        lambda event: event.calibration_error,
+    ),
 )
 _REASONS = ("queue_full", "entries_gone", "failed", "store_failed", "stopped")
 
@@ -133,3 +139,6 @@ class TrustMetrics:
             value = read(event)
             if value is not None:
                 gauge.labels(event.namespace).set(value)
+            else:
+                with suppress(KeyError):  # it was not there
+                    gauge.remove(event.namespace)

@@ -25,7 +25,7 @@ from cachesvc.core.trust.life import Advance, Audited
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Stance, Step, TrustState
 from cachesvc.engine.analyses import Analyses
-from cachesvc.engine.trust import Changed, Trust, TrustOptions
+from cachesvc.engine.trust import Changed, Errands, Trust, TrustOptions
 from cachesvc.engine.trust_parts import TrustParts
 
 ROUND_S = 5.0
@@ -89,6 +89,9 @@ class CountingLife:
 
     def is_challenge_due(self, state: TrustState, policy: Policy) -> bool:
         return state.active >= 2 and not state.challenger
+
+    def is_calibration_due(self, state: TrustState, policy: Policy) -> bool:
+        return state.active >= 2 and state.confidence.calibration is None
 
 
 class Bench:
@@ -254,7 +257,7 @@ def test_a_challenger_is_trained_when_one_is_due(bench: Bench) -> None:
         step = Step(1, "tried")
         apply(state.namespace, lambda now: Changed(replace(now, challenger="lost"), [step]))
 
-    trust = Trust(bench.parts, bench.life, TrustOptions(ROUND_S, LABELS, 10), lambda: True, challenge)
+    trust = Trust(bench.parts, bench.life, TrustOptions(ROUND_S, LABELS, 10), lambda: True, Errands(challenge))
     bench.trust.add("n", [label(1), label(2)], NOTHING)
     bench.round(trust)
     bench.trust.add("n", [label(3)], NOTHING)
