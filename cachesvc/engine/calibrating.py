@@ -36,7 +36,7 @@ class Calibrator:
 
     def calibrate(self, state: TrustState, policy: Policy, apply: Apply) -> None:
         """Begin, unless a namespace is being calibrated: it will be due in the next round, too."""
-        if not self._stopped.is_set() and self._busy.acquire(blocking=False):
+        if not self.is_stopped and self._busy.acquire(blocking=False):
             threading.Thread(
                 target=self._run, args=(state, policy, apply), name="cachesvc-calibrate", daemon=True
             ).start()
@@ -50,6 +50,11 @@ class Calibrator:
         """Leave what is being read, and begin nothing more."""
         self._stopped.set()
         self.wait()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is begun."""
+        return self._stopped.is_set()
 
     def _run(self, state: TrustState, policy: Policy, apply: Apply) -> None:
         try:
@@ -71,7 +76,7 @@ class Calibrator:
     def _picked(self, state: TrustState, rule: Rule, floor_score: float) -> Picked | None:
         """Of all labels that are young enough; None when it was stopped. What is kept of a page is small."""
         given, after = NOTHING_PICKED, state.confidence.after
-        while not self._stopped.is_set():
+        while not self.is_stopped:
             began_s = self._parts.clock.monotonic_s()
             page = self._parts.trust.labels(state.namespace, after, _PAGE_COUNT)
             given = given.plus(picked(page, rule, floor_score))

@@ -806,7 +806,9 @@ class NamespaceTrust(_message.Message):
     brake: _builtins.str
     """open, tight or exact_only."""
     calibration_error: _builtins.float
-    """Expected calibration error of confidence on labels that it was not made from; unset without."""
+    """Expected calibration error of the confidence of the rule in force, on labels that came after those it was made from;
+    unset while replies have none.
+    """
     vetoes: _builtins.int
     """Vetoed reuses that are remembered."""
     @_builtins.property

@@ -694,8 +694,9 @@ class LookupResponse(_message.Message):
     age_s: _builtins.float
     """Seconds since the entry was stored; set on a hit only."""
     confidence: _builtins.float
-    """Calibrated probability that the entry served is right, 0 to 1; on a semantic hit only, and only where the
-    namespace has labels enough to know.
+    """Calibrated probability that the entry served is right, 0 to 1, whatever rule decided: the share of right ones among
+    requests of this namespace whose candidate had such a value. On a semantic hit only, never on one that a second
+    opinion made, and only where the namespace has 1,000 labels that say so.
     """
     gate: Global___Gate.ValueType
     """Which gate refused the best candidate; set with OUTCOME_MISS_GATED only."""

@@ -257,7 +257,9 @@ def test_a_challenger_is_trained_when_one_is_due(bench: Bench) -> None:
         step = Step(1, "tried")
         apply(state.namespace, lambda now: Changed(replace(now, challenger="lost"), [step]))
 
-    trust = Trust(bench.parts, bench.life, TrustOptions(ROUND_S, LABELS, 10), lambda: True, Errands(challenge))
+    trust = Trust(
+        bench.parts, bench.life, TrustOptions(ROUND_S, LABELS, 10), lambda: True, Errands(challenge)
+    )
     bench.trust.add("n", [label(1), label(2)], NOTHING)
     bench.round(trust)
     bench.trust.add("n", [label(3)], NOTHING)

@@ -13,6 +13,7 @@ MIN_LABELS = 1_000
 _BINS = 10
 _MIN_STEP = 20
 _BLOCKS = 5
+_ROUNDING = 1e-6
 
 
 def calibrate(
@@ -74,9 +75,14 @@ class _Pool:
         return self.weight**2 / self.squares
 
     @property
+    def share(self) -> float:
+        """Of right ones."""
+        return self.right / self.weight
+
+    @property
     def level(self) -> float:
-        """The share of right ones, half a label towards the middle, so that no probability is 0 or 1."""
-        return (self.right / self.weight * self.count + 0.5) / (self.count + 1)
+        """The same, half a label towards the middle, so that no probability is 0 or 1."""
+        return (self.share * self.count + 0.5) / (self.count + 1)
 
 
 def _isotonic(
@@ -86,7 +92,7 @@ def _isotonic(
     pools: list[_Pool] = []
     for run in _runs(values, right, weights):
         pools.append(run)
-        while len(pools) > 1 and pools[-2].right * pools[-1].weight >= pools[-1].right * pools[-2].weight:
+        while len(pools) > 1 and pools[-2].share >= pools[-1].share - _ROUNDING:
             last = pools.pop()
             pools.append(pools.pop().plus(last))
     knots = np.array([pool.value / pool.weight for pool in pools])
@@ -107,7 +113,7 @@ def _runs(values: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArra
     for column in sums.T.tolist():
         group = _Pool(*column)
         rest = group if rest is None else rest.plus(group)
-        if rest.count >= _MIN_STEP:
+        if rest.count >= _MIN_STEP - _ROUNDING:
             runs.append(rest)
             rest = None
     if rest is not None:
