@@ -48,7 +48,7 @@ class Trusting:
     def __init__(self, settings: Settings, needs: TrustNeeds, life: Life) -> None:
         """Open the store of trust. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
         given = settings.trust
-        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes)
+        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes, given.max_namespaces)
         self.store = LmdbTrust(settings.store.path / "trust", needs.embedder.fingerprint, bounds)
         parts = TrustParts(
             trust=self.store,
