@@ -193,7 +193,7 @@ class Feedback:
             nothing if theirs is None else theirs,
             parts.clock.now_ms(),
         )
-        is_new = parts.trust.add_veto(entry.namespace, veto, label)
+        is_new = parts.trust.add_veto(entry.namespace, veto, label, entry.created_ms)
         if is_new and label is not None:
             self._told(reuse, label)
         quarantined = self._quarantined(entry)
