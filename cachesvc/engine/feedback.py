@@ -162,7 +162,9 @@ class Feedback:
         if reuse.is_exact:
             return self._heard_exact(judgement, reuse)
         label = self._labeller.judge(
-            _case(judgement, reuse), self._parts.policies().of(reuse.entry.namespace)
+            _case(judgement, reuse),
+            self._parts.policies().of(reuse.entry.namespace),
+            self._wait_s(judgement),
         )
         if judgement.said is False:
             return self._vetoed(reuse, label)
