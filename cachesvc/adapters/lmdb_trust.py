@@ -9,7 +9,7 @@ import secrets
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -36,6 +36,9 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.trust.labels import NOTHING, Label, News, Origin, Tally, VetoPair
 from cachesvc.core.trust.records import state_of, state_record
 from cachesvc.core.trust.state import TrustState
+
+DIRECTORY = "trust"
+"""Where stores of trust are, below that of the entries."""
 
 _MAX_READERS = 4096
 _TABLES = (
@@ -66,12 +69,29 @@ class TrustBounds:
     max_namespaces: int
 
 
-class LmdbTrust:
-    """``TrustStore``. ``is_doubtful``: the server died again and again, so look whether this is what it dies of."""
+def put_aside_what_kills(directory: Path) -> None:
+    """Move aside the stores of trust that whoever reads them dies of: LMDB ends the process at some damage. For a server
+    that died again and again, before anybody opens them. Raises nothing that would keep it from starting.
+    """
+    for data in sorted(directory.glob("*/data.mdb")):
+        with suppress(CacheError, OSError):  # it cannot be found out
+            if not is_readable(data):
+                _put_aside(data.parent)
 
-    def __init__(
-        self, directory: Path, fingerprint: str, bounds: TrustBounds, *, is_doubtful: bool = False
-    ) -> None:
+
+def _put_aside(directory: Path) -> Path:
+    """Only the last that was damaged is kept: what it held can be learned again."""
+    aside = directory / "data.mdb.corrupt"
+    (directory / "data.mdb").replace(aside)
+    (directory / "lock.mdb").unlink(missing_ok=True)
+    lmdb_open.sync(directory)
+    return aside
+
+
+class LmdbTrust:
+    """``TrustStore``."""
+
+    def __init__(self, directory: Path, fingerprint: str, bounds: TrustBounds) -> None:
         """Open or create. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
         self._bounds = bounds
         self._lock = threading.Lock()  # one thread of a process at a time waits for the others' transactions
@@ -79,24 +99,15 @@ class LmdbTrust:
         self.moved_aside: Path | None = None
         for path in (directory, self._directory):
             path.mkdir(mode=0o700, exist_ok=True)
-        if not is_whole(self._directory / "data.mdb") or (
-            is_doubtful and not is_readable(self._directory / "data.mdb")
-        ):
-            self._move_aside()
+        if not is_whole(self._directory / "data.mdb"):
+            self.moved_aside = _put_aside(self._directory)
         try:
             self._open()
         except DAMAGE:
-            self._move_aside()
+            self.moved_aside = _put_aside(self._directory)
             self._open()
         except lmdb.Error as error:
             raise self._refusal(error) from None
-
-    def _move_aside(self) -> None:
-        """Only the last that was damaged is kept: what it held can be learned again."""
-        self.moved_aside = self._directory / "data.mdb.corrupt"
-        (self._directory / "data.mdb").replace(self.moved_aside)
-        (self._directory / "lock.mdb").unlink(missing_ok=True)
-        lmdb_open.sync(self._directory)
 
     def _open(self) -> None:
         self._env = lmdb.open(
