@@ -6,9 +6,9 @@ Made by ``app``, which starts it when the ports are open and stops it when no mo
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachesvc.adapters.lmdb_trust import LmdbTrust, TrustBounds
+from cachesvc.adapters.lmdb_trust import DIRECTORY, LmdbTrust, TrustBounds
 from cachesvc.core.errors import CacheError
-from cachesvc.core.events import TaskFailed
+from cachesvc.core.events import StoreMovedAside, TaskFailed
 from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
 from cachesvc.engine.analyses import Analyses
@@ -49,8 +49,10 @@ class Trusting:
     def __init__(self, settings: Settings, needs: TrustNeeds, life: Life) -> None:
         """Open the store of trust. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
         given = settings.trust
-        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes)
-        self.store = LmdbTrust(settings.store.path / "trust", needs.embedder.fingerprint, bounds)
+        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes, given.max_namespaces)
+        self.store = LmdbTrust(settings.store.path / DIRECTORY, needs.embedder.fingerprint, bounds)
+        if self.store.moved_aside is not None:
+            needs.observer.on(StoreMovedAside(str(self.store.moved_aside)))
         parts = TrustParts(
             trust=self.store,
             store=needs.store,

@@ -146,7 +146,9 @@ class IndexWarmed:
 
 @dataclass(frozen=True, slots=True)
 class StoreMovedAside:
-    """At the start the store was too damaged to open; it went to ``path`` and an empty one took its place."""
+    """At the start the store, or that of trust, was too damaged to open; it went to ``path`` and an empty one took its
+    place.
+    """
 
     path: str
 

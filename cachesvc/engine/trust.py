@@ -218,14 +218,24 @@ class Trust:
             return
         policies = self._policies()
         with self._lock:
-            known = list(self._known)
-        for namespace in known:
-            state = self._store.state(namespace) or TrustState(namespace)
-            self._note(state, policies.of(namespace))
+            known = list(self._known.items())
+        for namespace, held in known:
+            self._follow_one(namespace, held, policies.of(namespace))
         self._sequence = sequence
 
+    def _follow_one(self, namespace: str, held: _Known, policy: Policy) -> None:
+        """Counts change each second, and there may be thousands of namespaces: what is as it was costs a look."""
+        generation = self._store.generation(namespace)
+        if generation < held.state.generation:  # the store gave it up, or was lost: it begins anew
+            with self._lock:
+                self._known.pop(namespace, None)
+        if generation != held.state.generation or policy is not held.policy:
+            self._note(self._store.state(namespace) or TrustState(namespace), policy)
+
     def _round(self) -> None:
-        for namespace in self._store.namespaces():
+        namespaces = self._store.namespaces()
+        self._folded = {name: self._folded[name] for name in namespaces if name in self._folded}
+        for namespace in namespaces:
             if self._stopped.is_set():
                 return
             self._attempt(partial(self._fold, namespace), "fold")
@@ -238,9 +248,9 @@ class Trust:
     def _advance(self, namespace: str) -> bool:
         """Fold what is new into the state of a namespace. Whether there may be more."""
         policy = self._policies().of(namespace)
-        held, known = self._folded.get(namespace), self._known.get(namespace)
-        if held is not None and known is not None and known.state.generation > held.state.generation:
-            held = None  # somebody else changed it
+        held = self._folded.get(namespace)
+        if held is not None and held.state.generation != self._store.generation(namespace):
+            held = None  # an operator, or another that leads by now, was first; or the store gave it up
         state = self._store.state(namespace) or TrustState(namespace) if held is None else held.state
         labels = self._store.labels(namespace, state.applied, self._options.round_labels)
         tally = self._store.tally(namespace)
@@ -249,11 +259,10 @@ class Trust:
             self._calibrate(state, policy)  # another namespace may have been at it
             return False
         advance = self._life.advance(state, labels, tally, policy, self._clock.now_ms())
-        if (
-            labels or advance.steps or held is None or policy is not held.policy
-        ):  # counts alone are not worth a commit
+        # Counts alone are not worth a commit: callers choose how many namespaces there are.
+        if labels or advance.steps:
             state = replace(advance.state, generation=state.generation + 1)
-            if not self._store.put_state(state):  # an operator, or another that leads by now, was first
+            if not self._store.put_state(state):  # somebody was first in between
                 self._folded.pop(namespace, None)
                 return True
             self._note(state, policy)

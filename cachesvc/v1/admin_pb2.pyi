@@ -810,14 +810,14 @@ class NamespaceTrust(_message.Message):
     unset while replies have none.
     """
     vetoes: _builtins.int
-    """Vetoed reuses that are remembered."""
+    """Reuses that feedback said were wrong, also those that are forgotten since for newer ones."""
     @_builtins.property
     def rule(self) -> Global___Rule:
         """The rule in force."""
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
-        """Those before it, the newest first, and the challenger's last attempt in words."""
+        """Those that were in force before, the newest first."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:

@@ -1832,7 +1832,7 @@ class ExplainedCandidate(_message.Message):
     prompt: _builtins.str
     """As in Entry."""
     score: _builtins.float
-    """Cosine similarity."""
+    """Cosine similarity; 0 where one of the two has no vector."""
     rule_score: _builtins.float
     """What a learned rule gives it."""
     confidence: _builtins.float
@@ -1851,7 +1851,7 @@ class ExplainedCandidate(_message.Message):
 
     @_builtins.property
     def differs_in(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The parts of the identity in which its request differs: namespace, model or context; none within a scope."""
+        """The parts of the identity in which its request differs: model or context; none within a scope."""
 
     def __init__(
         self,
