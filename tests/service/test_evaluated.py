@@ -8,7 +8,6 @@ import pytest
 
 from cachesvc.core.policy import Policy
 from cachesvc.core.ports import Embedder
-from cachesvc.core.types import Outcome
 from cachesvc.evaluation.data import Asked, embedded, read_stream, stream_of
 from cachesvc.evaluation.serving import Shop
 from cachesvc.settings_sections import PolicySettings
