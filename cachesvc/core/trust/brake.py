@@ -74,7 +74,9 @@ def fold(braking: Braking, label: Label, rule: Rule, terms: TrustTerms) -> Turn:
     if not label.origin.is_sampled:
         return Turn(braking)
     if braking.level is not Brake.EXACT_ONLY and label.served is not None:
-        same = _served(label, rule if braking.level is Brake.OPEN else tightened(rule))
+        # While it is open whatever was served counts, be it that a second opinion let it pass below the threshold.
+        is_open = braking.level is Brake.OPEN
+        same = label.candidates[label.served].same if is_open else _served(label, tightened(rule))
         if same is not None:
             braking = replace(braking, worse=_above(braking.worse, braking.target, same=same))
     if braking.level is not Brake.OPEN:

@@ -294,3 +294,11 @@ def test_a_clock_that_was_set_back_does_not_lock_it() -> None:
     assert noticed.braking.since_ms == 5
     assert brake.tick(noticed.braking, _TERMS, 6).step is None
     assert brake.tick(noticed.braking, _TERMS, 5 + WAIT_MS).braking.level is Brake.TIGHT
+
+
+def test_hits_that_were_served_below_the_threshold_close_it_too() -> None:
+    """A second opinion may have let them pass: while it is open, whatever was served is judged."""
+    driven = _Driven()
+    for _ in range(100):
+        driven.told(same=False, score=_RULE.threshold - 0.1)
+    assert driven.is_at(Brake.TIGHT)
