@@ -21,6 +21,7 @@ FLOOR = 0.6
 _MOST_NEAR = 400
 _BLOCK = 512
 _ROUND = 20  # labels from one round of the service to the next
+_CANNOT_ERR = Seen(0.0, wrong=False, would_hit=False, stands_for=1.0)  # gates refuse all that is near
 
 
 class Near:
@@ -157,10 +158,12 @@ class _Online:
         would_hit = best is not None and best[1] >= self._threshold
         held_back = would_hit and bool(self._coins[place] < self._held_back)
         self._searched += 1
-        self._near_count += best is not None
+        self._near_count += len(near.places) > 0
         self._would_hit += would_hit
         self._held_count += held_back
         if best is None:
+            if len(near.places):
+                self._told.append(_CANNOT_ERR)
             return None
         wrong = self._answers[best[0]] != self._answers[place]
         if would_hit and not held_back:

@@ -130,6 +130,6 @@ class Challenger:
 
 def _requests(state: TrustState, labels: Sequence[Label]) -> int:
     """How many the labels that are kept stand for, where older ones may have gone: as the tally has it for each of all."""
-    told = sum(1 / label.share for label in labels if label.origin.is_sampled and label.share > 0)
+    told = sum(1 / label.share for label in labels if label.origin.counts_requests and label.share > 0)
     near = max(state.tally.near, 1)
     return max(int(told * max(state.tally.searched, near) / near), len(labels))

@@ -12,7 +12,7 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Opinion
 from cachesvc.core.policy import Policy
 from cachesvc.core.ports import Clock, ResponseStore
-from cachesvc.core.trust.state import Stance
+from cachesvc.core.trust.state import Brake, Stance
 from cachesvc.core.types import (
     Ask,
     Candidate,
@@ -197,7 +197,8 @@ class Judge:
         except CacheError:
             return Outcome.BYPASS_STORE_FAILED
         stance = self._stance(identity.namespace, policy)
-        bar = Bar.of(policy, begun.ask, stance.rule, verifies=self._second_opinion is not None)
+        verifies = self._second_opinion is not None and stance.brake is Brake.OPEN
+        bar = Bar.of(policy, begun.ask, stance.rule, verifies=verifies)
         rows = Rows(self._store, identity.scope, bar.in_reach(candidates), begun.watch)
         return Looked(stance, bar, candidates, self.beside(begun, vector), rows)
 

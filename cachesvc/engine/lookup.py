@@ -15,8 +15,19 @@ from cachesvc.core.policy import Mode
 from cachesvc.core.tickets import Ticket
 from cachesvc.core.trust.labels import Origin, Tally
 from cachesvc.core.trust.state import Brake, Stance
-from cachesvc.core.types import Ask, Decision, Entry, Identity, LookupResult, Lost, Outcome, Row, Timings
-from cachesvc.engine.judge import Begun, Found, Judge, Watch
+from cachesvc.core.types import (
+    Ask,
+    Candidate,
+    Decision,
+    Entry,
+    Identity,
+    LookupResult,
+    Lost,
+    Outcome,
+    Row,
+    Timings,
+)
+from cachesvc.engine.judge import Begun, Found, Judge, Looked, Watch
 from cachesvc.engine.parts import Parts
 
 _ORIGINS = {
@@ -116,7 +127,7 @@ class Lookup:
         disposed = _Disposed(decision)
         if decision.outcome is Outcome.HIT_SEMANTIC:
             disposed = self._dispose_hit(begun, decision, looked.stance)
-        tally = _tally(disposed, is_near=bool(looked.bar.near(looked.candidates)))
+        tally = _tally(disposed, is_near=bool(_near(looked, begun.terms)))
         self._reuse.count(begun.identity.namespace, tally)
         return disposed
 
@@ -186,7 +197,7 @@ class Lookup:
             vary=canonical_vary(ask.request),
             embedded=found.embedded,
             epoch=epoch,
-            candidates=() if looked is None else looked.bar.near(looked.candidates),
+            candidates=() if looked is None else _near(looked, Terms.of(ask, self._clock.now_ms())),
             served=None if looked is None or chosen is None else chosen.id,
             origin=None if result.entry is not None else _ORIGINS.get(result.outcome, Origin.MISS),
             share=disposed.share,
@@ -197,6 +208,14 @@ class Lookup:
 
 
 _FAILED = Found(Decision(Outcome.BYPASS_STORE_FAILED))
+
+
+def _near(looked: Looked, terms: Terms) -> tuple[Candidate, ...]:
+    """The candidates to learn from: not those of which it is known that the request rules them out, for no rule serves
+    these, and that the answer is another by now says nothing of reuse.
+    """
+    refused = {entry_id for entry_id, row in looked.rows.read.items() if refuse(row, terms) is not None}
+    return tuple(one for one in looked.bar.near(looked.candidates) if one.entry_id not in refused)
 
 
 def _tally(disposed: _Disposed, *, is_near: bool) -> Tally:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label, Origin, Tally
-from cachesvc.core.trust.life import Audited
+from cachesvc.core.trust.life import Audited, pinned
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import MAX_STEPS, Stance, Step, TrustState
 from cachesvc.engine.trust import Changed, Life, Trust
@@ -65,7 +65,8 @@ class TrustDesk:
         step = Step(self._parts.clock.now_ms(), f"rule {version} was put in force, and pinned, by hand")
 
         def change(state: TrustState) -> Changed:
-            return Changed(replace(state, active=version, pinned=True, steps=_with(state, step)), [step])
+            after = pinned(state, version, step)
+            return Changed(after.state, after.steps)
 
         self._trust.change(namespace, change)
         return rule

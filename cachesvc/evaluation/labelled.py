@@ -12,8 +12,6 @@ from cachesvc.core.trust.labels import NOTHING, Comparator, Label, LabelledCandi
 from cachesvc.evaluation.tune import Judged
 from cachesvc.v1 import admin_pb2, cache_pb2
 
-_SAMPLED = (Origin.MISS, Origin.HELD_BACK, Origin.SHADOW)
-
 
 def judged(labels: Sequence[Label], tally: Tally) -> Judged:
     """What each labelled request would be served: the first candidate that no gate refuses.
@@ -26,7 +24,7 @@ def judged(labels: Sequence[Label], tally: Tally) -> Judged:
     shares: list[float] = []
     weight = 0.0
     for label in labels:
-        if label.origin not in _SAMPLED:
+        if not label.origin.counts_requests:
             continue
         place = next((n for n, one in enumerate(label.candidates) if one.gate is None), None)
         same = None if place is None else label.candidates[place].same

@@ -94,7 +94,10 @@ def _judged(shop: Shop | PairShop, policy: Policy, start: int, end: int) -> Judg
     by_meaning = (served.places >= 0) & ~served.exact
     by_meaning[:start] = False
     by_meaning[end:] = False
-    return Judged(served.scores[by_meaning].astype(np.float64), served.right[by_meaning], end - start)
+    # Exact hits, and what the embedder cannot see, are not searched by meaning: the rate is not of them.
+    seen = (shop.stream if isinstance(shop, Shop) else shop.pairs).seen
+    searched = int((seen & ~served.exact)[start:end].sum())
+    return Judged(served.scores[by_meaning].astype(np.float64), served.right[by_meaning], searched)
 
 
 def _gates_dropped(shop: Shop | PairShop, policy: Policy, max_error_rate: float, end: int) -> list[Gate]:

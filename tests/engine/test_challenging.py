@@ -21,6 +21,7 @@ from cachesvc.core.gates import Gate
 from cachesvc.core.policy import Policy, PolicyBook, TrustTerms
 from cachesvc.core.trust import features as feature_set
 from cachesvc.core.trust.labels import NOTHING, Comparator, Label, LabelledCandidate, Origin, Tally
+from cachesvc.core.trust.learn import examples
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import TrustState
 from cachesvc.engine.analyses import Analyses
@@ -192,3 +193,22 @@ def test_training_ends_with_its_server() -> None:
         os.close(there)
         os.close(here)
     assert readable, "its output is open as long as it lives"
+
+
+def test_no_request_is_counted_twice() -> None:
+    """Hits that were held back stand for all hits; those that were audited stand for the same ones once more."""
+    asked: list[Exercise] = []
+
+    def loses(exercise: Exercise) -> Rule | str:
+        asked.append(exercise)
+        return "no better"
+
+    bench = Bench(loses)
+    misses = [label(n) for n in range(100)]
+    held_back = [replace(label(n), origin=Origin.HELD_BACK, share=0.1, served=0) for n in range(100, 140)]
+    audited = [replace(label(n), origin=Origin.AUDIT, share=0.1, served=0) for n in range(140, 176)]
+    bench.trust.add("n", [*misses, *held_back, *audited], NOTHING)
+    bench.state = replace(STATE, tally=Tally(searched=1000, near=500, would_hit=400, held_back=40))
+    bench.challenge()
+    assert asked[0].requests == 1000
+    assert examples(asked[0].labels, 0.6).requests == 140

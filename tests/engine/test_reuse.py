@@ -13,7 +13,7 @@ from cachesvc.core.policy import Mode, TrustTerms
 from cachesvc.core.trust.labels import Origin, Tally
 from cachesvc.core.trust.rules import Calibration, Rule
 from cachesvc.core.trust.state import Brake, Stance
-from cachesvc.core.types import Keep, Outcome, Payload
+from cachesvc.core.types import Keep, Outcome, Payload, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -279,3 +279,19 @@ def test_a_brake_leaves_the_exact_tier_alone(world: World) -> None:
     assert world.ask(STORED).outcome is Outcome.HIT_EXACT
     assert world.ask(NEAR).outcome is Outcome.MISS_BRAKED
     assert world.ask(FAR).outcome is Outcome.MISS_BELOW_THRESHOLD
+
+
+@pytest.mark.parametrize(
+    "terms", [{"sources": {"doc": "2"}}, {"max_age_ms": 10}], ids=["another version of a source", "too old"]
+)
+def test_what_the_request_rules_out_is_not_learned_from(
+    world: World, ask_for: Callable[[str], Request], terms: dict[str, object]
+) -> None:
+    """No rule could have served it, and that its answer is another by now says nothing of reuse."""
+    world.policy(min_score=0.999)
+    world.trust.stance = Stance(Rule(7, 0.5, model=Told(0.75)))
+    world.admit.store(Keep(Payload(b"r", sources=(Source("doc", "1"),)), ask_for(STORED)))
+    world.clock.advance(1_000)
+    other = world.admit.store(Keep(Payload(b"r"), ask_for(NEAR + " now please"))).entry_id
+    result = world.ask(NEAR, **terms)
+    assert [candidate.entry_id for candidate in ticket_of(world, result).candidates] == [other]

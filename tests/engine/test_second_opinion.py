@@ -9,6 +9,8 @@ import pytest
 from cachesvc.core.errors import Kind
 from cachesvc.core.events import LookupDone
 from cachesvc.core.policy import Mode, TrustTerms
+from cachesvc.core.trust.rules import Rule
+from cachesvc.core.trust.state import Brake, Stance
 from cachesvc.core.types import Outcome
 from tests.engine.conftest import World
 
@@ -100,3 +102,12 @@ def test_a_yes_is_disposed_of_as_any_hit(judged: World) -> None:
     judged.policy(mode=Mode.SHADOW)
     judged.keep(STORED)
     assert judged.ask(NEAR).outcome is Outcome.MISS_SHADOW
+
+
+@pytest.mark.parametrize("brake", [Brake.TIGHT, Brake.EXACT_ONLY])
+def test_it_opens_nothing_that_the_brake_has_closed(judged: World, brake: Brake) -> None:
+    """While hits are too often wrong nothing below the threshold is served."""
+    judged.keep(STORED)
+    judged.trust.stance = Stance(Rule(0, 0.999), brake)
+    assert not judged.ask(NEAR).outcome.is_hit
+    assert judged.trust.verifier.asked == []

@@ -113,3 +113,17 @@ def test_requests_that_never_came_back_are_not_counted_as_right() -> None:
     """Half of what was near has a label: the others stand for the whole, so half of the requests count."""
     labels = [label(Origin.MISS, (0.9, None, True))] * 10
     assert judged(labels, Tally(searched=100, near=20)).request_count == 50
+
+
+def test_requests_that_are_never_searched_by_meaning_defend_nothing() -> None:
+    """The rate is of those that are: identical requests, and what the embedder cannot see, can neither err nor count."""
+    rows = [
+        Paired(f"what is thing {n}", f"what is thing {n}" if n < 400 else f"what was it {n}", True)
+        for n in range(1000)
+    ]
+    scores = np.where(np.arange(1000) % 2, 0.97, 0.7).astype(np.float32)
+    seen = np.arange(1000) < 900
+    tuned = tune(
+        Pairs("made", rows, scores, seen), replace(POLICY, gates=frozenset()), 0.01, choose_gates=False
+    )
+    assert tuned.label_count == 500

@@ -195,7 +195,10 @@ def _grown(logs: tuple[float, ...], stakes: "_Stakes", expected: float) -> float
     each = [
         held + stake * expected + part
         for held, stake, part in zip(logs, stakes.sizes, stakes.log_parts, strict=True)
+        if held > _LOST
     ]
+    if not each:
+        return _LOST
     top = max(each)
     return top + log(sum(exp(one - top) for one in each))
 

@@ -12,6 +12,7 @@ from typing import Any
 from cachesvc.core.policy import TrustTerms
 from cachesvc.core.trust.audit import interval_of
 from cachesvc.core.trust.detector import UNSEEN, Detector, above, below, detector_of, observe
+from cachesvc.core.trust.features import VERSION
 from cachesvc.core.trust.labels import Label, LabelledCandidate
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Brake, Braking, Stance, Step
@@ -73,7 +74,9 @@ def fold(braking: Braking, label: Label, rule: Rule, terms: TrustTerms) -> Turn:
     if not label.origin.is_sampled:
         return Turn(braking)
     if braking.level is not Brake.EXACT_ONLY and label.served is not None:
-        same = _served(label, rule if braking.level is Brake.OPEN else tightened(rule))
+        # While it is open whatever was served counts, be it that a second opinion let it pass below the threshold.
+        is_open = braking.level is Brake.OPEN
+        same = label.candidates[label.served].same if is_open else _served(label, tightened(rule))
         if same is not None:
             braking = replace(braking, worse=_above(braking.worse, braking.target, same=same))
     if braking.level is not Brake.OPEN:
@@ -93,6 +96,9 @@ def tick(braking: Braking, terms: TrustTerms, now_ms: int) -> Turn:
     waited_ms = now_ms - braking.since_ms
     if braking.level is Brake.OPEN:
         return Turn(replace(braking, trips=0) if braking.trips and waited_ms >= CALM_MS else braking)
+    if waited_ms < 0:
+        why = "the clock was set back; how long it waits is counted from now on"
+        return Turn(replace(braking, since_ms=now_ms), Step(now_ms, f"brake {braking.level.value}: {why}"))
     if waited_ms < wait_ms(braking):
         return Turn(braking)
     why = f"nothing bore it out for {waited_ms / 3_600_000:.1f} h; {_counted(braking.better)} would-be hits were wrong"
@@ -167,7 +173,7 @@ def _served(label: Label, rule: Rule) -> bool | None:
 def _reaches(candidate: LabelledCandidate, label: Label, rule: Rule) -> bool:
     if rule.model is None:
         return candidate.score >= rule.threshold
-    if rule.features_version not in (0, label.features_version):
+    if label.features_version != VERSION:
         return False
     return float(rule.model.values(candidate.features[None])[0]) >= rule.threshold
 

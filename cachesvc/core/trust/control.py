@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from cachesvc.core.trust.curve import Curve, drawn
+from cachesvc.core.trust.features import VERSION
 from cachesvc.core.trust.labels import Label, LabelledCandidate, Tally
 from cachesvc.core.trust.rules import Rule
 
-CLOSED = 2.0
-"""A threshold that no value reaches."""
+CLOSED = 10.0
+"""A threshold that no value reaches, whatever number of candidates agree."""
 
 _FORGOTTEN_HALF_AFTER = 4_000.0  # requests
 _HORIZON = 2_000.0  # requests within which what was overspent is saved again
@@ -136,24 +137,33 @@ class Folded:
 
 
 def seen(label: Label, rule: Rule, floor_score: float) -> Seen | None:
-    """What a label says of a rule; None when it says nothing: verdicts of people are no sample, a comparison may
-    have failed, and gates may have refused all.
+    """What a label says of a rule; None when it says nothing: verdicts of people are no sample, features may be of
+    another version, and a comparison may have failed. A request that no candidate may serve is one that cannot err.
     """
-    if not label.origin.is_sampled or label.share <= 0:
+    if not label.origin.is_sampled or label.share <= 0 or not label.candidates:
         return None
-    best: tuple[float, bool] | None = None
-    for place, candidate in enumerate(label.candidates):
-        if candidate.gate is not None or candidate.same is None or candidate.score < floor_score:
-            continue
-        value = _value(rule, candidate)
-        if label.served == place and label.rule_version == rule.version:
-            best = (value, not candidate.same)
-            break
-        if best is None or value > best[0]:
-            best = (value, not candidate.same)
-    if best is None:
+    if rule.model is not None and label.features_version != VERSION:
         return None
-    return Seen(best[0], best[1], label.served is not None, 1 / label.share)
+    would_hit, stands_for = label.served is not None, 1 / label.share
+    may_serve = {
+        place: candidate
+        for place, candidate in enumerate(label.candidates)
+        if candidate.gate is None and candidate.score >= floor_score
+    }
+    if not may_serve:
+        return Seen(0.0, wrong=False, would_hit=would_hit, stands_for=stands_for)
+    served = label.served if label.rule_version == rule.version else None
+    if served in may_serve:
+        chosen = may_serve[served]
+    else:
+        told = [candidate for candidate in may_serve.values() if candidate.same is not None]
+        chosen = max(told, key=lambda one: _value(rule, one), default=_UNTOLD)
+    if chosen.same is None:
+        return None
+    return Seen(_value(rule, chosen), not chosen.same, would_hit, stands_for)
+
+
+_UNTOLD = LabelledCandidate(np.zeros(0, np.float32), 0.0, None, None)
 
 
 def _value(rule: Rule, candidate: LabelledCandidate) -> float:
@@ -214,9 +224,9 @@ class _Ledger:
         self._state = state
         self._terms = terms
         rungs = len(terms.ladder.rungs)
-        columns = [
-            column or (0.0,) * rungs for column in (state.labelled, state.wrong, state.misses, state.hits)
-        ]
+        counted = (state.labelled, state.wrong, state.misses, state.hits)
+        # What was counted by another ladder says nothing by this one.
+        columns = [column if len(column) == rungs else (0.0,) * rungs for column in counted]
         self._sums = np.array(columns, np.float64)
         self.steps: list[str] = []
 

@@ -29,6 +29,13 @@ class Origin(Enum):
         """Whether such labels come by a chance that is known, so that rates may be reckoned from them."""
         return self not in (Origin.FEEDBACK, Origin.IMPORT)
 
+    @property
+    def counts_requests(self) -> bool:
+        """Whether such labels, each with its share, stand for all requests once. An audited hit is one of those that
+        were served, for all of which those that were held back stand already.
+        """
+        return self.is_sampled and self is not Origin.AUDIT
+
 
 @unique
 class Comparator(Enum):

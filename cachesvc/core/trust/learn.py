@@ -71,8 +71,8 @@ class Picks:
 
 
 def examples(labels: Iterable[Label], floor: float) -> Examples:
-    """Of labels whose features are of this version and whose sampling is known."""
-    used = [label for label in labels if label.features_version == VERSION and label.origin.is_sampled]
+    """Of labels whose features are of this version and that count requests."""
+    used = [label for label in labels if label.features_version == VERSION and label.origin.counts_requests]
     candidates = [candidate for label in used for candidate in label.candidates]
     return Examples(
         np.array([candidate.features for candidate in candidates], np.float32).reshape(-1, len(NAMES)),

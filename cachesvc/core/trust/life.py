@@ -144,6 +144,15 @@ def calibrated(state: TrustState, rule: Rule, given: confidence.Picked) -> Trust
     return replace(state, confidence=confidence.made(state.confidence, rule, given))
 
 
+def pinned(state: TrustState, version: int, step: Step) -> Advance:
+    """The state once an operator put an earlier rule in force, or 0, and pinned it. What was counted by the values of
+    another rule says nothing of it.
+    """
+    control = state.control if state.active == version else anew(state.control)
+    steps = (*state.steps, step)[-MAX_STEPS:]
+    return Advance(replace(state, active=version, pinned=True, control=control, steps=steps), (step,))
+
+
 def _unbraked(state: TrustState, policy: Policy) -> Stance:
     terms = control_terms(state, policy)
     if terms is None or (state.pinned and state.active == 0):

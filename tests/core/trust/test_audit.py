@@ -145,3 +145,10 @@ def test_the_interval_covers_at_every_look_with_an_adaptive_share(*, drifts: boo
                 share = audit.audit_share(audits, terms, place)
         missed += not covered
     assert missed <= 7
+
+
+def test_stakes_that_are_gone_stay_gone() -> None:
+    """However much one audit weighs: all that the others told is nothing beside it."""
+    low, high = audit.interval(_folded(*[(True, 0.2)] * 100, (True, 1e-12)))
+    assert low == 0.0
+    assert high == pytest.approx(1.0)

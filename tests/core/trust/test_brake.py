@@ -284,3 +284,21 @@ def test_other_records_are_refused(record: dict[str, object]) -> None:
     """A record that is none is an error, not a guess."""
     with pytest.raises(ValueError, match=r"not a record|ajar"):
         brake.from_record(record)
+
+
+def test_a_clock_that_was_set_back_does_not_lock_it() -> None:
+    """A level that began in what is the future now waits from now on, and says so once."""
+    braking = Braking(level=Brake.EXACT_ONLY, since_ms=10**15, trips=1, target=_TERMS.max_false_hit_rate)
+    noticed = brake.tick(braking, _TERMS, 5)
+    assert noticed.step is not None
+    assert noticed.braking.since_ms == 5
+    assert brake.tick(noticed.braking, _TERMS, 6).step is None
+    assert brake.tick(noticed.braking, _TERMS, 5 + WAIT_MS).braking.level is Brake.TIGHT
+
+
+def test_hits_that_were_served_below_the_threshold_close_it_too() -> None:
+    """A second opinion may have let them pass: while it is open, whatever was served is judged."""
+    driven = _Driven()
+    for _ in range(100):
+        driven.told(same=False, score=_RULE.threshold - 0.1)
+    assert driven.is_at(Brake.TIGHT)

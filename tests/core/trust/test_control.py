@@ -26,6 +26,7 @@ from cachesvc.core.trust.control import (
 )
 from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, Origin, Tally
 from cachesvc.core.trust.rules import Rule
+from cachesvc.core.trust.votes import voted
 
 TERMS = ControlTerms(0.01)
 
@@ -197,7 +198,8 @@ LABELS: dict[str, tuple[Label, Seen | None]] = {
     "a hit held back": (label(Origin.HELD_BACK, 0, candidate(0.97, same=False), share=0.05), Seen(0.97, True, True, 20.0)),
     "what was served, though not the nearest": (label(Origin.AUDIT, 1, candidate(0.99), candidate(0.97, same=False)), Seen(0.97, True, True, 1.0)),
     "behind a gate": (label(Origin.MISS, None, candidate(0.9, gate=Gate.NUMBER), candidate(0.8, same=False)), Seen(0.8, True, False, 1.0)),
-    "below the floor": (label(Origin.MISS, None, candidate(0.5)), None),
+    "below the floor": (label(Origin.MISS, None, candidate(0.5)), Seen(0.0, False, False, 1.0)),
+    "all refused": (label(Origin.MISS, None, candidate(0.9, same=False, gate=Gate.DATE)), Seen(0.0, False, False, 1.0)),
     "cannot be told": (label(Origin.MISS, None, candidate(0.9, same=None)), None),
     "a verdict is no sample": (label(Origin.FEEDBACK, 0, candidate(0.97, same=False)), None),
     "a share of nothing": (label(Origin.AUDIT, 0, candidate(0.97), share=0.0), None),
@@ -239,3 +241,36 @@ def made_up_error(slope: float, seed: int, requests: int) -> float:
             threshold, share = state.in_force(TERMS), hold_back_share(state, TERMS)
             news = []
     return served_wrong / requests
+
+
+def labelled(*verdicts: tuple[float, Gate | None, bool | None], served: int | None = None) -> Label:
+    """A label whose candidates have these scores, gates and verdicts."""
+    row = np.zeros(1, np.float32)
+    candidates = tuple(LabelledCandidate(row, score, gate, same) for score, gate, same in verdicts)
+    origin = Origin.MISS if served is None else Origin.HELD_BACK
+    share = 1.0 if served is None else 0.5
+    return Label(b"k" * 16, 1, origin, Comparator.TEXT, share, 0, 0, served, candidates)
+
+
+def test_what_was_served_and_cannot_be_told_says_nothing() -> None:
+    """The verdict on another candidate is not that on the hit."""
+    label = labelled((0.98, None, None), (0.7, None, False), served=0)
+    assert seen(label, Rule(0, 0.95), 0.6) is None
+
+
+def test_requests_of_which_gates_refuse_all_are_requests() -> None:
+    """They can never err, and count among the misses that were answered, as they do in the tally."""
+    label = labelled((0.98, Gate.NUMBER, False), (0.9, Gate.DATE, True))
+    told = seen(label, Rule(0, 0.95), 0.6)
+    assert told is not None
+    assert not told.wrong
+    assert not told.would_hit
+    half_gated = [missed(0.8), told] * 500
+    state = fold(UNTOLD, [*half_gated, *[held_back(0.97, share=0.5)] * 100], TERMS).state
+    after = reckon(state, Tally(searched=1_200, near=1_200, would_hit=200, served=100, held_back=100))
+    assert after.hit_factor == pytest.approx(1.0)
+
+
+def test_closed_is_out_of_reach_of_all_votes() -> None:
+    """However many candidates agree."""
+    assert voted([1.0] * 100, [b"same"] * 100).max() < CLOSED

@@ -8,10 +8,10 @@ import pytest
 from cachesvc.core.policy import Policy, TrustTerms
 from cachesvc.core.trust.features import NAMES, VERSION
 from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, Origin, Tally
-from cachesvc.core.trust.life import VOTING, advance, challenged, is_challenge_due, stance
+from cachesvc.core.trust.life import VOTING, advance, challenged, is_challenge_due, pinned, stance
 from cachesvc.core.trust.records import state_of, state_record
 from cachesvc.core.trust.rules import Rule
-from cachesvc.core.trust.state import TrustState
+from cachesvc.core.trust.state import Step, TrustState
 from cachesvc.core.trust.votes import Voting
 
 CONTROLLED = Policy(trust=TrustTerms(max_error_rate=0.01))
@@ -98,3 +98,70 @@ def test_goes_on_from_a_record(cut: int) -> None:
     whole = advance(NEW, told, tally, CONTROLLED, 5).state
     after = advance(stored, told[cut:], tally, CONTROLLED, 5).state
     assert after == whole
+
+
+def learned(state: TrustState) -> TrustState:
+    """The same under a learned rule, with labels that were folded in since."""
+    state = challenged(state, Rule(2, 0.6, model=Voting()), "won", CONTROLLED, 6).state
+    return advance(state, labels(100, 0.97, first=state.applied + 1), state.tally, CONTROLLED, 7).state
+
+
+def test_a_rule_that_cannot_be_read_any_more_takes_its_control_with_it() -> None:
+    """After an update of the features the namespace begins anew at the policy's threshold: that of a learned rule is a
+    chance, and would be far too low for a score.
+    """
+    known = learned(advance(NEW, labels(2_000, 0.8), Tally(2_000, 2_000), CONTROLLED, 5).state)
+    assert known.control.labelled
+    record = state_record(known)
+    record["rules"] = [
+        {**rule, "model": {"kind": "of old"}, "features_version": 0} for rule in record["rules"]
+    ]
+    record["control"]["threshold"] = 0.6
+    read = state_of(record)
+    assert read.active == 0
+    assert stance(read, CONTROLLED).rule.threshold == CONTROLLED.min_score
+    told = labels(50, 1.19, first=read.applied + 1)
+    assert advance(read, told, read.tally, CONTROLLED, 8).state.applied == told[-1][0]
+
+
+def test_labels_of_other_features_say_nothing_of_a_rule_by_features() -> None:
+    """Columns that are counted otherwise would be taken for others; brake and control pass them over."""
+    row = np.full(3, 0.99, np.float32)
+    old = [
+        (
+            number,
+            replace(
+                label,
+                features_version=VERSION - 1,
+                served=0,
+                origin=Origin.HELD_BACK,
+                candidates=(LabelledCandidate(row, 0.99, None, False),),
+            ),
+        )
+        for number, label in labels(20, 0.99)
+    ]
+    after = advance(NEW, old, Tally(20, 20), CONTROLLED, 5).state
+    assert after.applied == 20
+    assert after.control.labels == 0
+    assert after.braking.worse.seen == 0
+
+
+def test_a_ladder_of_another_length_is_begun_anew() -> None:
+    """What was counted by other rungs is not taken for a count by these."""
+    known = advance(NEW, labels(100, 0.8), Tally(100, 100), CONTROLLED, 5).state
+    other = replace(known, control=replace(known.control, labelled=(1.0,) * 97, wrong=(1.0,) * 97, misses=(1.0,) * 97, hits=(1.0,) * 97))  # fmt: skip
+    after = advance(other, labels(10, 1.19, first=101), Tally(110, 110), CONTROLLED, 6).state
+    assert sum(after.control.labelled) == pytest.approx(10, abs=0.1)
+
+
+def test_going_back_to_another_rule_begins_its_control_anew() -> None:
+    """What was counted by chances is not taken for scores once the rule is unpinned; the same rule keeps its own."""
+    known = learned(advance(NEW, labels(2_000, 0.8), Tally(2_000, 2_000), CONTROLLED, 5).state)
+    step = Step(9, "by hand")
+    again = replace(pinned(known, 2, step).state, pinned=False)
+    assert again.control == known.control
+    back = replace(pinned(known, 0, step).state, pinned=False)
+    assert back.steps[-1] == step
+    assert stance(back, CONTROLLED).rule.threshold == CONTROLLED.min_score
+    told = labels(50, 1.19, first=back.applied + 1)
+    assert advance(back, told, back.tally, CONTROLLED, 10).state.applied == told[-1][0]
