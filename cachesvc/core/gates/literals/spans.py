@@ -5,7 +5,7 @@ Every expression here is linear in the text: no repetition within a repetition o
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _FOLDS = str.maketrans(
     {
@@ -45,7 +45,10 @@ _FOLDS = str.maketrans(
 )
 _FOREIGN_DIGIT = re.compile(r"[^\x00-\x7f]")
 _MARK = re.compile("\"+|'+|‘")
+_OPENING_MARK = re.compile("[\"‘]|(?<![^\\W_])'")
 _WORDS = re.compile(r"[^\W_]+")
+_ODD = re.compile(r"[^A-Za-z ,?!;:()'\n]")
+_PROSE_END = " .?!\n"
 
 _CODE = re.compile(r"```([^`]*)```|`([^`\n]+)`")
 _EMAIL = re.compile(r"(?<![\w.+-])[\w+-]+(?:\.[\w+-]+)*@[\w-]+(?:\.[\w-]+)+")
@@ -93,8 +96,7 @@ _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,20}(?: [^<>]{0,200})?/?>")
 _SIGNED = frozenset("=<>!&|*^+/-{}[]")
 
 
-@dataclass(frozen=True, slots=True)
-class Spans:
+class Spans(NamedTuple):  # one a text is made: set at once, in a third of the time that a frozen dataclass takes
     """What was found, and the text without it: there numbers and words are read.
 
     ``quotes`` and ``plain`` are words between blanks, with a blank at either end.
@@ -111,6 +113,9 @@ class Spans:
     names: frozenset[str]
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 def fold(text: str) -> str:
     """The text with one kind of quotation mark, dash and digit, and without what cannot be seen."""
     if text.isascii():
@@ -122,7 +127,9 @@ def fold(text: str) -> str:
 def spans(text: str) -> Spans:
     """Find them in a text that is folded."""
     plain = _plain(text)
-    quotes = _quotes(text) if '"' in text or "'" in text or "‘" in text else ()
+    quotes = _quotes(text) if _OPENING_MARK.search(text) else ()
+    if _ODD.search(text.rstrip(_PROSE_END)) is None and _HUMP.search(text) is None:  # letters and a comma or two
+        return Spans(text, plain, quotes, (), (), _NONE, _NONE, _NONE, _NONE)
     code: tuple[str, ...] = ()
     emails: list[str] = []
     addresses: list[str] = []
@@ -153,10 +160,10 @@ def spans(text: str) -> Spans:
         quotes,
         code,
         tuple(operators),
-        frozenset(flags),
-        frozenset(email.casefold() for email in emails),
-        frozenset(addresses),
-        frozenset(_identifier(name) for name in names),
+        frozenset(flags) if flags else _NONE,
+        frozenset([email.casefold() for email in emails]) if emails else _NONE,
+        frozenset(addresses) if addresses else _NONE,
+        frozenset([_identifier(name) for name in names]) if names else _NONE,
     )
 
 
