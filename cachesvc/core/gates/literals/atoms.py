@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from cachesvc.core.gates.literals.lexicon import (
     NUMBER_WORDS,
@@ -11,8 +12,10 @@ from cachesvc.core.gates.literals.lexicon import (
     PARTS,
     SCALES,
     SMALL,
+    SPOKEN,
     TENS,
 )
+from cachesvc.core.gates.words import KEPT_WORDS, MAX_KEPT_LENGTH
 
 _TOKEN = re.compile(
     r"[^\W\d_]+(?:'[^\W\d_]+)*"
@@ -37,26 +40,48 @@ class Number:
     ordinal: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Atom:
-    """A number, or a folded word or sign. ``glued``: nothing stands between it and the one before."""
+    """A number, or a folded word or sign. ``glued``: nothing stands between it and the one before.
+
+    ``speaks``: it may be a literal or the beginning of one; ``starts``: it may be the beginning of a number.
+    """
 
     text: str
     raw: str
     glued: bool
     number: Number | None = None
+    speaks: bool = True
+    starts: bool = False
 
 
 def atoms(text: str) -> list[Atom]:
-    """The atoms of a text that is folded."""
-    tokens = []
+    """The atoms of a text that is folded. None reaches over a gap, so that what stands between two is looked up."""
+    tokens: list[Atom] = []
+    for chunk in text.split():
+        tokens += _kept_cut(chunk) if len(chunk) <= MAX_KEPT_LENGTH else _cut(chunk)
+    starts = [place for place, token in enumerate(tokens) if token.starts]
+    return _joined(tokens, starts) if starts else tokens
+
+
+def _cut(chunk: str) -> tuple[Atom, ...]:
+    found = []
     end = -1
-    for match in _TOKEN.finditer(text):
-        raw = match[0]
-        start = match.start()
-        tokens.append(Atom(raw.casefold(), raw, start == end))
-        end = start + len(raw)
-    return _joined(tokens)
+    for match in _TOKEN.finditer(chunk):
+        start, after = match.span()
+        found.append(_atom(match[0], is_glued=start == end))
+        end = after
+    return tuple(found)
+
+
+_kept_cut = lru_cache(KEPT_WORDS)(_cut)
+
+
+def _atom(raw: str, *, is_glued: bool) -> Atom:
+    text = raw.casefold()
+    has_digits = text[0].isdigit()
+    starts = has_digits or (text[0] == "." and len(text) > 1) or text in _STARTS
+    return Atom(text, raw, is_glued, speaks=has_digits or text in SPOKEN, starts=starts)
 
 
 def foreign_numbers(text: str) -> list[str]:
@@ -64,20 +89,16 @@ def foreign_numbers(text: str) -> list[str]:
     return [] if text.isascii() else [found for found in _CJK_DIGITS.findall(text) if found != "一"]
 
 
-def _joined(tokens: list[Atom]) -> list[Atom]:
-    joined = []
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        first = token.text[0]
-        end = place + 1
-        if first.isdigit() or (first == "." and len(token.text) > 1):
-            token, end = _digits(tokens, place)
-        elif token.text in _STARTS:
-            token, end = _spoken(tokens, place)
-        joined.append(token)
-        place = end
-    return joined
+def _joined(tokens: list[Atom], starts: list[int]) -> list[Atom]:
+    """``starts``: the places of those that may begin a number."""
+    joined: list[Atom] = []
+    end = 0
+    for place in starts:
+        if place >= end:
+            joined += tokens[end:place]
+            number, end = (_spoken if tokens[place].text in _STARTS else _digits)(tokens, place)
+            joined.append(number)
+    return joined + tokens[end:]
 
 
 _STARTS = NUMBER_WORDS | frozenset(ORDINALS) | frozenset(("half", "quarter"))

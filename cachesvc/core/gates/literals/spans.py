@@ -5,7 +5,10 @@ Every expression here is linear in the text: no repetition within a repetition o
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
+
+from cachesvc.core.gates.words import KEPT_WORDS, MAX_KEPT_LENGTH
 
 _FOLDS = str.maketrans(
     {
@@ -173,7 +176,17 @@ def _ascii_digit(match: re.Match[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return f" {' '.join(_WORDS.findall(text.casefold()))} "
+    said = [
+        _kept_said(chunk) if len(chunk) <= MAX_KEPT_LENGTH else _said(chunk) for chunk in text.split()
+    ]
+    return f" {' '.join([words for words in said if words])} "
+
+
+def _said(chunk: str) -> str:
+    return " ".join(_WORDS.findall(chunk.casefold()))
+
+
+_kept_said = lru_cache(KEPT_WORDS)(_said)
 
 
 def _identifier(name: str) -> str:

@@ -1,7 +1,7 @@
 """What a single word brings to a text's meaning, found out once per word."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -128,9 +128,9 @@ class Written:
     parts: tuple[tuple[Lexeme, bool], ...]
 
 
-def written(word: str) -> Written:
-    """Of a word or sign as it is written. What is too long to be a word is not kept."""
-    return _written_kept(word) if len(word) <= MAX_KEPT_LENGTH else _written(word)
+def written(words: Sequence[str]) -> list[Written]:
+    """Of words and signs as they are written. What is too long to be a word is not kept."""
+    return [_written_kept(word) if len(word) <= MAX_KEPT_LENGTH else _written(word) for word in words]
 
 
 def _written(word: str) -> Written:

@@ -23,8 +23,7 @@ def meaning(text: str, words: Sequence[str]) -> Meaning:
     reader = _Reader()
     read = reader.word
     starts = True
-    for word in words:
-        known = written(word)
+    for known in written(words):
         if known.sign:
             reader.sign(known.sign)
             starts = starts or known.sign in _STOPS
@@ -51,7 +50,7 @@ class _Reader:
         self._opposites: set[str] = set()
         self._bared: list[str] = []
         self._degrees: list[str] = []
-        self._votes: dict[str, int] = {}
+        self._votes: list[str] = []
         self._verb = ""
         self._previous = ""
 
@@ -71,9 +70,9 @@ class _Reader:
         """The next word. ``is_name``: it is written like a name."""
         word, previous = known.word, self._previous
         if known.tongue:
-            self._votes[known.tongue] = self._votes.get(known.tongue, 0) + 1
+            self._votes.append(known.tongue)
         asking = self._asking
-        if asking.starts or known.opens or asking.awaits is not Question.NONE:
+        if asking.starts or known.opens or asking.awaits is not None:
             asking.word(word, previous)
         denying = self._denying
         if denying.awaits or denying.stops or known.ends_pair:
@@ -159,7 +158,7 @@ class _Reader:
             names=frozenset(self._names) if self._names else NONE,
             kinds=frozenset(self._kinds) if self._kinds else NONE,
             qualifiers=frozenset(self._qualifiers) if self._qualifiers else NONE,
-            language=language(self._votes, text) if self._votes or not text.isascii() else "",
+            language=language(self._votes, text),
             asked=frozenset(self._asked) if self._asked else NONE,
         )
 
