@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from zlib import crc32
 
-from cachesvc.core.gates.meaning import NONE, Meaning
+from cachesvc.core.gates.meaning import Meaning
+from cachesvc.core.gates.words import NONE
 
 CODES = 4096
 """Words are told apart by as many codes: enough to learn by, too few to read them back."""

@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 
 from cachesvc.core.gates.literals.lexicon import (
     NUMBER_WORDS,
@@ -15,7 +14,6 @@ from cachesvc.core.gates.literals.lexicon import (
     SPOKEN,
     TENS,
 )
-from cachesvc.core.gates.words import KEPT_WORDS, MAX_KEPT_LENGTH
 
 _TOKEN = re.compile(
     r"[^\W\d_]+(?:'[^\W\d_]+)*"
@@ -55,26 +53,30 @@ class Atom:
     starts: bool = False
 
 
-def atoms(text: str) -> list[Atom]:
-    """The atoms of a text that is folded. None reaches over a gap, so that what stands between two is looked up."""
-    tokens: list[Atom] = []
-    for chunk in text.split():
-        tokens += _kept_cut(chunk) if len(chunk) <= MAX_KEPT_LENGTH else _cut(chunk)
-    starts = [place for place, token in enumerate(tokens) if token.starts]
-    return _joined(tokens, starts) if starts else tokens
-
-
-def _cut(chunk: str) -> tuple[Atom, ...]:
+def cut(chunk: str) -> list[Atom]:
+    """The atoms of what stands between two gaps of a text that is folded. None reaches over a gap."""
     found = []
     end = -1
     for match in _TOKEN.finditer(chunk):
         start, after = match.span()
         found.append(_atom(match[0], is_glued=start == end))
         end = after
-    return tuple(found)
+    return found
 
 
-_kept_cut = lru_cache(KEPT_WORDS)(_cut)
+def joined(tokens: list[Atom]) -> list[Atom]:
+    """The atoms of a text, those of one number joined."""
+    starts = [place for place, token in enumerate(tokens) if token.starts]
+    if not starts:
+        return tokens
+    found: list[Atom] = []
+    end = 0
+    for place in starts:
+        if place >= end:
+            found += tokens[end:place]
+            number, end = (_spoken if tokens[place].text in _STARTS else _digits)(tokens, place)
+            found.append(number)
+    return found + tokens[end:]
 
 
 def _atom(raw: str, *, is_glued: bool) -> Atom:
@@ -87,18 +89,6 @@ def _atom(raw: str, *, is_glued: bool) -> Atom:
 def foreign_numbers(text: str) -> list[str]:
     """Numbers in the signs of Chinese and Japanese, as written. A lone one is mostly part of a word."""
     return [] if text.isascii() else [found for found in _CJK_DIGITS.findall(text) if found != "一"]
-
-
-def _joined(tokens: list[Atom], starts: list[int]) -> list[Atom]:
-    """``starts``: the places of those that may begin a number."""
-    joined: list[Atom] = []
-    end = 0
-    for place in starts:
-        if place >= end:
-            joined += tokens[end:place]
-            number, end = (_spoken if tokens[place].text in _STARTS else _digits)(tokens, place)
-            joined.append(number)
-    return joined + tokens[end:]
 
 
 _STARTS = NUMBER_WORDS | frozenset(ORDINALS) | frozenset(("half", "quarter"))

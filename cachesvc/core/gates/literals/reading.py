@@ -1,18 +1,14 @@
 """A text read for its literals, once. Whatever two texts are compared by is made here in the form it is compared in."""
 
-import re
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from cachesvc.core.gates.literals.atoms import atoms, foreign_numbers
+from cachesvc.core.gates.literals.atoms import foreign_numbers, joined
+from cachesvc.core.gates.literals.chunks import chunks
 from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME, Item
-from cachesvc.core.gates.literals.lexicon import SPOKEN
 from cachesvc.core.gates.literals.scanner import Scan
 from cachesvc.core.gates.literals.slots import slots
-from cachesvc.core.gates.literals.spans import Spans, fold, spans
-
-_DIGIT = re.compile(r"\d")
-_NONE: Final[frozenset[str]] = frozenset()
-_NO_PAIRS: Final[frozenset[tuple[str, str]]] = frozenset()
+from cachesvc.core.gates.literals.spans import Spans, fold, quotes, spans
+from cachesvc.core.gates.words import NONE
 
 
 class Literals(NamedTuple):  # its many fields are set at once, in a third of the time that a frozen dataclass takes
@@ -34,18 +30,18 @@ class Literals(NamedTuple):  # its many fields are set at once, in a third of th
     addresses: frozenset[str]
     names: frozenset[str]
     numbers: tuple[str, ...] = ()
-    versions: frozenset[str] = _NONE
+    versions: frozenset[str] = NONE
     ones: int = 0
     firsts: int = 0
-    loose: frozenset[tuple[str, str]] = _NO_PAIRS
+    loose: frozenset[tuple[str, str]] = NONE
     counts: tuple[str, ...] = ()
     quantities: tuple[str, ...] = ()
     bare: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
-    beside: frozenset[str] = _NONE
+    beside: frozenset[str] = NONE
     order: tuple[str, ...] = ()
-    slots: frozenset[tuple[str, str]] = _NO_PAIRS
+    slots: frozenset[tuple[str, str]] = NONE
 
     @property
     def said(self) -> frozenset[str]:
@@ -54,15 +50,24 @@ class Literals(NamedTuple):  # its many fields are set at once, in a third of th
 
 
 def literals(text: str) -> Literals:
-    """Find them."""
-    found = spans(fold(text))
-    written = found[1:]  # Literals begin with the fields of Spans, but for the rest of the text
-    if text.isascii() and _DIGIT.search(found.rest) is None and SPOKEN.isdisjoint(found.plain.split()):
-        return Literals(*written)
-    return _literals(found, Scan(atoms(found.rest)).run(), foreign_numbers(found.rest))
+    """Find them. A text of prose has none, and of most that is all there is to find out."""
+    folded = fold(text)
+    parts = chunks(folded)
+    plain = f" {' '.join([part.said for part in parts if part.said])} "
+    quoted = quotes(folded)
+    found = Spans(folded)
+    if any([part.is_odd for part in parts]):
+        found = spans(folded)
+        parts = chunks(found.rest)
+    if text.isascii() and not any([part.speaks for part in parts]):
+        return Literals(plain, quoted, *found[1:])
+    scan = Scan(joined([atom for part in parts for atom in part.atoms])).run()
+    return _literals(plain, quoted, found, scan, foreign_numbers(found.rest))
 
 
-def _literals(found: Spans, scan: Scan, foreign: list[str]) -> Literals:
+def _literals(
+    plain: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str]
+) -> Literals:
     items = [item for item in scan.items if item.value != FIRST]
     numbers = [*foreign]
     values: dict[str, list[str]] = {NUMBER: numbers, COUNT: [], QUANTITY: [], DATE: [], TIME: []}
@@ -71,25 +76,25 @@ def _literals(found: Spans, scan: Scan, foreign: list[str]) -> Literals:
         if item.kind == COUNT:
             numbers.append(str(item.number))
     return Literals(
-        found.plain,
-        found.quotes,
+        plain,
+        quoted,
         found.code,
         found.operators,
         found.flags,
         found.emails,
         found.addresses,
         found.names | scan.names if scan.names else found.names,
-        tuple(sorted(numbers)),
-        frozenset(scan.versions) if scan.versions else _NONE,
+        tuple(sorted(numbers)) if numbers else (),
+        frozenset(scan.versions) if scan.versions else NONE,
         scan.ones,
         scan.firsts,
-        frozenset(scan.loose) if scan.loose else _NO_PAIRS,
-        tuple(sorted(values[COUNT])),
-        tuple(sorted(values[QUANTITY])),
-        tuple(sorted(scan.bare)),
-        tuple(sorted(values[DATE])),
-        tuple(sorted(values[TIME])),
-        frozenset(scan.beside) if scan.beside else _NONE,
+        frozenset(scan.loose) if scan.loose else NONE,
+        tuple(sorted(values[COUNT])) if values[COUNT] else (),
+        tuple(sorted(values[QUANTITY])) if values[QUANTITY] else (),
+        tuple(sorted(scan.bare)) if scan.bare else (),
+        tuple(sorted(values[DATE])) if values[DATE] else (),
+        tuple(sorted(values[TIME])) if values[TIME] else (),
+        frozenset(scan.beside) if scan.beside else NONE,
         tuple([item.value for item in items]) if len(items) > 1 else (),
-        slots(scan) if len(items) > 1 else _NO_PAIRS,
+        slots(scan) if len(items) > 1 else NONE,
     )

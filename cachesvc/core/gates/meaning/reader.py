@@ -8,8 +8,9 @@ from cachesvc.core.gates.meaning.bounding import bounds, narrowing
 from cachesvc.core.gates.meaning.denying import Denying
 from cachesvc.core.gates.meaning.lexemes import Lexeme, lexeme, written
 from cachesvc.core.gates.meaning.placing import CONTRARY, Placing
-from cachesvc.core.gates.meaning.reading import NONE, Meaning, Question
+from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.tongues import language
+from cachesvc.core.gates.words import NONE
 
 _STOPS = frozenset(".?!;:()[]{}")
 _PAUSES = frozenset((",", "&"))

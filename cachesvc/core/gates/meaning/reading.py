@@ -1,10 +1,7 @@
 """What carries the meaning of a text, made once so that comparing two is cheap."""
 
 from enum import Enum, unique
-from typing import Any, Final, NamedTuple
-
-NONE: Final[frozenset[Any]] = frozenset()
-"""The one empty set: an empty one takes 216 bytes, and most sets of most texts are empty."""
+from typing import NamedTuple
 
 
 @unique
