@@ -176,8 +176,8 @@ def decide(candidates: Sequence[Candidate], bar: Bar, beside: Beside, row_of: Ro
     """
     if not candidates:
         return Decision(Outcome.MISS_EMPTY)
-    decision = choose(weigh(candidates, bar, beside, row_of), bar, beside, row_of)
-    return replace(decision, best_score=candidates[0].score)
+    weighed = weigh(candidates, bar, beside, row_of)
+    return choose(weighed, bar, beside, row_of, best_score=candidates[0].score)
 
 
 def weigh(candidates: Sequence[Candidate], bar: Bar, beside: Beside, row_of: RowOf) -> list[Weighed]:
@@ -195,28 +195,31 @@ def weigh(candidates: Sequence[Candidate], bar: Bar, beside: Beside, row_of: Row
     return sorted(weighed, key=lambda one: -one.value)
 
 
-def choose(weighed: Sequence[Weighed], bar: Bar, beside: Beside, row_of: RowOf) -> Decision:
-    """As ``decide``, of candidates that were weighed."""
+def choose(
+    weighed: Sequence[Weighed], bar: Bar, beside: Beside, row_of: RowOf, *, best_score: float | None = None
+) -> Decision:
+    """As ``decide``, of candidates that were weighed. ``best_score`` is only noted."""
     first: Against | None = None
     for one in weighed:
         if one.value >= bar.threshold and one.candidate.score >= bar.least_score:
             row = row_of(one.candidate)
             against = beside.against(row)
             if against is None and isinstance(row, Entry):
-                return _hit(one, row, bar.rule)
+                return _hit(one, row, bar.rule, best_score)
             first = first or against
     doubtful = _doubtful(weighed, bar, beside, row_of)
     if first is None:
-        return Decision(Outcome.MISS_BELOW_THRESHOLD, doubtful=doubtful)
-    return Decision(first.outcome, gate=first.gate, doubtful=doubtful)
+        return Decision(Outcome.MISS_BELOW_THRESHOLD, best_score=best_score, doubtful=doubtful)
+    return Decision(first.outcome, best_score=best_score, gate=first.gate, doubtful=doubtful)
 
 
-def _hit(one: Weighed, entry: Entry, rule: Rule) -> Decision:
+def _hit(one: Weighed, entry: Entry, rule: Rule, best_score: float | None = None) -> Decision:
     calibration = rule.calibration
     return Decision(
         Outcome.HIT_SEMANTIC,
         entry,
         one.candidate.score,
+        best_score,
         value=None if rule.model is None else one.value,
         confidence=None if calibration is None else calibration.confidence(one.value),
     )

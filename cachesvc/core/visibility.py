@@ -25,6 +25,7 @@ _PROSE_PUNCTUATION = ".,;:!?\"'()[]{}<>«»“”‘’`"
 # characters, for which the regex engine looks quickly.
 _CAPITAL_BEFORE_CODE = re.compile(r"[A-Z]\S*(?:[_$/\\=@#0-9-]|\.\S)")
 _CODE_BEFORE_CAPITAL = re.compile(r"[_$/\\=@#0-9.-]\S*[A-Z]")
+_CODE_CHARACTER = re.compile(r"[_$/\\=@#0-9.-]")
 _CODE_SIGN = re.compile(r"[._$/\\=@#]")
 # Alphabets that look alike. Scripts that mix in ordinary writing (kana and han) are not among them.
 _LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN"})
@@ -98,8 +99,11 @@ def _plain(text: str) -> bool:
     return (
         text.isascii()
         and "\n" not in text
-        and _CAPITAL_BEFORE_CODE.search(text) is None
-        and _CODE_BEFORE_CAPITAL.search(text) is None
+        and (
+            text.islower()
+            or _CODE_CHARACTER.search(text.rstrip(".")) is None  # most prose is told by this alone
+            or (_CAPITAL_BEFORE_CODE.search(text) is None and _CODE_BEFORE_CAPITAL.search(text) is None)
+        )
     )
 
 

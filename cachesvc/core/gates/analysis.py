@@ -3,12 +3,12 @@
 Texts are analysed at most ``MAX_LENGTH`` characters far; what is longer is exact-tier anyway.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cachesvc.core.gates.literals import Literals, literals
 from cachesvc.core.gates.meaning import Meaning, meaning
 from cachesvc.core.gates.profile import Profile, profile
-from cachesvc.core.gates.words import Word, words
+from cachesvc.core.gates.words import words
 
 VERSION = 1
 """Changes whenever an analysis of the same text would come out otherwise."""
@@ -16,19 +16,32 @@ VERSION = 1
 MAX_LENGTH = 20_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Analysis:
-    """The words of a text, its literals (numbers, dates, names of things …) what carries its meaning, and its shape."""
+    """The literals of a text (numbers, dates, names of things …), what carries its meaning, and its shape.
 
-    words: tuple[Word, ...]
+    Not to be changed: it is only not frozen because its profile is made when it is first asked for. Two threads that ask at
+    once make two that are equal, and one is kept.
+    """
+
     literals: Literals
     meaning: Meaning
-    profile: Profile
+    line: str
+    _profile: Profile | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def profile(self) -> Profile:
+        """Its shape. No gate asks for it, so that a lookup under rule 0 never pays for it."""
+        made = self._profile
+        if made is None:
+            made = self._profile = profile(self.line, self.meaning)
+        return made
 
 
 def analyse(text: str) -> Analysis:
     """Analyse a text. Never raises; the same text gives an equal analysis."""
     seen = text[:MAX_LENGTH]
     found = words(seen)
-    meant = meaning(seen, found)
-    return Analysis(found, literals(seen, found), meant, profile(found, meant))
+    folded = " ".join(found).casefold().replace("’", "'").split(" ")
+    line = " ".join([word for word in folded if word[:1].isalnum()])
+    return Analysis(literals(seen), meaning(seen, found), line)

@@ -4,7 +4,7 @@ from collections.abc import Set as AbstractSet
 
 from cachesvc.core.gates.analysis import Analysis
 from cachesvc.core.gates.gate import Gate, Veto
-from cachesvc.core.gates.literals import literal_vetoes
+from cachesvc.core.gates.literals import literal_differences, literal_vetoes
 from cachesvc.core.gates.meaning import REFUSALS, meaning_vetoes
 
 
@@ -18,11 +18,11 @@ def verdicts(ours: Analysis, theirs: Analysis) -> tuple[Veto, ...]:
 
 def first_veto(ours: Analysis, theirs: Analysis, gates: AbstractSet[Gate]) -> Veto | None:
     """The first of the gates that are on to refuse, or None when none does. Asks no more of them than it must."""
-    for veto in literal_vetoes(ours.literals, theirs.literals):
+    for veto in literal_differences(ours.literals, theirs.literals):
         if veto.gate in gates:
             return veto
+    mine, other = ours.meaning, theirs.meaning
     for gate, refuses in REFUSALS:
-        refusal = refuses(ours.meaning, theirs.meaning) if gate in gates else None
-        if refusal is not None:
+        if gate in gates and (refusal := refuses(mine, other)) is not None:
             return refusal
     return None

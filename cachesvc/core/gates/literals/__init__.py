@@ -1,6 +1,6 @@
 """What a text names literally: numbers, quantities, dates, times, versions, ids, addresses, code, quotations."""
 
 from cachesvc.core.gates.literals.reading import Literals, literals
-from cachesvc.core.gates.literals.refusals import literal_vetoes
+from cachesvc.core.gates.literals.refusals import literal_differences, literal_vetoes
 
-__all__ = ["Literals", "literal_vetoes", "literals"]
+__all__ = ["Literals", "literal_differences", "literal_vetoes", "literals"]

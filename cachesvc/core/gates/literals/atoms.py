@@ -11,6 +11,7 @@ from cachesvc.core.gates.literals.lexicon import (
     PARTS,
     SCALES,
     SMALL,
+    SPOKEN,
     TENS,
 )
 
@@ -37,47 +38,57 @@ class Number:
     ordinal: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Atom:
-    """A number, or a folded word or sign. ``glued``: nothing stands between it and the one before."""
+    """A number, or a folded word or sign. ``glued``: nothing stands between it and the one before.
+
+    ``speaks``: it may be a literal or the beginning of one; ``starts``: it may be the beginning of a number.
+    """
 
     text: str
     raw: str
     glued: bool
     number: Number | None = None
+    speaks: bool = True
+    starts: bool = False
 
 
-def atoms(text: str) -> list[Atom]:
-    """The atoms of a text that is folded."""
-    tokens = []
+def cut(chunk: str) -> list[Atom]:
+    """The atoms of what stands between two gaps of a text that is folded. None reaches over a gap."""
+    found = []
     end = -1
-    for match in _TOKEN.finditer(text):
-        raw = match[0]
-        start = match.start()
-        tokens.append(Atom(raw.casefold(), raw, start == end))
-        end = start + len(raw)
-    return _joined(tokens)
+    for match in _TOKEN.finditer(chunk):
+        start, after = match.span()
+        found.append(_atom(match[0], is_glued=start == end))
+        end = after
+    return found
+
+
+def joined(tokens: list[Atom]) -> list[Atom]:
+    """The atoms of a text, those of one number joined."""
+    starts = [place for place, token in enumerate(tokens) if token.starts]
+    if not starts:
+        return tokens
+    found: list[Atom] = []
+    end = 0
+    for place in starts:
+        if place >= end:
+            found += tokens[end:place]
+            number, end = (_spoken if tokens[place].text in _STARTS else _digits)(tokens, place)
+            found.append(number)
+    return found + tokens[end:]
+
+
+def _atom(raw: str, *, is_glued: bool) -> Atom:
+    text = raw.casefold()
+    has_digits = text[0].isdigit()
+    starts = has_digits or (text[0] == "." and len(text) > 1) or text in _STARTS
+    return Atom(text, raw, is_glued, speaks=has_digits or text in SPOKEN, starts=starts)
 
 
 def foreign_numbers(text: str) -> list[str]:
     """Numbers in the signs of Chinese and Japanese, as written. A lone one is mostly part of a word."""
     return [] if text.isascii() else [found for found in _CJK_DIGITS.findall(text) if found != "一"]
-
-
-def _joined(tokens: list[Atom]) -> list[Atom]:
-    joined = []
-    place = 0
-    while place < len(tokens):
-        token = tokens[place]
-        first = token.text[0]
-        end = place + 1
-        if first.isdigit() or (first == "." and len(token.text) > 1):
-            token, end = _digits(tokens, place)
-        elif token.text in _STARTS:
-            token, end = _spoken(tokens, place)
-        joined.append(token)
-        place = end
-    return joined
 
 
 _STARTS = NUMBER_WORDS | frozenset(ORDINALS) | frozenset(("half", "quarter"))

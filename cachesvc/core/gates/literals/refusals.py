@@ -1,7 +1,7 @@
 """The literals of two texts compared. Whatever is asked here is symmetric: it refuses both ways or neither."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
@@ -14,13 +14,14 @@ _FEW = 16
 def literal_vetoes(ours: Literals, theirs: Literals) -> list[Veto]:
     """What differs, by gate; each gate once at most."""
     vetoes: list[Veto] = []
-    for veto in _vetoes(ours, theirs):
+    for veto in literal_differences(ours, theirs):
         if all(veto.gate is not other.gate for other in vetoes):
             vetoes.append(veto)
     return vetoes
 
 
-def _vetoes(ours: Literals, theirs: Literals) -> Iterable[Veto]:  # noqa: C901 - one question a gate
+def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # noqa: C901 - one question a gate
+    """What differs, looked for as it is asked for; a gate may come more than once."""
     if ours.numbers != theirs.numbers:
         yield from _numbers(ours, theirs)
     if ours.loose != theirs.loose:

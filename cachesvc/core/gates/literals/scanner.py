@@ -48,9 +48,10 @@ class Scan(Moments, Amounts):
 
     def run(self) -> "Scan":
         """Find everything."""
-        place = 0
-        while place < len(self.atoms):
-            place = self._read(place)
+        end = 0
+        for place, atom in enumerate(self.atoms):
+            if atom.speaks and place >= end:
+                end = self._read(place)
         return self
 
     def _read(self, place: int) -> int:  # noqa: PLR0911 - one kind of atom a return

@@ -5,7 +5,9 @@ Every expression here is linear in the text: no repetition within a repetition o
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from cachesvc.core.gates.words import NONE
 
 _FOLDS = str.maketrans(
     {
@@ -45,7 +47,9 @@ _FOLDS = str.maketrans(
 )
 _FOREIGN_DIGIT = re.compile(r"[^\x00-\x7f]")
 _MARK = re.compile("\"+|'+|‘")
+_OPENING_MARK = re.compile("[\"‘]|(?<![^\\W_])'")
 _WORDS = re.compile(r"[^\W_]+")
+_ODD = re.compile(r"[^A-Za-z0-9,?!;:()']")
 
 _CODE = re.compile(r"```([^`]*)```|`([^`\n]+)`")
 _EMAIL = re.compile(r"(?<![\w.+-])[\w+-]+(?:\.[\w+-]+)*@[\w-]+(?:\.[\w-]+)+")
@@ -93,22 +97,16 @@ _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,20}(?: [^<>]{0,200})?/?>")
 _SIGNED = frozenset("=<>!&|*^+/-{}[]")
 
 
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """What was found, and the text without it: there numbers and words are read.
-
-    ``quotes`` and ``plain`` are words between blanks, with a blank at either end.
-    """
+class Spans(NamedTuple):  # one a text is made: set at once, in a third of the time that a frozen dataclass takes
+    """What was found in a text, and ``rest``: the text without it, where numbers and words are read."""
 
     rest: str
-    plain: str
-    quotes: tuple[str, ...]
-    code: tuple[str, ...]
-    operators: tuple[str, ...]
-    flags: frozenset[str]
-    emails: frozenset[str]
-    addresses: frozenset[str]
-    names: frozenset[str]
+    code: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    flags: frozenset[str] = NONE
+    emails: frozenset[str] = NONE
+    addresses: frozenset[str] = NONE
+    names: frozenset[str] = NONE
 
 
 def fold(text: str) -> str:
@@ -119,10 +117,28 @@ def fold(text: str) -> str:
     return _FOREIGN_DIGIT.sub(_ascii_digit, folded)
 
 
+def said(text: str) -> str:
+    """The words of a text, a blank between two."""
+    return " ".join(_WORDS.findall(text.casefold()))
+
+
+def is_odd(chunk: str) -> bool:
+    """Whether what stands between two gaps may be a span or a part of one. Prose, and a number, is not."""
+    return (
+        _ODD.search(chunk.rstrip(".?!")) is not None
+        or _HUMP.search(chunk) is not None
+        or _HAS_MIX.search(chunk) is not None
+    )
+
+
+def quotes(text: str) -> tuple[str, ...]:
+    """What a text that is folded quotes: words between blanks, with a blank at either end."""
+    has_marks = '"' in text or "'" in text or "‘" in text
+    return _quotes(text) if has_marks and _OPENING_MARK.search(text) else ()
+
+
 def spans(text: str) -> Spans:
     """Find them in a text that is folded."""
-    plain = _plain(text)
-    quotes = _quotes(text) if '"' in text or "'" in text or "‘" in text else ()
     code: tuple[str, ...] = ()
     emails: list[str] = []
     addresses: list[str] = []
@@ -149,24 +165,18 @@ def spans(text: str) -> Spans:
         operators += [sign.strip() for sign in _OPERATOR.findall(rest)]
     return Spans(
         rest,
-        plain,
-        quotes,
         code,
         tuple(operators),
-        frozenset(flags),
-        frozenset(email.casefold() for email in emails),
-        frozenset(addresses),
-        frozenset(_identifier(name) for name in names),
+        frozenset(flags) if flags else NONE,
+        frozenset([email.casefold() for email in emails]) if emails else NONE,
+        frozenset(addresses) if addresses else NONE,
+        frozenset([_identifier(name) for name in names]) if names else NONE,
     )
 
 
 def _ascii_digit(match: re.Match[str]) -> str:
     digit = unicodedata.digit(match[0], None)
     return match[0] if digit is None else str(digit)
-
-
-def _plain(text: str) -> str:
-    return f" {' '.join(_WORDS.findall(text.casefold()))} "
 
 
 def _identifier(name: str) -> str:
@@ -185,14 +195,14 @@ def _quotes(text: str) -> tuple[str, ...]:
         after = text[mark.end() : mark.end() + 1] or " "
         start = opened.get(kind)
         if start is not None and char != "‘" and (kind == '"' or not (after.isalnum() or before.isspace())):
-            found.append(_plain(text[start + 1 : place]))
+            found.append(said(text[start + 1 : place]))
             del opened[kind]
         elif kind == '"':
             if not before.isdigit():
                 opened[kind] = place
         elif not (before.isalnum() or after.isspace() or after.isdigit()):
             opened[kind] = place
-    return tuple([quote for quote in found if quote != "  "])
+    return tuple([f" {quote} " for quote in found if quote])
 
 
 def _take(pattern: re.Pattern[str], text: str, found: list[str]) -> str:

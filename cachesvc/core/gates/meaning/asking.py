@@ -46,7 +46,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.found: list[Question] = []
-        self.awaits = Question.NONE
+        self.awaits: Question | None = None
         self.starts = True
 
     def clause(self) -> None:
@@ -55,8 +55,8 @@ class Asking:
 
     def word(self, word: str, previous: str) -> None:
         """The next word. To be told of those that open a clause, of what awaited a word, and of ``OPENING``."""
-        if self.awaits is not Question.NONE:
-            self._decide(word)
+        if self.awaits is not None:
+            self._decide(word, self.awaits)
         elif word in _OPENING and (self.starts or previous in _LEADING):
             self._open(_OPENING[word], is_told=previous in _TELLING)
         elif word == "how":
@@ -79,8 +79,8 @@ class Asking:
         else:
             self.awaits = kind
 
-    def _decide(self, word: str) -> None:
-        kind, self.awaits = self.awaits, Question.NONE
+    def _decide(self, word: str, kind: Question) -> None:
+        self.awaits = None
         if kind is Question.COUNT:
             if word in ("many", "much"):
                 self.found.append(_AFTER_HOW[word])
@@ -93,6 +93,6 @@ class Asking:
 
     def read(self) -> tuple[Question, ...]:
         """All, in order."""
-        if self.awaits not in (Question.NONE, Question.COUNT):
+        if self.awaits is not None and self.awaits is not Question.COUNT:
             self.found.append(self.awaits)
         return tuple(self.found)

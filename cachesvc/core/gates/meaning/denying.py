@@ -27,13 +27,14 @@ SOFT = 1
 class Denying:
     """``denied`` are the stems, ``hard`` and ``soft`` count: not, no, without …; and avoid, prevent, instead of …
 
-    ``awaits``: a negation whose matter is to come; ``stops``: so many words after "stop" are looked at.
+    ``awaits``: a negation whose matter is to come; ``stops``: so many words after "stop" are looked at; ``reach``: so many
+    of the words to come that can be denied are.
     """
 
     def __init__(self) -> None:
         self.denied: list[str] = []
         self.hard = self.soft = 0
-        self._reach = self.stops = 0
+        self.reach = self.stops = 0
         self.awaits = ""
         self._is_inverted = False
 
@@ -42,13 +43,13 @@ class Denying:
         if self.awaits and previous == "no" and is_stop:
             self.hard -= 1  # "no." is short for number
         self.awaits = ""
-        self._reach = 0
+        self.reach = 0
 
     def negation(self, word: str, strength: int, previous: str, place: int) -> None:
         """A negating word, the ``place``-th of its text."""
         if strength == SOFT:
             self.soft += 1
-            self._reach = 1
+            self.reach = 1
         elif previous != "or" and (previous, word) != ("why", "not"):  # said of what was said before
             self.hard += 1
             self.awaits = word
@@ -61,16 +62,16 @@ class Denying:
             if word in _UNDENIED:
                 self.hard -= 1
             else:
-                self._reach = 2 if self._is_inverted else 1
+                self.reach = 2 if self._is_inverted else 1
             self.awaits = ""
         elif word in PAIR_ENDS and f"{previous} {word}" in _DENYING_PAIRS:
             self.soft += 1
-            self._reach = 1
+            self.reach = 1
         elif self.stops:
             self.stops -= 1
             if word.endswith("ing"):
                 self.soft += 1
-                self._reach = 1
+                self.reach = 1
                 self.stops = 0
 
     def stop(self) -> None:
@@ -78,7 +79,6 @@ class Denying:
         self.stops = _STOP_REACH
 
     def content(self, stem: str) -> None:
-        """A word that can be denied."""
-        if self._reach:
-            self._reach -= 1
-            self.denied.append(stem)
+        """A word that can be denied. To be told of while there is ``reach``."""
+        self.reach -= 1
+        self.denied.append(stem)

@@ -1,17 +1,30 @@
 """What a single word brings to a text's meaning, found out once per word."""
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from cachesvc.core.gates.meaning.asking import OPENING
+from cachesvc.core.gates.meaning.bounding import ENDINGS
+from cachesvc.core.gates.meaning.denying import PAIR_ENDS
 from cachesvc.core.gates.meaning.kinds import KINDS_OF
 from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES, PARTICLE_VERBS, PARTICLES
 from cachesvc.core.gates.meaning.stems import stem
 from cachesvc.core.gates.meaning.tongues import TONGUE_OF
+from cachesvc.core.gates.words import KEPT_WORDS, MAX_KEPT_LENGTH
 
-_MAX_LENGTH = 40
 _PARTICLES = PARTICLES | {"into", "onto"}
-_KEPT_WORDS = 50_000
 _NONE: frozenset[str] = frozenset()
+_SPLIT = re.compile(r"[-/_.:@]+")
+_WHOLE = {
+    "non-stop": "nonstop",
+    "round-trip": "roundtrip",
+    "can't": "cannot",
+    "won't": "cannot",
+    "u.s": "usa",
+    "u.k": "uk",
+}
 
 _FUNCTION_WORDS = frozenset(
     """
@@ -80,8 +93,12 @@ _PREFIXES = (("non", 3), ("dis", 3), ("un", 3), ("in", 4), ("im", 4), ("ir", 4),
 
 @dataclass(frozen=True, slots=True)
 class Lexeme:
-    """A word's stem and what the word can do. ``bare``: the stem without a negating prefix, or empty."""
+    """A casefolded word, its stem, and what the word can do. ``bare``: the stem without a negating prefix, or empty.
 
+    ``opens``, ``ends_pair`` and ``narrows`` say that questions, denials and narrowings are to be looked for there.
+    """
+
+    word: str
     stem: str
     is_content: bool
     opposites: frozenset[str]
@@ -98,11 +115,51 @@ class Lexeme:
     is_verb: bool
     is_gerund: bool
     is_title: bool
+    opens: bool
+    ends_pair: bool
+    narrows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is written in one: a sign, folded, or one or more words, each with whether it is written like a name."""
+
+    sign: str
+    parts: tuple[tuple[Lexeme, bool], ...]
+
+
+def written(words: Sequence[str]) -> list[Written]:
+    """Of words and signs as they are written. What is too long to be a word is not kept."""
+    return [_written_kept(word) if len(word) <= MAX_KEPT_LENGTH else _written(word) for word in words]
+
+
+def _written(word: str) -> Written:
+    folded = word.casefold().replace("’", "'")
+    if not folded[:1].isalnum():
+        return Written(folded, ())
+    is_capital = word[0].isupper() and word != "I"
+    parts = (folded,) if folded.isalpha() else _parts(folded)
+    return Written("", tuple([(lexeme(part), is_capital and part.isalpha()) for part in parts]))
+
+
+_written_kept = lru_cache(KEPT_WORDS)(_written)
+
+
+def _parts(folded: str) -> Iterator[str]:
+    """What is written in one: "don't" is two words, "non-stop" one, "and/or" two; "card's" is "card"."""
+    if folded in _WHOLE:
+        yield _WHOLE[folded]
+        return
+    for part in _SPLIT.split(folded):
+        if part.endswith("n't"):
+            yield from (part[:-3], "n't") if len(part) > 3 else (part,)
+        elif part:
+            yield part.partition("'")[0] or part
 
 
 def lexeme(word: str) -> Lexeme:
     """Of a casefolded word. What is too long to be a word is not kept."""
-    return _kept(word) if len(word) <= _MAX_LENGTH else _made(word)
+    return _kept(word) if len(word) <= MAX_KEPT_LENGTH else _made(word)
 
 
 def _made(word: str) -> Lexeme:
@@ -110,6 +167,7 @@ def _made(word: str) -> Lexeme:
     is_content = word not in _FUNCTION_WORDS and word not in _HARD_NEGATIONS and not word.isdigit()
     bare = _bare(root) if is_content else ""
     return Lexeme(
+        word=word,
         stem=root,
         is_content=is_content,
         opposites=OPPOSITES.get(root, _NONE),
@@ -130,10 +188,13 @@ def _made(word: str) -> Lexeme:
         is_verb=word in _VERBS,
         is_title=word in _TITLES,
         is_gerund=len(word) > 4 and word.endswith(("ing", "ed")),
+        opens=word in OPENING or word == "of",
+        ends_pair=word in PAIR_ENDS,
+        narrows=word in ENDINGS,
     )
 
 
-_kept = lru_cache(_KEPT_WORDS)(_made)
+_kept = lru_cache(KEPT_WORDS)(_made)
 
 
 def _bare(root: str) -> str:

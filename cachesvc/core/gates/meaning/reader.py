@@ -1,63 +1,38 @@
 """Reads a text, word after word, for what a ``Meaning`` is made of."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
-from cachesvc.core.gates.meaning.asking import OPENING, Asking
-from cachesvc.core.gates.meaning.bounding import ENDINGS, bounds, narrowing
-from cachesvc.core.gates.meaning.denying import PAIR_ENDS, Denying
-from cachesvc.core.gates.meaning.lexemes import Lexeme, lexeme
+from cachesvc.core.gates.meaning.asking import Asking
+from cachesvc.core.gates.meaning.bounding import bounds, narrowing
+from cachesvc.core.gates.meaning.denying import Denying
+from cachesvc.core.gates.meaning.lexemes import Lexeme, lexeme, written
 from cachesvc.core.gates.meaning.placing import CONTRARY, Placing
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.tongues import language
-from cachesvc.core.gates.words import Word
+from cachesvc.core.gates.words import NONE
 
 _STOPS = frozenset(".?!;:()[]{}")
 _PAUSES = frozenset((",", "&"))
 _CLAUSES = frozenset(("and", "or", "but"))
 _ASKING_IN = frozenset(("in", "into", "to", "auf", "en"))
 _PARTICLES = {"into": "in", "onto": "on"}
-_SPLIT = re.compile(r"[-/_.:@]+")
-_WHOLE = {
-    "non-stop": "nonstop",
-    "round-trip": "roundtrip",
-    "can't": "cannot",
-    "won't": "cannot",
-    "u.s": "usa",
-    "u.k": "uk",
-}
 
 
-def meaning(text: str, words: Sequence[Word]) -> Meaning:
-    """Read a text. Linear in its length; never raises."""
+def meaning(text: str, words: Sequence[str]) -> Meaning:
+    """Read a text, of which these are the words as written. Linear in its length; never raises."""
     reader = _Reader()
+    read = reader.word
     starts = True
-    for word in words:
-        folded = word.folded
-        if not folded[:1].isalnum():
-            reader.sign(folded)
-            starts = starts or folded in _STOPS
+    for known in written(words):
+        if known.sign:
+            reader.sign(known.sign)
+            starts = starts or known.sign in _STOPS
             continue
-        is_name = not starts and word.text[0].isupper() and word.text != "I"
+        for part, is_named in known.parts:
+            read(part, is_name=is_named and not starts)
         starts = False
-        if folded.isalpha():
-            reader.word(folded, is_name=is_name)
-        else:
-            for part in _parts(folded):
-                reader.word(part, is_name=is_name and part.isalpha())
     return reader.read(text)
-
-
-def _parts(folded: str) -> Iterator[str]:
-    """What is written in one: "don't" is two words, "non-stop" one, "and/or" two; "card's" is "card"."""
-    if folded in _WHOLE:
-        yield _WHOLE[folded]
-        return
-    for part in _SPLIT.split(folded):
-        if part.endswith("n't"):
-            yield from (part[:-3], "n't") if len(part) > 3 else (part,)
-        elif part:
-            yield part.partition("'")[0] or part
 
 
 class _Reader:
@@ -76,7 +51,7 @@ class _Reader:
         self._opposites: set[str] = set()
         self._bared: list[str] = []
         self._degrees: list[str] = []
-        self._votes: dict[str, int] = {}
+        self._votes: list[str] = []
         self._verb = ""
         self._previous = ""
 
@@ -92,29 +67,29 @@ class _Reader:
             self._placing.pause(sign)
             self._asking.clause()
 
-    def word(self, word: str, *, is_name: bool) -> None:
-        """The next word, casefolded. ``is_name``: it is written like a name."""
-        known = lexeme(word)
+    def word(self, known: Lexeme, *, is_name: bool) -> None:
+        """The next word. ``is_name``: it is written like a name."""
+        word, previous = known.word, self._previous
         if known.tongue:
-            self._votes[known.tongue] = self._votes.get(known.tongue, 0) + 1
+            self._votes.append(known.tongue)
         asking = self._asking
-        if asking.starts or asking.awaits is not Question.NONE or word in OPENING or word == "of":
-            asking.word(word, self._previous)
+        if asking.starts or known.opens or asking.awaits is not None:
+            asking.word(word, previous)
         denying = self._denying
-        if denying.awaits or denying.stops or word in PAIR_ENDS:
-            denying.word(word, self._previous)
+        if denying.awaits or denying.stops or known.ends_pair:
+            denying.word(word, previous)
         if known.is_marked:
             self._mark(word, known)
         if known.is_content:
             self._content(word, known, is_name=is_name)
         else:
             if word in _CLAUSES:
-                self._denying.end(self._previous, is_stop=False)
+                denying.end(previous, is_stop=False)
             self._placing.function(word, known)
         if known.negation:
-            self._denying.negation(word, known.negation, self._previous, len(self._folded))
+            denying.negation(word, known.negation, previous, len(self._folded))
         elif known.stem == "stop":
-            self._denying.stop()
+            denying.stop()
         self._folded.append(word)
         self._previous = word
 
@@ -124,7 +99,8 @@ class _Reader:
             composite = f"{self._verb}+{_PARTICLES.get(word, word)}"
             self._stems.append(composite)
             self._opposites |= lexeme(composite).opposites
-            self._denying.content(composite)
+            if self._denying.reach:
+                self._denying.content(composite)
             self._verb = ""
         if known.takes_particle:
             self._verb = known.stem
@@ -138,19 +114,20 @@ class _Reader:
     def _content(self, word: str, known: Lexeme, *, is_name: bool) -> None:
         stem = known.stem
         self._stems.append(stem)
-        self._denying.content(stem)
+        if self._denying.reach:
+            self._denying.content(stem)
         if is_name and not known.is_title:
             self._names.append(stem)
         if known.kinds:
             self._kinds += [(kind, stem) for kind in known.kinds]
             if self._previous in _ASKING_IN and "tongue" in known.kinds:
                 self._asked.append(stem)
-        if word in ENDINGS and (narrowed := narrowing(self._previous, word)):
+        if known.narrows and (narrowed := narrowing(self._previous, word)):
             self._qualifiers.append(narrowed)
         self._placing.content(word, known, is_name=is_name)
 
     def read(self, text: str) -> Meaning:
-        """All of it."""
+        """All of it. What there is nothing of is one empty set for all texts: kept analyses are mostly that."""
         placing, denying = self._placing, self._denying
         questions = self._asking.read()
         function = frozenset(self._folded)
@@ -161,25 +138,32 @@ class _Reader:
             order=tuple(placing.order),
             places=tuple(placing.places),
             function=function,
-            opposites=frozenset(self._opposites),
-            bared=frozenset(self._bared),
-            degrees=frozenset(self._degrees),
-            denied=frozenset(denying.denied),
+            opposites=frozenset(self._opposites) if self._opposites else NONE,
+            bared=frozenset(self._bared) if self._bared else NONE,
+            degrees=frozenset(self._degrees) if self._degrees else NONE,
+            denied=frozenset(denying.denied) if denying.denied else NONE,
             negations=denying.hard,
             soft_negations=denying.soft,
-            roles=frozenset(roles),
-            contrary=frozenset((other, stem) for role, stem in roles for other in CONTRARY[role]),
-            relations=frozenset(placing.relations if ordered else ()),
-            swapped=frozenset(placing.swapped if ordered else ()),
+            roles=frozenset(roles) if roles else NONE,
+            contrary=frozenset([(other, stem) for role, stem in roles for other in CONTRARY[role]])
+            if roles
+            else NONE,
+            relations=frozenset(placing.relations) if ordered and placing.relations else NONE,
+            swapped=frozenset(placing.swapped) if ordered and placing.swapped else NONE,
             is_symmetric=placing.is_symmetric,
-            ands=frozenset(placing.ands),
-            ors=frozenset(placing.ors),
+            ands=frozenset(placing.ands) if placing.ands else NONE,
+            ors=frozenset(placing.ors) if placing.ors else NONE,
             bounds=bounds(text, function),
             question=questions[0] if questions else Question.NONE,
-            questions=frozenset(questions),
-            names=frozenset(self._names),
-            kinds=frozenset(self._kinds),
-            qualifiers=frozenset(self._qualifiers),
+            questions=_asked_of(questions),
+            names=frozenset(self._names) if self._names else NONE,
+            kinds=frozenset(self._kinds) if self._kinds else NONE,
+            qualifiers=frozenset(self._qualifiers) if self._qualifiers else NONE,
             language=language(self._votes, text),
-            asked=frozenset(self._asked),
+            asked=frozenset(self._asked) if self._asked else NONE,
         )
+
+
+@lru_cache(1024)
+def _asked_of(questions: tuple[Question, ...]) -> frozenset[Question]:
+    return frozenset(questions)

@@ -1,7 +1,7 @@
 """What carries the meaning of a text, made once so that comparing two is cheap."""
 
-from dataclasses import dataclass
 from enum import Enum, unique
+from typing import NamedTuple
 
 
 @unique
@@ -28,8 +28,7 @@ class Question(Enum):
     __hash__ = object.__hash__  # as that of Gate
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(NamedTuple):  # its many fields are set at once, in a third of the time that a frozen dataclass takes
     """What carries the meaning of a text. Words are stems, unless it says otherwise.
 
     ``stems``: the words that carry content (no function words, no numbers), and verbs with a particle (``turn+on``).

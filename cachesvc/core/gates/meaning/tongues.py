@@ -1,6 +1,7 @@
 """Which language a text is in, as far as its script and its function words show. Said only when they leave no doubt."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 
 _WORDS = {
     "en": "the how what is are do does my i you can where why which when please with and this that it to of for from",
@@ -45,14 +46,15 @@ TONGUE_OF = _speakers()
 """By function word: the one language of ours that it belongs to."""
 
 
-def language(votes: Mapping[str, int], text: str) -> str:
-    """A code, the name of a script, or empty. ``votes``: how many function words of each language there are."""
+def language(votes: Sequence[str], text: str) -> str:
+    """A code, the name of a script, or empty. ``votes``: the languages of its function words, each as often as it is there."""
     script = "" if text.isascii() else _script(text)
-    if script or not votes:
+    if script or len(votes) < _MIN_VOTES:
         return script
-    best, count = max(votes.items(), key=lambda vote: (vote[1], vote[0]))
-    others = sum(votes.values()) - count
-    return best if count >= _MIN_VOTES and count > 2 * others else ""
+    if votes.count(votes[0]) == len(votes):
+        return votes[0]
+    best, count = max(Counter(votes).items(), key=lambda vote: (vote[1], vote[0]))
+    return best if count >= _MIN_VOTES and count > 2 * (len(votes) - count) else ""
 
 
 def _script(text: str) -> str:
