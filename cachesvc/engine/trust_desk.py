@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.policy import Policy
+from cachesvc.core.trust.control import anew
 from cachesvc.core.trust.labels import Label, Origin, Tally
 from cachesvc.core.trust.life import Audited
 from cachesvc.core.trust.rules import Rule
@@ -65,7 +66,10 @@ class TrustDesk:
         step = Step(self._parts.clock.now_ms(), f"rule {version} was put in force, and pinned, by hand")
 
         def change(state: TrustState) -> Changed:
-            return Changed(replace(state, active=version, pinned=True, steps=_with(state, step)), [step])
+            # What control gave the rule before is in terms of that one's score, and opens no other.
+            control = state.control if state.active == version else anew(state.control)
+            after = replace(state, active=version, pinned=True, control=control, steps=_with(state, step))
+            return Changed(after, [step])
 
         self._trust.change(namespace, change)
         return rule

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from cachesvc.core.trust import audit, brake
-from cachesvc.core.trust.control import ControlState
+from cachesvc.core.trust.control import ControlState, anew
 from cachesvc.core.trust.features import VERSION
 from cachesvc.core.trust.labels import Tally
 from cachesvc.core.trust.models import Additive, Record
@@ -124,20 +124,22 @@ def state_of(record: Mapping[str, Any]) -> TrustState:
         if record["format"] != _FORMAT:
             raise ValueError(f"the state of trust has format {record['format']}, not {_FORMAT}")
         rules = tuple(_rules(record["rules"]))
-        active = int(record["active"])
+        active, control = int(record["active"]), ControlState.from_record(record["control"])
+        if active and all(rule.version != active for rule in rules):
+            active, control = 0, anew(control)  # what it earned, in terms of its own score, opens no other
         return TrustState(
             namespace=str(record["namespace"]),
             generation=int(record["generation"]),
             applied=int(record["applied"]),
             rules=rules,
-            active=active if any(rule.version == active for rule in rules) else 0,
+            active=active,
             pinned=bool(record["pinned"]),
             challenger=str(record["challenger"]),
             steps=tuple(Step(**step) for step in record["steps"]),
             tally=Tally(**record["tally"]),
             audits=audit.from_record(record["audits"]),
             braking=brake.from_record(record["braking"]),
-            control=ControlState.from_record(record["control"]),
+            control=control,
             challenged_at=int(record["challenged_at"]),
         )
     except (KeyError, TypeError) as error:
