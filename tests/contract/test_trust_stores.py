@@ -220,12 +220,13 @@ def test_every_change_shows_in_the_sequence(make: Make) -> None:
     """Who follows sees that there is something new."""
     trust = make()
     seen = [trust.sequence()]
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: trust.add("a", [label(1)], NOTHING),
         lambda: trust.add("a", [], Tally(searched=1)),
         lambda: trust.add_veto("a", veto(1, 2), None),
         lambda: trust.put_state(TrustState("a", generation=1)),
-    ):
+    )
+    for change in changes:
         change()
         seen.append(trust.sequence())
     assert seen == sorted(set(seen))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cachesvc.core.policy import Policy, TrustTerms
+from cachesvc.core.trust.control import ControlState
 from cachesvc.core.trust.features import NAMES, VERSION
 from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, Origin, Tally
 from cachesvc.core.trust.life import VOTING, advance, challenged, is_challenge_due, pinned, stance
@@ -165,3 +166,14 @@ def test_going_back_to_another_rule_begins_its_control_anew() -> None:
     assert stance(back, CONTROLLED).rule.threshold == CONTROLLED.min_score
     told = labels(50, 1.19, first=back.applied + 1)
     assert advance(back, told, back.tally, CONTROLLED, 10).state.applied == told[-1][0]
+
+
+def test_without_its_rule_nothing_is_open() -> None:
+    """A rule of other features than today's is not read back; what it earned, in its own terms, opens no other."""
+    earned = TrustState("n", rules=(Rule(2, 0.9),), active=2, control=ControlState(threshold=0.6, labels=700))
+    record = state_record(earned)
+    assert stance(state_of(record), CONTROLLED).rule.threshold == 0.6
+    record["rules"][0] |= {"model": {}, "features_version": VERSION + 1}
+    after = state_of(record)
+    assert (after.active, after.control.labels) == (0, 700)
+    assert stance(after, CONTROLLED).rule.threshold == CONTROLLED.min_score

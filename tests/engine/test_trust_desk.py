@@ -1,0 +1,61 @@
+"""What an operator changes by hand: which rule decides, and what it is held to from then on."""
+
+from cachesvc.adapters.memory import ManualClock, MemoryStore
+from cachesvc.adapters.memory_trust import MemoryTrust
+from cachesvc.core.events import Event
+from cachesvc.core.policy import Policy, PolicyBook, TrustTerms
+from cachesvc.core.trust import life
+from cachesvc.core.trust.control import ControlState
+from cachesvc.core.trust.rules import Rule
+from cachesvc.core.trust.state import TrustState
+from cachesvc.engine.analyses import Analyses
+from cachesvc.engine.trust import Trust, TrustOptions
+from cachesvc.engine.trust_desk import TrustDesk
+from cachesvc.engine.trust_parts import TrustParts
+
+POLICY = Policy(min_score=0.95, trust=TrustTerms(max_error_rate=0.01))
+
+
+class Bench:
+    """A desk over a namespace whose third rule is in force, opened by control to .6 in its own terms."""
+
+    def __init__(self) -> None:
+        trust = MemoryTrust()
+        rules = (Rule(2, 0.8, note="older"), Rule(3, 0.9, note="newer"))
+        control = ControlState(threshold=0.6, labels=900)
+        trust.put_state(TrustState("n", generation=1, rules=rules, active=3, control=control))
+        self.parts = TrustParts(
+            trust=trust,
+            store=MemoryStore(),
+            policies=lambda: PolicyBook(POLICY, {}),
+            analyses=Analyses(10),
+            clock=ManualClock(),
+            observer=self,
+        )
+        self.trust = Trust(self.parts, life, TrustOptions(5.0, 100, 10), lambda: True)
+        self.desk = TrustDesk(self.parts, self.trust, life)
+
+    def on(self, event: Event) -> None:
+        """Nothing."""
+
+    def threshold(self) -> float:
+        return self.desk.report("n").stance.rule.threshold
+
+
+def test_what_one_rule_earned_opens_no_other() -> None:
+    """Thresholds are in terms of a rule's own score: unpinned, a rule that was put in force begins at its own."""
+    for version, threshold in ((0, 0.95), (2, 0.8)):
+        bench = Bench()
+        assert bench.threshold() == 0.6
+        bench.desk.revert("n", version)
+        assert bench.threshold() == threshold
+        bench.desk.unpin("n")
+        assert bench.threshold() == threshold
+
+
+def test_pinning_what_is_in_force_forgets_nothing() -> None:
+    """A rule that stays keeps what it earned."""
+    bench = Bench()
+    bench.desk.revert("n", 3)
+    bench.desk.unpin("n")
+    assert bench.threshold() == 0.6
