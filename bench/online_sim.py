@@ -63,22 +63,36 @@ class Near:
 
 
 @dataclass(frozen=True, slots=True)
+class Pick:
+    """What was picked for a request that had something near: its value, whether it was right, whether it was served or
+    would have been, and for how many requests its label stands; 0: it was not labelled.
+    """
+
+    value: float
+    right: bool
+    would_hit: bool
+    stands_for: float
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """How a run went, by request: what was served rightly and wrongly, the threshold of then, and what control did:
-    before which request, in words.
+    before which request, in words. ``picks`` are those of the requests that had one, in order.
     """
 
     right: NDArray[np.bool_]
     wrong: NDArray[np.bool_]
     thresholds: NDArray[np.float64]
     steps: Sequence[tuple[int, str]]
+    picks: Sequence[Pick]
 
 
 @dataclass(frozen=True, slots=True)
 class Play:
     """How a stream is served. ``order``: rows of it, in order. ``answers``: those of the rows, where they are not the
     stream's own. ``votes`` False: by cosine alone, as where stored answers cannot be told apart. ``frozen_at``:
-    from that place on the threshold stays as it is, whatever labels say.
+    from that place on the threshold stays as it is, whatever labels say. ``audit_share`` of the hits that are served
+    are labels, too, but that control does not ask them.
     """
 
     order: NDArray[np.int64]
@@ -87,6 +101,7 @@ class Play:
     answers: Sequence[str] | None = None
     votes: bool = True
     frozen_at: int | None = None
+    audit_share: float = 0.0
 
 
 def play(near: Near, how: Play) -> Course:
@@ -96,7 +111,7 @@ def play(near: Near, how: Play) -> Course:
     judge = _Online(near, how, ours)
     run = simulate(ours, np.empty((0, 0), np.float32), judge, index=_Found(near, how.order))
     wrong = (run.served >= 0) & ~run.right
-    return Course(run.right, wrong, np.array(judge.thresholds), judge.steps)
+    return Course(run.right, wrong, np.array(judge.thresholds), judge.steps, judge.picks)
 
 
 class _Found:
@@ -135,6 +150,7 @@ class _Online:
         self._searched = self._near_count = self._would_hit = self._held_count = 0
         self.thresholds: list[float] = []
         self.steps: list[tuple[int, str]] = []
+        self.picks: list[Pick] = []
 
     def choose(self, place: int, near: Neighbours) -> int | None:
         self.thresholds.append(self._threshold)
@@ -149,9 +165,13 @@ class _Online:
             if len(near.places):
                 self._told.append(_CANNOT_ERR)
             return None
-        if would_hit and not held_back:
-            return best[0]
         wrong = self._answers[best[0]] != self._answers[place]
+        if would_hit and not held_back:
+            is_audited = (1 - self._coins[place]) < self._how.audit_share * (1 - self._held_back)
+            stands_for = 1 / self._how.audit_share if is_audited else 0.0
+            self.picks.append(Pick(best[1], not wrong, would_hit, stands_for))
+            return best[0]
+        self.picks.append(Pick(best[1], not wrong, would_hit, 1 / self._held_back if would_hit else 1.0))
         self._told.append(Seen(best[1], wrong, would_hit, 1 / self._held_back if would_hit else 1.0))
         return None
 

@@ -4,11 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import engine_quality, labelled, learned, online, quality_cost, quality_default, trust_sim
+from bench import (
+    confidence,
+    engine_quality,
+    labelled,
+    learned,
+    online,
+    quality_cost,
+    quality_default,
+    trust_sim,
+)
 from bench.quality_default import LEAST_GAIN, MAX_ERROR, MIX, KeptResult, KindResult, StreamResult
 from bench.report import Figure
 from cachesvc.core.policy import Policy
 from cachesvc.core.ports import Embedder
+from cachesvc.core.trust.calibration import MIN_LABELS
 
 MAX_COST_US = 150.0
 _TRAPS, _QUICK_TRAPS = 80, 30
@@ -176,6 +186,39 @@ def from_nothing(work: Work) -> Found:
     return Found(figures)
 
 
+def confidences(work: Work) -> Found:
+    """What confidence is worth once there are labels enough, whatever rule is in force."""
+    files = [file for file in work.streams if file.stem in confidence.STREAMS]
+    streams = [labelled.stream(work.embedder, file) for file in files]
+    found = confidence.figures(streams, 1 if work.quick else confidence.SEEDS)
+    told = [one for one in found if one.error]
+    return Found(
+        [
+            Figure(
+                f"confidence, {_short(one.stream)}, {one.rule}: expected calibration error of what came after",
+                "",
+                one.error,
+                at_most=confidence.MAX_ERROR,
+            )
+            for one in told
+        ]
+        + [
+            Figure(
+                f"confidence, {_short(one.stream)}, {one.rule}: the same of the hits alone",
+                "",
+                one.error_of_hits,
+            )
+            for one in told
+            if one.error_of_hits
+        ],
+        [
+            f"confidence, {_short(one.stream)}, {one.rule}: absent, there were {one.labels:,} labels of the {MIN_LABELS:,} that it takes"
+            for one in found
+            if not one.error
+        ],
+    )
+
+
 def _percent(spread: online.Spread) -> list[float]:
     return [100 * spread.least, 100 * spread.median, 100 * spread.greatest]
 
@@ -201,6 +244,7 @@ SECTIONS: Mapping[str, Callable[[Work], Found]] = {
     "kinds": kinds,
     "own-labels": own_labels,
     "from-nothing": from_nothing,
+    "confidence": confidences,
     "audits": audits,
     "cost": cost,
     "engine": engine,

@@ -24,7 +24,7 @@ class Audits:
         self._closed = False
 
     def run(self, audit: Callable[[], None]) -> bool:
-        """Have it run later, in the context of now; it must not raise. False: too many wait, or it is closed."""
+        """Have it run later, in the context of now; what it raises is lost. False: too many wait, or it is closed."""
         context = copy_context()
         with self._lock:
             if self._closed:
@@ -49,4 +49,7 @@ class Audits:
 
     def _work(self) -> None:
         while (audit := self._waiting.get()) is not None:
-            audit()
+            with suppress(
+                BaseException
+            ):  # also what is meant to end a program: it ends no more than this audit
+                audit()

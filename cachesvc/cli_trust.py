@@ -195,7 +195,11 @@ def _print_trust(known: Any) -> None:
     else:
         typer.echo("  wrong hits  not known: no audit yet")
     if known.HasField("calibration_error"):
-        typer.echo(f"  confidence  calibrated, off by {known.calibration_error:.3f}")
+        typer.echo(
+            f"  confidence  of rule {rule.version}, off by {known.calibration_error:.3f} in the mean on labels that came later"
+        )
+    else:
+        typer.echo("  confidence  absent: too few labels of what this rule picks")
     labels = ", ".join(f"{count} {origin}" for origin, count in sorted(known.labels.items()) if count)
     typer.echo(f"  labels      {labels or 'none'}; {known.vetoes} vetoed reuses")
     typer.echo(

@@ -364,7 +364,8 @@ class Client:
                     done = True
             except Exception:  # noqa: BLE001 - the application's function may raise anything, and has no caller here
                 done = False
-            self._counts.add("AUDITED" if done else "NOT_AUDITED")
+            finally:
+                self._counts.add("AUDITED" if done else "NOT_AUDITED")
 
         if not self._audits.run(audit):
             self._counts.add("NOT_AUDITED")

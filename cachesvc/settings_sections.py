@@ -400,10 +400,13 @@ class TrustSettings(_Section):
         256 * MIB,
         ge=8 * MIB,
         le=1 << 40,
-        description="Bound on the store of trust; the oldest labels go first",
+        description="Bound on the store of trust; the oldest labels go first, and the oldest vetoes where they take half of it",
     )
     max_namespaces: int = Field(
-        10_000, ge=1, le=10_000_000, description="Namespaces whose rules and counts are held in memory"
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="Namespaces whose rules, counts and labels are kept; where there are more, those go of which least is known",
     )
     max_queue: int = Field(
         1000,

@@ -6,18 +6,19 @@ Made by ``app``, which starts it when the ports are open and stops it when no mo
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachesvc.adapters.lmdb_trust import LmdbTrust, TrustBounds
+from cachesvc.adapters.lmdb_trust import DIRECTORY, LmdbTrust, TrustBounds
 from cachesvc.core.errors import CacheError
-from cachesvc.core.events import TaskFailed
+from cachesvc.core.events import StoreMovedAside, TaskFailed
 from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
 from cachesvc.engine.analyses import Analyses
+from cachesvc.engine.calibrating import Calibrator
 from cachesvc.engine.challenging import Challenger
 from cachesvc.engine.comparing import Comparing
 from cachesvc.engine.feedback import Feedback
 from cachesvc.engine.guard import Guard
 from cachesvc.engine.labelling import Labeller, LabelOptions
-from cachesvc.engine.trust import Life, Trust, TrustOptions
+from cachesvc.engine.trust import Errands, Life, Trust, TrustOptions
 from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
@@ -48,8 +49,10 @@ class Trusting:
     def __init__(self, settings: Settings, needs: TrustNeeds, life: Life) -> None:
         """Open the store of trust. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
         given = settings.trust
-        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes)
-        self.store = LmdbTrust(settings.store.path / "trust", needs.embedder.fingerprint, bounds)
+        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes, given.max_namespaces)
+        self.store = LmdbTrust(settings.store.path / DIRECTORY, needs.embedder.fingerprint, bounds)
+        if self.store.moved_aside is not None:
+            needs.observer.on(StoreMovedAside(str(self.store.moved_aside)))
         parts = TrustParts(
             trust=self.store,
             store=needs.store,
@@ -58,12 +61,13 @@ class Trusting:
             clock=needs.clock,
             observer=needs.observer,
         )
+        self._calibrator = Calibrator(parts, needs.step_back)
         self.trust = Trust(
             parts,
             life,
             TrustOptions(given.round_interval_s, _ROUND_LABELS, given.max_namespaces),
             needs.leads,
-            Challenger(parts, train, given.max_labels).challenge,
+            Errands(Challenger(parts, train, given.max_labels).challenge, self._calibrator.calibrate),
         )
         self.vetoes = Vetoes(
             self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)
@@ -90,6 +94,7 @@ class Trusting:
         """Keep what was learned, and close the store."""
         self.labeller.stop()
         self.trust.stop()
+        self._calibrator.stop()
         self.store.close()
 
 

@@ -60,6 +60,15 @@ def start(embedder: Embedder, tmp_path: Path) -> Iterator[Callable[..., Running]
                     **sections.get("admin", {}),
                 },
                 "store": {"path": tmp_path / "store", **sections.get("store", {})},
+                # A coin would decide what an audit adds: those that are meant say so.
+                "policy": {
+                    **sections.get("policy", {}),
+                    "default": {
+                        "audit_share": 0.0,
+                        "max_audit_share": 0.0,
+                        **sections.get("policy", {}).get("default", {}),
+                    },
+                },
             }
         )
         app = App(settings, lambda: embedder, Logger("error", "json"))

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import lmdb
 
-from cachesvc.adapters import lmdb_open, lmdb_rewrite
+from cachesvc.adapters import lmdb_open, lmdb_rewrite, lmdb_trust
 from cachesvc.adapters.lmdb_lock import DirectoryLock, LentLock
 from cachesvc.adapters.lmdb_preflight import is_readable
 from cachesvc.adapters.lmdb_records import Sealer
@@ -125,6 +125,7 @@ def _look_for_what_kills(path: Path, lock: DirectoryLock) -> None:
     if not is_readable(path / "data.mdb"):
         lock.crashes = crashes
         raise lmdb_open.unopenable(path, "its server died again and again, and so does who reads all of it")
+    lmdb_trust.put_aside_what_kills(path / lmdb_trust.DIRECTORY)
     lock.note(1)
 
 

@@ -9,9 +9,10 @@ import secrets
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,26 +23,27 @@ import numpy as np
 from cachesvc.adapters import lmdb_open
 from cachesvc.adapters.lmdb_preflight import DAMAGE, is_readable, is_whole
 from cachesvc.adapters.lmdb_records import BadRecordError, Sealer
-from cachesvc.adapters.lmdb_schema import get, integer, key_of, scan
-from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.gates import Gate
-from cachesvc.core.trust.labels import (
-    NOTHING,
-    Comparator,
-    Label,
-    LabelledCandidate,
-    News,
-    Origin,
-    Tally,
-    VetoPair,
+from cachesvc.adapters.lmdb_schema import Table, get, integer, key_of, scan
+from cachesvc.adapters.lmdb_trust_records import (
+    LabelRecord,
+    StateRecord,
+    TallyRecord,
+    VetoRecord,
+    label_of,
+    record_of,
 )
+from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.trust.labels import NOTHING, Label, News, Origin, Tally, VetoPair
 from cachesvc.core.trust.records import state_of, state_record
 from cachesvc.core.trust.state import TrustState
+
+DIRECTORY = "trust"
+"""Where stores of trust are, below that of the entries."""
 
 _MAX_READERS = 4096
 _TABLES = (
     *("meta", "labels", "label_keys", "counts", "origins", "tallies"),
-    *("vetoes", "veto_keys", "veto_counts", "states"),
+    *("vetoes", "veto_keys", "veto_counts", "veto_order", "states"),
 )
 _ORIGINS = struct.Struct(f">{len(Origin)}Q")  # labels of each, in order; new origins come last
 _MAC_KEY = b"mac_key"
@@ -50,62 +52,46 @@ _SEQUENCE = b"sequence"
 _MAP_FACTOR = 3
 _ROOM_BYTES = 16 << 20
 _TRIM_COUNT = 512  # labels that go at once where there are too many bytes
+_TRIM_VETOES = 64
 _MAX_TRIMS = 8
+_SLACK = 10  # one in so many namespaces goes beyond what must, so that not each new one costs a look at all
 _BEYOND = b"\xff" * 8  # behind every sequence
 _NO_COMPRESSION = 1 << 62  # features do not compress
 
 
 @dataclass(frozen=True, slots=True)
 class TrustBounds:
-    """Labels of a namespace, vetoes of a scope, and bytes of all, that are kept at most."""
+    """Labels of a namespace, vetoes of a scope, bytes of all, and namespaces, that are kept at most."""
 
     max_labels: int
     max_vetoes: int
     max_bytes: int
+    max_namespaces: int
 
 
-class _CandidateRecord(msgspec.Struct, array_like=True, frozen=True):
-    features: bytes
-    score: float
-    gate: str | None
-    same: bool | None
+def put_aside_what_kills(directory: Path) -> None:
+    """Move aside the stores of trust that whoever reads them dies of: LMDB ends the process at some damage. For a server
+    that died again and again, before anybody opens them. Raises nothing that would keep it from starting.
+    """
+    for data in sorted(directory.glob("*/data.mdb")):
+        with suppress(CacheError, OSError):  # it cannot be found out
+            if not is_readable(data):
+                _put_aside(data.parent)
 
 
-class _LabelRecord(msgspec.Struct, array_like=True, frozen=True):
-    key: bytes
-    at_ms: int
-    origin: str
-    comparator: str
-    share: float
-    rule_version: int
-    features_version: int
-    served: int | None
-    candidates: list[_CandidateRecord]
-
-
-class _TallyRecord(msgspec.Struct, array_like=True, frozen=True):
-    counts: list[int]
-
-
-class _VetoRecord(msgspec.Struct, array_like=True, frozen=True):
-    ours_key: bytes
-    theirs_key: bytes
-    ours: bytes
-    theirs: bytes
-    at_ms: int
-
-
-class _StateRecord(msgspec.Struct, array_like=True, frozen=True):
-    generation: int
-    state: bytes
+def _put_aside(directory: Path) -> Path:
+    """Only the last that was damaged is kept: what it held can be learned again."""
+    aside = directory / "data.mdb.corrupt"
+    (directory / "data.mdb").replace(aside)
+    (directory / "lock.mdb").unlink(missing_ok=True)
+    lmdb_open.sync(directory)
+    return aside
 
 
 class LmdbTrust:
-    """``TrustStore``. ``is_doubtful``: the server died again and again, so look whether this is what it dies of."""
+    """``TrustStore``."""
 
-    def __init__(
-        self, directory: Path, fingerprint: str, bounds: TrustBounds, *, is_doubtful: bool = False
-    ) -> None:
+    def __init__(self, directory: Path, fingerprint: str, bounds: TrustBounds) -> None:
         """Open or create. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
         self._bounds = bounds
         self._lock = threading.Lock()  # one thread of a process at a time waits for the others' transactions
@@ -113,24 +99,15 @@ class LmdbTrust:
         self.moved_aside: Path | None = None
         for path in (directory, self._directory):
             path.mkdir(mode=0o700, exist_ok=True)
-        if not is_whole(self._directory / "data.mdb") or (
-            is_doubtful and not is_readable(self._directory / "data.mdb")
-        ):
-            self._move_aside()
+        if not is_whole(self._directory / "data.mdb"):
+            self.moved_aside = _put_aside(self._directory)
         try:
             self._open()
         except DAMAGE:
-            self._move_aside()
+            self.moved_aside = _put_aside(self._directory)
             self._open()
         except lmdb.Error as error:
             raise self._refusal(error) from None
-
-    def _move_aside(self) -> None:
-        """Only the last that was damaged is kept: what it held can be learned again."""
-        self.moved_aside = self._directory / "data.mdb.corrupt"
-        (self._directory / "data.mdb").replace(self.moved_aside)
-        (self._directory / "lock.mdb").unlink(missing_ok=True)
-        lmdb_open.sync(self._directory)
 
     def _open(self) -> None:
         self._env = lmdb.open(
@@ -153,6 +130,7 @@ class LmdbTrust:
                 self._vetoes,
                 self._veto_keys,
                 self._veto_counts,
+                self._veto_order,
                 self._states,
             ) = (self._env.open_db(name.encode()) for name in _TABLES)
             with self._env.begin(write=True, db=self._meta) as txn:
@@ -185,13 +163,16 @@ class LmdbTrust:
     def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> int:
         """See ``TrustStore.add``."""
         with self._writing() as txn:
-            return self._add(txn, News(namespace, tuple(labels), tally))
+            added = self._add(txn, News(namespace, tuple(labels), tally))
+            self._keep_bounds(txn)
+        return added
 
     def add_all(self, news: Sequence[News]) -> None:
         """See ``TrustStore.add_all``."""
         with self._writing() as txn:
             for one in news:
                 self._add(txn, one)
+            self._keep_bounds(txn)
 
     def _add(self, txn: lmdb.Transaction, news: News) -> int:
         name = news.namespace.encode()
@@ -210,7 +191,6 @@ class LmdbTrust:
         count = self._count_of(txn, name) + added
         excess = max(count - self._bounds.max_labels, 0)
         txn.put(name, key_of(count - self._drop_oldest(txn, name, excess)), db=self._counts)
-        self._keep_bound(txn)
         return added
 
     def labels(self, namespace: str, after: int, limit: int) -> list[tuple[int, Label]]:
@@ -221,8 +201,8 @@ class LmdbTrust:
             for place, sealed in scan(txn, self._labels, prefix + key_of(after + 1)):
                 if not place.startswith(prefix) or len(found) == limit:
                     break
-                record = self._opened(_LabelRecord, place, sealed)
-                label = None if record is None else _label(record)
+                record = self._opened(LabelRecord, place, sealed)
+                label = None if record is None else label_of(record)
                 if label is not None:
                     found.append((integer(place[len(prefix) :]), label))
         return found
@@ -241,40 +221,30 @@ class LmdbTrust:
     def namespaces(self) -> list[str]:
         """See ``TrustStore.namespaces``."""
         with self._reading() as txn:
-            names = {
-                name
-                for table in (self._counts, self._veto_counts, self._states)
-                for name, _ in scan(txn, table)
-            }
-        return sorted(name.decode("utf-8", "replace") for name in names)
+            return [name.decode() for name, _ in scan(txn, self._counts)]
 
     # ---------------------------------------------------------------- vetoes
 
-    def add_veto(self, namespace: str, veto: VetoPair, label: Label | None) -> bool:
+    def add_veto(self, namespace: str, veto: VetoPair, label: Label | None, since_ms: int = 0) -> bool:
         """See ``TrustStore.add_veto``."""
         name = namespace.encode()
-        pair = veto.scope + veto.theirs_key + veto.ours_key
         with self._writing() as txn:
-            if txn.get(pair, db=self._veto_keys) is not None:
+            if self._is_told(txn, veto, since_ms):
                 return False
             sequence = self._sequence_of(txn) + 1
-            place = veto.scope + key_of(sequence)
-            record = _VetoRecord(
-                veto.ours_key,
-                veto.theirs_key,
-                self._sealer.pack_vector(veto.ours),
-                self._sealer.pack_vector(veto.theirs),
-                veto.at_ms,
-            )
-            txn.put(place, self._sealer.seal(record, place), db=self._vetoes)
-            txn.put(pair, key_of(sequence), db=self._veto_keys)
+            self._put_veto(txn, sequence, veto)
             txn.put(_SEQUENCE, key_of(sequence), db=self._meta)
-            count = integer(get(txn, self._veto_counts, name) or b"") + 1
-            txn.put(name, key_of(count), db=self._veto_counts)
-            self._drop_vetoes(txn, veto.scope)
+            vetoes = integer(get(txn, self._veto_counts, name) or b"") + 1
+            txn.put(name, key_of(vetoes), db=self._veto_counts)
+            count = self._count_of(txn, name)
             if label is not None and txn.get(name + b"\0" + label.key, db=self._label_keys) is None:
                 self._put_label(txn, name, sequence, label)
-                txn.put(name, key_of(self._count_of(txn, name) + 1), db=self._counts)
+                count += 1
+            txn.put(name, key_of(count), db=self._counts)
+            held = list(self._of_scope(txn, veto.scope))
+            for place, _ in held[: max(len(held) - self._bounds.max_vetoes, 0)]:
+                self._drop_veto(txn, place)
+            self._keep_bounds(txn)
         return True
 
     def vetoes(self, scope: bytes, after: int = 0) -> list[VetoPair]:
@@ -282,7 +252,7 @@ class LmdbTrust:
         found = []
         with self._reading() as txn:
             for place, sealed in self._of_scope(txn, scope, after):
-                record = self._opened(_VetoRecord, place, sealed)
+                record = self._opened(VetoRecord, place, sealed)
                 if record is not None:
                     ours, theirs = (
                         np.frombuffer(half, "<f2").astype(np.float32) for half in (record.ours, record.theirs)
@@ -304,17 +274,6 @@ class LmdbTrust:
             place = bytes(cursor.key()) if found else b""
         return integer(place[len(scope) :]) if place.startswith(scope) else 0
 
-    def accusers(self, scope: bytes, theirs_key: bytes) -> int:
-        """See ``TrustStore.accusers``."""
-        prefix = scope + theirs_key
-        count = 0
-        with self._reading() as txn:
-            for pair, _ in scan(txn, self._veto_keys, prefix):
-                if not pair.startswith(prefix):
-                    break
-                count += 1
-        return count
-
     # ----------------------------------------------------------------- state
 
     def sequence(self) -> int:
@@ -327,7 +286,7 @@ class LmdbTrust:
         name = namespace.encode()
         with self._reading() as txn:
             sealed = get(txn, self._states, name)
-        record = None if sealed is None else self._opened(_StateRecord, name, sealed)
+        record = None if sealed is None else self._opened(StateRecord, name, sealed)
         if record is None:
             return None
         try:
@@ -335,33 +294,33 @@ class LmdbTrust:
         except (ValueError, msgspec.MsgspecError):
             return None
 
+    def generation(self, namespace: str) -> int:
+        """See ``TrustStore.generation``."""
+        name = namespace.encode()
+        with self._reading() as txn:
+            sealed = get(txn, self._states, name)
+        record = None if sealed is None else self._opened(StateRecord, name, sealed)
+        return 0 if record is None else record.generation
+
     def put_state(self, state: TrustState) -> bool:
         """See ``TrustStore.put_state``."""
         name = state.namespace.encode()
         with self._writing() as txn:
             sealed = get(txn, self._states, name)
-            kept = None if sealed is None else self._opened(_StateRecord, name, sealed)
+            kept = None if sealed is None else self._opened(StateRecord, name, sealed)
             if kept is not None and kept.generation >= state.generation:
                 return False
-            record = _StateRecord(state.generation, msgspec.msgpack.encode(state_record(state)))
+            record = StateRecord(state.generation, msgspec.msgpack.encode(state_record(state)))
             txn.put(name, self._sealer.seal(record, name), db=self._states)
+            txn.put(name, key_of(self._count_of(txn, name)), db=self._counts)
             txn.put(_SEQUENCE, key_of(self._sequence_of(txn) + 1), db=self._meta)
         return True
-
-    def forget(self, namespace: str) -> None:
-        """See ``TrustStore.forget``. Vetoes are by scope, and stay: they refuse and never serve."""
-        name = namespace.encode()
-        with self._writing() as txn:
-            self._drop_oldest(txn, name, self._count_of(txn, name))
-            for table in (self._counts, self._origins, self._tallies, self._states):
-                txn.delete(name, db=table)
-            txn.put(_SEQUENCE, key_of(self._sequence_of(txn) + 1), db=self._meta)
 
     # --------------------------------------------------------------- helpers
 
     def _put_label(self, txn: lmdb.Transaction, name: bytes, sequence: int, label: Label) -> None:
         place = name + b"\0" + key_of(sequence)
-        txn.put(place, self._sealer.seal(_record(label), place), db=self._labels)
+        txn.put(place, self._sealer.seal(record_of(label), place), db=self._labels)
         txn.put(name + b"\0" + label.key, key_of(sequence), db=self._label_keys)
         self._count_origin(txn, name, label.origin.name, 1)
 
@@ -372,7 +331,7 @@ class LmdbTrust:
         with txn.cursor(db=self._labels) as cursor:
             found = cursor.set_range(prefix)
             while found and dropped < count and bytes(cursor.key()).startswith(prefix):
-                record = self._opened(_LabelRecord, bytes(cursor.key()), bytes(cursor.value()))
+                record = self._opened(LabelRecord, bytes(cursor.key()), bytes(cursor.value()))
                 if record is not None:  # else its key stays, and costs a few bytes
                     txn.delete(prefix + record.key, db=self._label_keys)
                     self._count_origin(txn, name, record.origin, -1)
@@ -380,13 +339,40 @@ class LmdbTrust:
                 dropped += 1
         return dropped
 
-    def _drop_vetoes(self, txn: lmdb.Transaction, scope: bytes) -> None:
-        held = list(self._of_scope(txn, scope))
-        for place, sealed in held[: max(len(held) - self._bounds.max_vetoes, 0)]:
-            record = self._opened(_VetoRecord, place, sealed)
-            if record is not None:
-                txn.delete(scope + record.theirs_key + record.ours_key, db=self._veto_keys)
-            txn.delete(place, db=self._vetoes)
+    def _is_told(self, txn: lmdb.Transaction, veto: VetoPair, since_ms: int) -> bool:
+        """Whether a pair was told since then. What was told before is dropped, to be told anew."""
+        sequence = txn.get(_pair(veto), db=self._veto_keys)
+        if sequence is None:
+            return False
+        place = veto.scope + bytes(sequence)
+        sealed = get(txn, self._vetoes, place)
+        record = None if sealed is None else self._opened(VetoRecord, place, sealed)
+        if record is not None and record.at_ms >= since_ms:
+            return True
+        self._drop_veto(txn, place)
+        return False
+
+    def _put_veto(self, txn: lmdb.Transaction, sequence: int, veto: VetoPair) -> None:
+        place = veto.scope + key_of(sequence)
+        record = VetoRecord(
+            veto.ours_key,
+            veto.theirs_key,
+            self._sealer.pack_vector(veto.ours),
+            self._sealer.pack_vector(veto.theirs),
+            veto.at_ms,
+        )
+        txn.put(place, self._sealer.seal(record, place), db=self._vetoes)
+        txn.put(_pair(veto), key_of(sequence), db=self._veto_keys)
+        txn.put(key_of(sequence), veto.scope, db=self._veto_order)
+
+    def _drop_veto(self, txn: lmdb.Transaction, place: bytes) -> None:
+        scope, sequence = place[: -len(_BEYOND)], place[-len(_BEYOND) :]
+        sealed = get(txn, self._vetoes, place)
+        record = None if sealed is None else self._opened(VetoRecord, place, sealed)
+        if record is not None:  # else its key stays, and costs a few bytes
+            txn.delete(scope + record.theirs_key + record.ours_key, db=self._veto_keys)
+        txn.delete(place, db=self._vetoes)
+        txn.delete(sequence, db=self._veto_order)
 
     def _of_scope(self, txn: lmdb.Transaction, scope: bytes, after: int = 0) -> Iterator[tuple[bytes, bytes]]:
         for place, sealed in scan(txn, self._vetoes, scope + key_of(after + 1)):
@@ -394,26 +380,53 @@ class LmdbTrust:
                 return
             yield place, sealed
 
-    def _keep_bound(self, txn: lmdb.Transaction) -> None:
-        """Where there are too many bytes, the namespaces with most labels lose their oldest."""
+    def _keep_bounds(self, txn: lmdb.Transaction) -> None:
+        """Of too many namespaces those go of which least is known. Of too many bytes the oldest vetoes go where these take
+        more than half, else the oldest labels of the namespaces that have most.
+        """
+        excess = txn.stat(self._counts)["entries"] - self._bounds.max_namespaces
+        if excess > 0:
+            for name in self._least_known(txn)[: excess + self._bounds.max_namespaces // _SLACK]:
+                self._forget(txn, name)
+        vetoes = (self._vetoes, self._veto_keys, self._veto_order)
+        others = (self._labels, self._label_keys, self._counts, self._origins, self._tallies, self._states)
         for _ in range(_MAX_TRIMS):
-            if self._size_bytes(txn) <= self._bounds.max_bytes:
+            vetoes_bytes, max_bytes = _size_bytes(txn, vetoes), self._bounds.max_bytes
+            if vetoes_bytes + _size_bytes(txn, others) <= max_bytes:
                 return
-            name, count = max(
-                ((name, integer(count)) for name, count in scan(txn, self._counts)),
-                key=lambda held: held[1],
-                default=(b"", 0),
-            )
-            if not count:
+            if vetoes_bytes > max_bytes // 2:
+                oldest = list(islice(scan(txn, self._veto_order), _TRIM_VETOES))
+                for sequence, scope in oldest:
+                    self._drop_veto(txn, scope + sequence)
+            elif not self._trim_labels(txn):
                 return
-            txn.put(name, key_of(count - self._drop_oldest(txn, name, _TRIM_COUNT)), db=self._counts)
 
-    def _size_bytes(self, txn: lmdb.Transaction) -> int:
-        stats = [txn.stat(table) for table in (self._labels, self._label_keys, self._vetoes, self._states)]
-        return sum(
-            stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
-            for stat in stats
+    def _least_known(self, txn: lmdb.Transaction) -> list[bytes]:
+        """Namespaces, those first that would be missed least."""
+
+        def worth(held: tuple[bytes, bytes]) -> tuple[bool, int, int]:
+            name, count = held
+            has_state = get(txn, self._states, name) is not None
+            return has_state, integer(count), self._tally_of(txn, name).searched
+
+        return [name for name, _ in sorted(scan(txn, self._counts), key=worth)]
+
+    def _forget(self, txn: lmdb.Transaction, name: bytes) -> None:
+        """Vetoes are by scope, and stay: they refuse and never serve."""
+        self._drop_oldest(txn, name, self._count_of(txn, name))
+        for table in (self._counts, self._origins, self._tallies, self._states, self._veto_counts):
+            txn.delete(name, db=table)
+
+    def _trim_labels(self, txn: lmdb.Transaction) -> bool:
+        """Whether there were any."""
+        name, count = max(
+            ((name, integer(count)) for name, count in scan(txn, self._counts)),
+            key=lambda held: held[1],
+            default=(b"", 0),
         )
+        if count:
+            txn.put(name, key_of(count - self._drop_oldest(txn, name, _TRIM_COUNT)), db=self._counts)
+        return bool(count)
 
     def _sequence_of(self, txn: lmdb.Transaction) -> int:
         return integer(get(txn, self._meta, _SEQUENCE) or b"")
@@ -434,12 +447,12 @@ class LmdbTrust:
 
     def _tally_of(self, txn: lmdb.Transaction, name: bytes) -> Tally:
         sealed = get(txn, self._tallies, name)
-        record = None if sealed is None else self._opened(_TallyRecord, name, sealed)
+        record = None if sealed is None else self._opened(TallyRecord, name, sealed)
         known = () if record is None else record.counts[: len(Tally.__slots__)]
         return Tally(*known)
 
     def _put_tally(self, txn: lmdb.Transaction, name: bytes, tally: Tally) -> None:
-        record = _TallyRecord(list(astuple(tally)))
+        record = TallyRecord(list(astuple(tally)))
         txn.put(name, self._sealer.seal(record, name), db=self._tallies)
 
     def _opened(self, kind: "type[_R]", place: bytes, sealed: bytes) -> "_R | None":
@@ -476,49 +489,12 @@ class LmdbTrust:
 _R = TypeVar("_R", bound=msgspec.Struct)
 
 
-def _record(label: Label) -> _LabelRecord:
-    return _LabelRecord(
-        label.key,
-        label.at_ms,
-        label.origin.name,
-        label.comparator.name,
-        label.share,
-        label.rule_version,
-        label.features_version,
-        label.served,
-        [
-            _CandidateRecord(
-                candidate.features.astype("<f4").tobytes(),
-                candidate.score,
-                None if candidate.gate is None else candidate.gate.name,
-                candidate.same,
-            )
-            for candidate in label.candidates
-        ],
+def _pair(veto: VetoPair) -> bytes:
+    return veto.scope + veto.theirs_key + veto.ours_key
+
+
+def _size_bytes(txn: lmdb.Transaction, tables: Sequence[Table]) -> int:
+    stats = [txn.stat(table) for table in tables]
+    return sum(
+        stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) for stat in stats
     )
-
-
-def _label(record: _LabelRecord) -> Label | None:
-    """None for one of a version that had other origins, comparators or gates."""
-    try:
-        return Label(
-            record.key,
-            record.at_ms,
-            Origin[record.origin],
-            Comparator[record.comparator],
-            record.share,
-            record.rule_version,
-            record.features_version,
-            record.served,
-            tuple(
-                LabelledCandidate(
-                    np.frombuffer(candidate.features, "<f4").astype(np.float32),
-                    candidate.score,
-                    None if candidate.gate is None else Gate[candidate.gate],
-                    candidate.same,
-                )
-                for candidate in record.candidates
-            ),
-        )
-    except KeyError:
-        return None

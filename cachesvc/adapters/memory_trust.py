@@ -11,10 +11,13 @@ from cachesvc.core.trust.state import TrustState
 class MemoryTrust:
     """``TrustStore`` that nothing survives."""
 
-    def __init__(self, max_labels: int = 20_000, max_vetoes: int = 1000) -> None:
+    def __init__(
+        self, max_labels: int = 20_000, max_vetoes: int = 1000, max_namespaces: int = 10_000
+    ) -> None:
         self._lock = threading.Lock()
         self._max_labels = max_labels
         self._max_vetoes = max_vetoes
+        self._max_namespaces = max_namespaces
         self._sequence = 0
         self._labels: dict[str, list[tuple[int, Label]]] = {}
         self._tallies: dict[str, Tally] = {}
@@ -29,7 +32,9 @@ class MemoryTrust:
         with self._lock:
             self._sequence += 1
             self._tallies[namespace] = self._tallies.get(namespace, NOTHING).plus(tally)
-            return sum(self._append(namespace, label) for label in labels)
+            added = sum(self._append(namespace, label) for label in labels)
+            self._keep_bound()
+            return added
 
     def add_all(self, news: Sequence[News]) -> None:
         """See ``TrustStore.add_all``."""
@@ -53,20 +58,22 @@ class MemoryTrust:
     def namespaces(self) -> list[str]:
         """See ``TrustStore.namespaces``."""
         with self._lock:
-            return sorted({*self._tallies, *self._states, *self._labels, *self._veto_counts})
+            return self._names()
 
-    def add_veto(self, namespace: str, veto: VetoPair, label: Label | None) -> bool:
+    def add_veto(self, namespace: str, veto: VetoPair, label: Label | None, since_ms: int = 0) -> bool:
         """See ``TrustStore.add_veto``."""
         with self._lock:
-            if any(_pair(held) == _pair(veto) for held in self._vetoes):
+            known = [held for held in self._vetoes if _pair(held) == _pair(veto)]
+            if known and known[0].at_ms >= since_ms:
                 return False
+            self._vetoes = [held for held in self._vetoes if _pair(held) != _pair(veto)]
             self._sequence += 1
             self._vetoes.append(veto)
             self._veto_counts[namespace] += 1
             self._last_vetoes[veto.scope] = self._veto_sequences[_pair(veto)] = self._sequence
             of_scope = [held for held in self._vetoes if held.scope == veto.scope]
             if len(of_scope) > self._max_vetoes:
-                self._vetoes.remove(of_scope[0])
+                self._vetoes = [held for held in self._vetoes if held is not of_scope[0]]
             if label is not None:
                 self._append(namespace, label)
             return True
@@ -88,10 +95,6 @@ class MemoryTrust:
         """See ``TrustStore.last_veto``."""
         return self._last_vetoes.get(scope, 0)
 
-    def accusers(self, scope: bytes, theirs_key: bytes) -> int:
-        """See ``TrustStore.accusers``."""
-        return sum(1 for veto in self.vetoes(scope) if veto.theirs_key == theirs_key)
-
     def sequence(self) -> int:
         """See ``TrustStore.sequence``."""
         return self._sequence
@@ -99,6 +102,11 @@ class MemoryTrust:
     def state(self, namespace: str) -> TrustState | None:
         """See ``TrustStore.state``."""
         return self._states.get(namespace)
+
+    def generation(self, namespace: str) -> int:
+        """See ``TrustStore.generation``."""
+        state = self.state(namespace)
+        return 0 if state is None else state.generation
 
     def put_state(self, state: TrustState) -> bool:
         """See ``TrustStore.put_state``."""
@@ -110,12 +118,21 @@ class MemoryTrust:
             self._states[state.namespace] = state
             return True
 
-    def forget(self, namespace: str) -> None:
-        """See ``TrustStore.forget``."""
-        with self._lock:
-            self._sequence += 1
-            for held in (self._labels, self._tallies, self._states):
-                held.pop(namespace, None)
+    def _keep_bound(self) -> None:
+        while len(names := self._names()) > self._max_namespaces:
+            least = min(
+                names,
+                key=lambda name: (
+                    name in self._states,
+                    len(self._labels.get(name, ())),
+                    self._tallies.get(name, NOTHING).searched,
+                ),
+            )
+            for held in (self._labels, self._tallies, self._states, self._veto_counts):
+                held.pop(least, None)
+
+    def _names(self) -> list[str]:
+        return sorted({*self._tallies, *self._states, *self._labels, *self._veto_counts})
 
     def _append(self, namespace: str, label: Label) -> bool:
         held = self._labels.setdefault(namespace, [])

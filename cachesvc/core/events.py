@@ -146,7 +146,9 @@ class IndexWarmed:
 
 @dataclass(frozen=True, slots=True)
 class StoreMovedAside:
-    """At the start the store was too damaged to open; it went to ``path`` and an empty one took its place."""
+    """At the start the store, or that of trust, was too damaged to open; it went to ``path`` and an empty one took its
+    place.
+    """
 
     path: str
 
@@ -162,7 +164,8 @@ class TrustChanged:
 @dataclass(frozen=True, slots=True)
 class TrustStands:
     """How a namespace stands, when that is first known and whenever it is another: ``threshold`` and ``rule_version`` by
-    which it serves, its brake, and what audits say; ``false_hit_rate`` and its interval are None before there was one.
+    which it serves, its brake, and what audits say; ``false_hit_rate`` and its interval are None before there was one;
+    ``calibration_error`` is None where there is no confidence.
     """
 
     namespace: str
@@ -175,6 +178,7 @@ class TrustStands:
     false_hit_rate_low: float | None
     false_hit_rate_high: float | None
     max_false_hit_rate: float
+    calibration_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,8 +258,8 @@ class TrustStore(Protocol):
     def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> int:
         """Append labels, but those whose keys are there, and count up the tally, in one durable transaction.
 
-        How many labels were new. The oldest go where there are more than the bound. Blocks until durable. Raises
-        FULL, UNAVAILABLE.
+        How many labels were new. The oldest go where there are more than the bound, and the namespaces of which least is
+        known, but for their vetoes, where there are too many. Blocks until durable. Raises FULL, UNAVAILABLE.
         """
 
     def add_all(self, news: Sequence[News]) -> None:
@@ -280,8 +280,9 @@ class TrustStore(Protocol):
     def namespaces(self) -> list[str]:
         """Those of which there is anything, in order."""
 
-    def add_veto(self, namespace: str, veto: VetoPair, label: Label | None) -> bool:
-        """Keep a veto pair and its label in one durable transaction; False, and nothing changes, when it is known.
+    def add_veto(self, namespace: str, veto: VetoPair, label: Label | None, since_ms: int = 0) -> bool:
+        """Keep a veto pair and its label in one durable transaction; False, and nothing changes, when it is known. What
+        was told before ``since_ms`` was of another entry: it is told anew.
 
         The oldest vetoes of a scope go where there are more than the bound. Raises FULL, UNAVAILABLE.
         """
@@ -295,20 +296,17 @@ class TrustStore(Protocol):
     def last_veto(self, scope: bytes) -> int:
         """Grows with every veto of a scope; 0 while it has none. A microsecond or two: called before each search."""
 
-    def accusers(self, scope: bytes, theirs_key: bytes) -> int:
-        """How many requests an entry was said to be wrong for, by its exact key."""
-
     def sequence(self) -> int:
         """Grows with every change by any process. A microsecond or two."""
 
     def state(self, namespace: str) -> TrustState | None:
         """What was put last, or None; None too when it is damaged."""
 
+    def generation(self, namespace: str) -> int:
+        """That of the state that was put last, 0 for none. Cheaper than ``state``: asked of many namespaces a second."""
+
     def put_state(self, state: TrustState) -> bool:
         """Keep it if its generation is above the one that is kept; whether it was. Durable. Raises FULL, UNAVAILABLE."""
-
-    def forget(self, namespace: str) -> None:
-        """Drop all that is known of a namespace."""
 
 
 class Verifier(Protocol):

@@ -19,6 +19,7 @@ from cachesvc.engine.trust import Changed
 from cachesvc.engine.trust_parts import TrustParts
 
 _PAGE_COUNT = 1000
+_REST_S = 600.0  # of a namespace whose training failed: it is due in each round
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +52,46 @@ class Challenger:
         self._train = train
         self._max_labels = max_labels
         self._busy = threading.Lock()
+        self._failed_at_s: dict[str, float] = {}  # guarded by _busy
 
     def challenge(self, state: TrustState, policy: Policy, apply: Apply) -> None:
         """Begin to train for a namespace, unless one is being trained: it will be due in the next round, too."""
-        if self._busy.acquire(blocking=False):
-            threading.Thread(
-                target=self._run, args=(state, policy, apply), name="cachesvc-train", daemon=True
-            ).start()
+        if not self._busy.acquire(blocking=False):
+            return
+        begun = False
+        try:
+            if not self._rests(state.namespace):
+                threading.Thread(
+                    target=self._run, args=(state, policy, apply), name="cachesvc-train", daemon=True
+                ).start()
+                begun = True
+        finally:
+            if not begun:
+                self._busy.release()
 
     def wait(self) -> None:
         """Until nothing is trained."""
         with self._busy:
             pass
 
+    def _rests(self, namespace: str) -> bool:
+        now_s = self._parts.clock.monotonic_s()
+        self._failed_at_s = {name: at_s for name, at_s in self._failed_at_s.items() if now_s - at_s < _REST_S}
+        return namespace in self._failed_at_s
+
     def _run(self, state: TrustState, policy: Policy, apply: Apply) -> None:
         try:
             self._trained(state, policy, apply)
         except CacheError as error:
-            self._parts.observer.on(TaskFailed("trust_train", error.kind, error.message))
+            self._fail(state.namespace, error.kind, error.message)
         except Exception as error:  # noqa: BLE001 - the edge of the thread: counted, and tried again
-            self._parts.observer.on(TaskFailed("trust_train", Kind.INTERNAL, type(error).__name__))
+            self._fail(state.namespace, Kind.INTERNAL, type(error).__name__)
         finally:
             self._busy.release()
+
+    def _fail(self, namespace: str, kind: Kind, message: str) -> None:
+        self._failed_at_s[namespace] = self._parts.clock.monotonic_s()
+        self._parts.observer.on(TaskFailed("trust_train", kind, message))
 
     def _trained(self, state: TrustState, policy: Policy, apply: Apply) -> None:
         assert policy.trust.max_error_rate is not None, "else none is due"

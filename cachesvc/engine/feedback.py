@@ -162,7 +162,9 @@ class Feedback:
         if reuse.is_exact:
             return self._heard_exact(judgement, reuse)
         label = self._labeller.judge(
-            _case(judgement, reuse), self._parts.policies().of(reuse.entry.namespace)
+            _case(judgement, reuse),
+            self._parts.policies().of(reuse.entry.namespace),
+            self._wait_s(judgement),
         )
         if judgement.said is False:
             return self._vetoed(reuse, label)
@@ -193,7 +195,7 @@ class Feedback:
             nothing if theirs is None else theirs,
             parts.clock.now_ms(),
         )
-        is_new = parts.trust.add_veto(entry.namespace, veto, label)
+        is_new = parts.trust.add_veto(entry.namespace, veto, label, entry.created_ms)
         if is_new and label is not None:
             self._told(reuse, label)
         quarantined = self._quarantined(entry)

@@ -175,8 +175,10 @@ class Labeller:
             self._commit()
         return case is not None
 
-    def judge(self, case: Case, policy: Policy) -> Label | None:
-        """The label that a case comes to; None when the candidates that matter are there no more."""
+    def judge(self, case: Case, policy: Policy, wait_s: float | None = None) -> Label | None:
+        """The label that a case comes to; None when the candidates that matter are there no more. Whoever has no more
+        than ``wait_s`` waits no longer for inferences.
+        """
         rows = self._store.fetch(case.identity.scope, [one.entry_id for one in case.candidates])
         now_ms = self._clock.now_ms()
         there = [
@@ -195,7 +197,8 @@ class Labeller:
         values = feature_set.features(ours, theirs, scores, answers=answers)
         vetoes = [first_veto(ours, analysis, policy.gates) for analysis in theirs]
         gates = [None if veto is None else veto.gate for veto in vetoes]
-        judged = self._judged(case, there, policy)
+        most_s = self._options.compare_wait_s
+        judged = self._judged(case, there, policy, most_s if wait_s is None else min(most_s, wait_s))
         return Label(
             key=case.key,
             at_ms=now_ms,
@@ -229,8 +232,8 @@ class Labeller:
             identity.scope, identity.exact_key, vector, one.entry
         )
 
-    def _judged(self, case: Case, there: "Sequence[_Beside]", policy: Policy) -> list[Judged]:
-        answer, until_s = case.answer, self._clock.monotonic_s() + self._options.compare_wait_s
+    def _judged(self, case: Case, there: "Sequence[_Beside]", policy: Policy, wait_s: float) -> list[Judged]:
+        answer, until_s = case.answer, self._clock.monotonic_s() + wait_s
         if isinstance(answer, bool):
             return [
                 Judged(answer if one.candidate.entry_id == case.served else None, Comparator.VERDICT)
@@ -281,8 +284,11 @@ class Labeller:
             by_namespace.setdefault(namespace, []).append(label)
         try:
             self._trust.add_all([News(name, tuple(labels)) for name, labels in by_namespace.items()])
-        except CacheError as error:
-            self._observer.on(TaskFailed("label", error.kind, error.message))
+        except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
+            failure = (
+                error if isinstance(error, CacheError) else CacheError(Kind.INTERNAL, type(error).__name__)
+            )
+            self._observer.on(TaskFailed("label", failure.kind, failure.message))
             self._drop("store_failed", len(made))
             return
         for _, label in made:

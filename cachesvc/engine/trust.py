@@ -44,10 +44,24 @@ class Changed:
     steps: Sequence[Step] = ()
 
 
-Challenge: TypeAlias = Callable[
+Behind: TypeAlias = Callable[
     [TrustState, Policy, Callable[[str, Callable[[TrustState], Changed]], TrustState]], None
 ]
-"""Has a challenger trained for a namespace whose state calls for one; what comes of it is put in force by the callable."""
+"""Has something done for a namespace whose state calls for it, behind the rounds: a challenger trained, its rule calibrated.
+What comes of it is put in force by the callable.
+"""
+
+
+def _nothing(state: TrustState, policy: Policy, apply: Callable[..., TrustState]) -> None:
+    """Nobody is there to do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errands:
+    """What rounds have done elsewhere, for it takes long. They must not block."""
+
+    challenge: Behind = _nothing
+    calibrate: Behind = _nothing
 
 
 class Life(Protocol):
@@ -71,6 +85,9 @@ class Life(Protocol):
 
     def is_challenge_due(self, state: TrustState, policy: Policy) -> bool:
         """Whether a challenger should be trained."""
+
+    def is_calibration_due(self, state: TrustState, policy: Policy) -> bool:
+        """Whether the rule that decides should be calibrated anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +118,9 @@ class Trust:
         life: Life,
         options: TrustOptions,
         leads: Callable[[], bool],
-        challenge: Challenge = lambda state, policy, apply: None,
+        errands: Errands = Errands(),
     ) -> None:
-        """``leads`` says whether this process does the rounds; ``challenge`` must not block."""
+        """``leads`` says whether this process does the rounds."""
         self._store = parts.trust
         self._policies = parts.policies
         self._clock = parts.clock
@@ -111,7 +128,7 @@ class Trust:
         self._life = life
         self._options = options
         self._leads = leads
-        self._challenge = challenge
+        self._errands = errands
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._counts: dict[str, Tally] = {}
@@ -201,14 +218,24 @@ class Trust:
             return
         policies = self._policies()
         with self._lock:
-            known = list(self._known)
-        for namespace in known:
-            state = self._store.state(namespace) or TrustState(namespace)
-            self._note(state, policies.of(namespace))
+            known = list(self._known.items())
+        for namespace, held in known:
+            self._follow_one(namespace, held, policies.of(namespace))
         self._sequence = sequence
 
+    def _follow_one(self, namespace: str, held: _Known, policy: Policy) -> None:
+        """Counts change each second, and there may be thousands of namespaces: what is as it was costs a look."""
+        generation = self._store.generation(namespace)
+        if generation < held.state.generation:  # the store gave it up, or was lost: it begins anew
+            with self._lock:
+                self._known.pop(namespace, None)
+        if generation != held.state.generation or policy is not held.policy:
+            self._note(self._store.state(namespace) or TrustState(namespace), policy)
+
     def _round(self) -> None:
-        for namespace in self._store.namespaces():
+        namespaces = self._store.namespaces()
+        self._folded = {name: self._folded[name] for name in namespaces if name in self._folded}
+        for namespace in namespaces:
             if self._stopped.is_set():
                 return
             self._attempt(partial(self._fold, namespace), "fold")
@@ -222,26 +249,33 @@ class Trust:
         """Fold what is new into the state of a namespace. Whether there may be more."""
         policy = self._policies().of(namespace)
         held = self._folded.get(namespace)
+        if held is not None and held.state.generation != self._store.generation(namespace):
+            held = None  # an operator, or another that leads by now, was first; or the store gave it up
         state = self._store.state(namespace) or TrustState(namespace) if held is None else held.state
         labels = self._store.labels(namespace, state.applied, self._options.round_labels)
         tally = self._store.tally(namespace)
         is_open = state.braking.level is Brake.OPEN  # else it opens as time passes
         if held is not None and is_open and not labels and tally == held.tally and policy is held.policy:
+            self._calibrate(state, policy)  # another namespace may have been at it
             return False
         advance = self._life.advance(state, labels, tally, policy, self._clock.now_ms())
-        if (
-            labels or advance.steps or held is None or policy is not held.policy
-        ):  # counts alone are not worth a commit
+        # Counts alone are not worth a commit: callers choose how many namespaces there are.
+        if labels or advance.steps:
             state = replace(advance.state, generation=state.generation + 1)
-            if not self._store.put_state(state):  # an operator, or another that leads by now, was first
+            if not self._store.put_state(state):  # somebody was first in between
                 self._folded.pop(namespace, None)
                 return True
             self._note(state, policy)
             self._tell(namespace, advance.steps)
         self._folded[namespace] = _Folded(state, tally, policy)
         if self._life.is_challenge_due(state, policy):
-            self._challenge(state, policy, self.change)
+            self._errands.challenge(state, policy, self.change)
+        self._calibrate(state, policy)
         return len(labels) == self._options.round_labels
+
+    def _calibrate(self, state: TrustState, policy: Policy) -> None:
+        if self._life.is_calibration_due(state, policy):
+            self._errands.calibrate(state, policy, self.change)
 
     def _tell(self, namespace: str, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -275,7 +309,7 @@ class Trust:
 
 
 def _stands(known: _Known) -> TrustStands:
-    stance, audited = known.stance, known.audited
+    stance, audited, calibration = known.stance, known.audited, known.stance.rule.calibration
     return TrustStands(
         namespace=known.state.namespace,
         threshold=stance.rule.threshold,
@@ -287,4 +321,5 @@ def _stands(known: _Known) -> TrustStands:
         false_hit_rate_low=None if audited is None else audited.low,
         false_hit_rate_high=None if audited is None else audited.high,
         max_false_hit_rate=known.policy.trust.max_false_hit_rate,
+        calibration_error=None if calibration is None else calibration.error,
     )

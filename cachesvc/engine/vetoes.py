@@ -7,7 +7,7 @@ go on to count, and that is told.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,16 +28,18 @@ _ROUNDING = 1e-3  # vetoes are kept in half precision
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A scope's vetoes as of ``last``. ``ours`` and ``theirs`` (n, dimension) are of those that reach further than
-    the identical request.
+    """A scope's vetoes as of ``last`` at least. ``told``: when, by the exact keys of request and entry. ``ours`` and
+    ``theirs`` (n, dimension) are of those that reach further than the identical request.
     """
 
     last: int
-    pairs: frozenset[tuple[bytes, bytes]]
-    accusations: Sequence[tuple[bytes, int]]
+    told: Mapping[tuple[bytes, bytes], int]
     ours: NDArray[np.float32]
     theirs: NDArray[np.float32]
     theirs_keys: Sequence[bytes]
+
+
+_NOTHING = np.zeros((0, 0), np.float32)
 
 
 class Vetoes:
@@ -53,13 +55,14 @@ class Vetoes:
         self._failed = failed
         self._lock = threading.Lock()  # guards the map; nothing is read while it is held
         self._held: OrderedDict[bytes, _Held] = OrderedDict()  # least recently used first
+        self._count = 0  # of the vetoes in it
 
     def refuses(self, scope: bytes, query_key: bytes, query: Vector, entry: Entry) -> bool:
         """Whether serving this entry for that request, an exact key and its vector, is vetoed."""
         held = self._of(scope)
-        if held is None or not held.pairs:
+        if held is None or not held.theirs_keys:
             return False
-        if (query_key, entry.exact_key) in held.pairs:
+        if (query_key, entry.exact_key) in held.told and query_key != entry.exact_key:
             return True
         (near,) = np.nonzero(held.ours @ query >= NEAR - _ROUNDING)
         return bool(len(near)) and self._is_near_entry(scope, entry, held, near)
@@ -69,12 +72,15 @@ class Vetoes:
         held = self._of(scope)
         if held is None:
             return 0
-        return sum(key == entry.exact_key and at_ms >= entry.created_ms for key, at_ms in held.accusations)
+        return sum(
+            theirs_key == entry.exact_key and at_ms >= entry.created_ms
+            for (_, theirs_key), at_ms in held.told.items()
+        )
 
     def count(self) -> int:
         """Vetoes in memory."""
         with self._lock:
-            return sum(len(held.accusations) for held in self._held.values())
+            return self._count
 
     def _is_near_entry(self, scope: bytes, entry: Entry, held: _Held, near: NDArray[np.int64]) -> bool:
         if any(held.theirs_keys[place] == entry.exact_key for place in near):
@@ -89,40 +95,51 @@ class Vetoes:
         held = self._held.get(scope)
         try:
             last = self._trust.last_veto(scope)
-            if held is None or held.last != last:
-                if not last:
-                    return None
-                held = _held(held, last, self._trust.vetoes(scope, 0 if held is None else held.last))
+            if held is not None and held.last == last:
+                with self._lock:
+                    if scope in self._held:
+                        self._held.move_to_end(scope)
+                return held
+            if not last:
+                return None
+            held = self._read(scope, held, last)
         except CacheError as error:
             self._failed(error)
             return held
         with self._lock:
+            before = self._held.pop(scope, None)
             self._held[scope] = held
-            self._held.move_to_end(scope)
-            total = sum(len(one.accusations) for one in self._held.values())
-            while total > self._max_held and len(self._held) > 1:
-                total -= len(self._held.popitem(last=False)[1].accusations)
+            self._count += len(held.told) - (0 if before is None else len(before.told))
+            while self._count > self._max_held and len(self._held) > 1:
+                self._count -= len(self._held.popitem(last=False)[1].told)
         return held
 
+    def _read(self, scope: bytes, held: _Held | None, last: int) -> _Held:
+        """What is new, or all anew where too many are held that the store has pushed out since."""
+        if held is not None:
+            held = _with(held, last, self._trust.vetoes(scope, held.last))
+            if len(held.told) <= self._max_held:
+                return held
+        return _with(_Held(0, {}, _NOTHING, _NOTHING, ()), last, self._trust.vetoes(scope))
 
-def _held(before: _Held | None, last: int, vetoes: Sequence[VetoPair]) -> _Held:
-    """With more vetoes. An identical request that was answered wrongly says nothing of others: the entry is wrong, not the
-    reuse. Those that the store has pushed out go on to count here, until the scope is read anew.
+
+def _with(held: _Held, last: int, vetoes: Sequence[VetoPair]) -> _Held:
+    """With more vetoes, of which some may be known: others go on to tell while they are read, or tell of another answer.
+
+    An identical request that was answered wrongly says nothing of others: the entry is wrong, not the reuse. Those that
+    the store has pushed out go on to count here, until the scope is read anew.
     """
-    reuses = [veto for veto in vetoes if veto.ours_key != veto.theirs_key]
-    ours, theirs = ([veto.ours for veto in reuses], [veto.theirs for veto in reuses])
-    pairs = frozenset((veto.ours_key, veto.theirs_key) for veto in reuses)
-    accusations = tuple((veto.theirs_key, veto.at_ms) for veto in vetoes)
-    keys = tuple(veto.theirs_key for veto in reuses)
-    if before is None:
-        return _Held(last, pairs, accusations, _stacked(ours), _stacked(theirs), keys)
+    reuses = [
+        veto
+        for veto in vetoes
+        if veto.ours_key != veto.theirs_key and (veto.ours_key, veto.theirs_key) not in held.told
+    ]
     return _Held(
         last,
-        before.pairs | pairs,
-        (*before.accusations, *accusations),
-        _stacked([*before.ours, *ours]),
-        _stacked([*before.theirs, *theirs]),
-        (*before.theirs_keys, *keys),
+        {**held.told, **{(veto.ours_key, veto.theirs_key): veto.at_ms for veto in vetoes}},
+        _stacked([*held.ours, *(veto.ours for veto in reuses)]),
+        _stacked([*held.theirs, *(veto.theirs for veto in reuses)]),
+        (*held.theirs_keys, *(veto.theirs_key for veto in reuses)),
     )
 
 

@@ -1,9 +1,10 @@
 """The metrics of trust: what labels, feedback and audits come to, and how each namespace stands. Never a prompt.
 
-Beside ``metrics``, which owns it. Namespaces are labels here, at most as many as it is told: operators name them.
+Beside ``metrics``, which owns it. Namespaces are labels here, at most as many as it is told: callers choose their names.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -48,18 +49,25 @@ _STANDS: tuple[tuple[str, str, Callable[[TrustStands], float | None]], ...] = (
         lambda event: event.rule_version,
     ),
     ("cachesvc_rule_threshold", "Its threshold, in terms of its score.", lambda event: event.threshold),
+    (
+        "cachesvc_calibration_error",
+        "Of confidence, on labels that it was not made from; not there where replies have no confidence.",
+        lambda event: event.calibration_error,
+    ),
 )
 _REASONS = ("queue_full", "entries_gone", "failed", "store_failed", "stopped")
 
 
 class TrustMetrics:
-    """Counts, and shows how namespaces stand: at most ``max_namespaces``, the first that come. What is counted exists
-    from the start, at 0.
+    """Counts, and shows how namespaces stand: at most ``max_namespaces``, the first that come, but those that were audited
+    or braked before all others. What is counted exists from the start, at 0.
     """
 
     def __init__(self, registry: CollectorRegistry, max_namespaces: int) -> None:
         self._max_namespaces = max_namespaces
-        self._namespaces: set[str] = set()
+        self._namespaces: dict[
+            str, bool
+        ] = {}  # that are shown, and whether they give way to what is known of others
         self._stands: list[tuple[Gauge, Callable[[TrustStands], float | None]]] = [
             (Gauge(name, text, ["namespace"], registry=registry), read) for name, text, read in _STANDS
         ]
@@ -125,11 +133,27 @@ class TrustMetrics:
                 assert_never(event)
 
     def _show(self, event: TrustStands) -> None:
-        if event.namespace not in self._namespaces:
-            if len(self._namespaces) >= self._max_namespaces:
-                return
-            self._namespaces.add(event.namespace)
+        is_mere_name = not event.audited and event.brake is Brake.OPEN
+        if event.namespace not in self._namespaces and not self._make_room(is_mere_name=is_mere_name):
+            return
+        self._namespaces[event.namespace] = is_mere_name
         for gauge, read in self._stands:
             value = read(event)
             if value is not None:
                 gauge.labels(event.namespace).set(value)
+            else:
+                with suppress(KeyError):  # it was not there
+                    gauge.remove(event.namespace)
+
+    def _make_room(self, *, is_mere_name: bool) -> bool:
+        """Whether there is any for one more."""
+        if len(self._namespaces) < self._max_namespaces:
+            return True
+        mere = next((name for name, is_mere in self._namespaces.items() if is_mere), None)
+        if is_mere_name or mere is None:
+            return False
+        del self._namespaces[mere]
+        for gauge, _ in self._stands:
+            with suppress(KeyError):  # what is not known of it was never shown
+                gauge.remove(mere)
+        return True

@@ -806,16 +806,18 @@ class NamespaceTrust(_message.Message):
     brake: _builtins.str
     """open, tight or exact_only."""
     calibration_error: _builtins.float
-    """Expected calibration error of confidence on labels that it was not made from; unset without."""
+    """Expected calibration error of the confidence of the rule in force, on labels that came after those it was made from;
+    unset while replies have none.
+    """
     vetoes: _builtins.int
-    """Vetoed reuses that are remembered."""
+    """Reuses that feedback said were wrong, also those that are forgotten since for newer ones."""
     @_builtins.property
     def rule(self) -> Global___Rule:
         """The rule in force."""
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
-        """Those before it, the newest first, and the challenger's last attempt in words."""
+        """Those that were in force before, the newest first."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:

@@ -694,8 +694,9 @@ class LookupResponse(_message.Message):
     age_s: _builtins.float
     """Seconds since the entry was stored; set on a hit only."""
     confidence: _builtins.float
-    """Calibrated probability that the entry served is right, 0 to 1; on a semantic hit only, and only where the
-    namespace has labels enough to know.
+    """Calibrated probability that the entry served is right, 0 to 1, whatever rule decided: the share of right ones among
+    requests of this namespace whose candidate had such a value. On a semantic hit only, never on one that a second
+    opinion made, and only where the namespace has 1,000 labels that say so.
     """
     gate: Global___Gate.ValueType
     """Which gate refused the best candidate; set with OUTCOME_MISS_GATED only."""
@@ -1831,7 +1832,7 @@ class ExplainedCandidate(_message.Message):
     prompt: _builtins.str
     """As in Entry."""
     score: _builtins.float
-    """Cosine similarity."""
+    """Cosine similarity; 0 where one of the two has no vector."""
     rule_score: _builtins.float
     """What a learned rule gives it."""
     confidence: _builtins.float
@@ -1850,7 +1851,7 @@ class ExplainedCandidate(_message.Message):
 
     @_builtins.property
     def differs_in(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The parts of the identity in which its request differs: namespace, model or context; none within a scope."""
+        """The parts of the identity in which its request differs: model or context; none within a scope."""
 
     def __init__(
         self,

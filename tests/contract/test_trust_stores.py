@@ -35,8 +35,15 @@ SCOPE = b"s" * 32
 FINGERPRINT = "engine:test"
 
 
-def lmdb_trust(path: Path, max_labels: int = 1000, max_vetoes: int = 100) -> LmdbTrust:
-    return LmdbTrust(path / "trust", FINGERPRINT, TrustBounds(max_labels, max_vetoes, 8 << 20))
+def lmdb_trust(
+    path: Path,
+    max_labels: int = 1000,
+    max_vetoes: int = 100,
+    max_bytes: int = 8 << 20,
+    max_namespaces: int = 1000,
+) -> LmdbTrust:
+    bounds = TrustBounds(max_labels, max_vetoes, max_bytes, max_namespaces)
+    return LmdbTrust(path / "trust", FINGERPRINT, bounds)
 
 
 @pytest.fixture(params=["memory", "lmdb"])
@@ -152,8 +159,6 @@ def test_labels_are_counted_by_origin(make: Make) -> None:
     assert trust.label_counts("a") == {Origin.AUDIT: 1, Origin.MISS: 2}
     trust.add_veto("b", veto(1, 2), label(9, Origin.FEEDBACK))
     assert trust.label_counts("b") == {Origin.FEEDBACK: 1}
-    trust.forget("a")
-    assert trust.label_counts("a") == {}
 
 
 def test_tallies_add_up(make: Make) -> None:
@@ -180,15 +185,16 @@ def test_a_veto_is_kept_once_with_its_label(make: Make) -> None:
     assert trust.vetoes(b"t" * 32) == []
 
 
-def test_accusers_are_counted_by_request(make: Make) -> None:
-    """How many requests an entry was wrong for: each once, and of its scope only."""
+def test_a_veto_of_an_entry_that_was_stored_anew_is_told_anew(make: Make) -> None:
+    """What was told before an entry came to be was of another one under its key: it takes the place of that."""
     trust = make()
-    for ours in (1, 2, 2, 3):
-        trust.add_veto("a", veto(ours, 7), None)
-    trust.add_veto("a", veto(4, 8), None)
-    trust.add_veto("a", veto(4, 7, b"t" * 32), None)
-    assert trust.accusers(SCOPE, veto(0, 7).theirs_key) == 3
-    assert trust.accusers(SCOPE, veto(0, 9).theirs_key) == 0
+    assert trust.add_veto("a", veto(1, 7), None)
+    last = trust.last_veto(SCOPE)
+    assert not trust.add_veto("a", veto(1, 7), None, since_ms=77)
+    assert trust.add_veto("a", replace(veto(1, 7), at_ms=99), None, since_ms=78)
+    assert [kept.at_ms for kept in trust.vetoes(SCOPE, last)] == [99]
+    assert [kept.at_ms for kept in trust.vetoes(SCOPE)] == [99]
+    assert not trust.add_veto("a", veto(1, 7), None, since_ms=99)
 
 
 def test_the_oldest_vetoes_go(make: Make) -> None:
@@ -197,18 +203,17 @@ def test_the_oldest_vetoes_go(make: Make) -> None:
     for ours in range(6):
         trust.add_veto("a", veto(ours, 7), None)
     assert [int.from_bytes(kept.ours_key, "big") for kept in trust.vetoes(SCOPE)] == [3, 4, 5]
-    assert trust.accusers(SCOPE, veto(0, 7).theirs_key) == 3
 
 
 def test_a_state_replaces_older_ones_only(make: Make) -> None:
     """Whoever is late with a state does not undo what came after it."""
     trust = make()
     newer = TrustState("a", generation=2, applied=9, pinned=True, steps=(Step(5, "opened"),))
-    assert trust.state("a") is None
+    assert (trust.state("a"), trust.generation("a")) == (None, 0)
     assert trust.put_state(newer)
     assert not trust.put_state(replace(newer, pinned=False))
     assert not trust.put_state(TrustState("a", generation=1))
-    assert trust.state("a") == newer
+    assert (trust.state("a"), trust.generation("a")) == (newer, 2)
 
 
 def test_every_change_shows_in_the_sequence(make: Make) -> None:
@@ -220,24 +225,30 @@ def test_every_change_shows_in_the_sequence(make: Make) -> None:
         lambda: trust.add("a", [], Tally(searched=1)),
         lambda: trust.add_veto("a", veto(1, 2), None),
         lambda: trust.put_state(TrustState("a", generation=1)),
-        lambda: trust.forget("a"),
     ):
         change()
         seen.append(trust.sequence())
     assert seen == sorted(set(seen))
 
 
-def test_what_is_forgotten_is_gone(make: Make) -> None:
-    """A namespace can be forgotten and begin anew; vetoes, which only refuse, stay."""
-    trust = make()
-    trust.add("a", [label(1)], Tally(searched=1))
-    trust.add_veto("a", veto(1, 2), None)
-    trust.put_state(TrustState("a", generation=4))
-    trust.forget("a")
-    assert (trust.labels("a", 0, 10), trust.tally("a"), trust.state("a")) == ([], NOTHING, None)
+def test_namespaces_are_bounded(make: Make) -> None:
+    """Callers choose their names: where there are too many, those go of which least is known, but for vetoes."""
+    trust = make(max_namespaces=20)
+    trust.add("learned", [label(1)], NOTHING)
+    trust.put_state(TrustState("learned", generation=1))
+    trust.add("busy", [], Tally(searched=50))
+    trust.add_veto("told", veto(1, 2), None)
+    for n in range(100):
+        trust.add_all([News(f"n{n}.{k}", (), Tally(searched=1)) for k in range(3)])
+    names = trust.namespaces()
+    assert 10 < len(names) <= 20
+    assert {"learned", "busy"} <= set(names)
     assert len(trust.vetoes(SCOPE)) == 1
-    trust.add("a", [label(1)], NOTHING)
-    assert len(trust.labels("a", 0, 10)) == 1
+    gone = "n0.0"
+    assert gone not in names
+    assert (trust.labels(gone, 0, 10), trust.tally(gone), trust.generation(gone)) == ([], NOTHING, 0)
+    trust.add(gone, [label(1)], Tally(searched=1))
+    assert len(trust.labels(gone, 0, 10)) == trust.tally(gone).searched == 1
 
 
 def test_threads_lose_nothing(make: Make) -> None:
@@ -336,7 +347,7 @@ def test_each_embedder_has_its_own(tmp_path: Path) -> None:
     """Labels hold an embedder's scores: another one does not learn from them, and loses them not."""
     with closing(lmdb_trust(tmp_path)) as trust:
         trust.add("a", [label(1)], NOTHING)
-    with closing(LmdbTrust(tmp_path / "trust", "engine:other", TrustBounds(10, 10, 8 << 20))) as other:
+    with closing(LmdbTrust(tmp_path / "trust", "engine:other", TrustBounds(10, 10, 8 << 20, 10))) as other:
         assert other.labels("a", 0, 10) == []
     with closing(lmdb_trust(tmp_path)) as trust:
         assert len(trust.labels("a", 0, 10)) == 1
@@ -344,13 +355,24 @@ def test_each_embedder_has_its_own(tmp_path: Path) -> None:
 
 def test_bytes_are_bounded(tmp_path: Path) -> None:
     """However many namespaces there are, all of it stays within its bytes, and goes on taking labels."""
-    bounds = TrustBounds(max_labels=5_000, max_vetoes=10, max_bytes=1 << 20)
-    with closing(LmdbTrust(tmp_path / "trust", FINGERPRINT, bounds)) as trust:
+    with closing(lmdb_trust(tmp_path, max_labels=5_000, max_vetoes=10, max_bytes=1 << 20)) as trust:
         for n in range(60):
             trust.add(f"n{n}", [label(n * 1000 + k) for k in range(200)], NOTHING)
         assert trust.labels("n59", 0, 1000)
         kept = sum(len(trust.labels(name, 0, 10_000)) for name in trust.namespaces())
         assert 500 < kept < 12_000
+
+
+def test_bytes_of_vetoes_are_bounded(tmp_path: Path) -> None:
+    """However many scopes callers have, and however much is told: the oldest vetoes go, and new ones are taken."""
+    with closing(lmdb_trust(tmp_path, max_labels=10, max_vetoes=10, max_bytes=1 << 20)) as trust:
+        wide = np.ones(1536, np.float32)
+        scopes = [n.to_bytes(32, "big") for n in range(300)]
+        for n, scope in enumerate(scopes):
+            assert trust.add_veto("a", replace(veto(1, 2, scope), ours=wide, theirs=wide), label(n))
+        assert [len(trust.vetoes(scope)) for scope in (scopes[0], scopes[-1])] == [0, 1]
+        assert trust.last_veto(scopes[0]) == 0
+        assert trust.add_veto("a", veto(1, 2, scopes[0]), None)
 
 
 def test_two_processes_share_it(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The contract of the Verifier port: an HTTP judge over a real socket, a cross-encoder compiled from a real model."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -181,6 +183,59 @@ def test_too_many_are_refused_at_once() -> None:
     verifier.close()
     for _ in iter(lambda: _kind(verifier), Kind.UNAVAILABLE):
         """Until the thread has given its place back."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), KeyError("x"), MemoryError()], ids=repr)
+def test_whatever_a_judge_raises_is_a_failure(error: Exception) -> None:
+    """A library may raise anything; for who asks it is UNAVAILABLE, and so a miss."""
+
+    def judge(query: str, candidate: str, wait_s: float) -> float:
+        raise error
+
+    verifier = VerifierPool(judge, concurrency=1, min_probability=0.5)
+    assert [_kind(verifier), _kind(verifier)] == [Kind.UNAVAILABLE] * 2
+
+
+def test_who_waits_when_it_closes_is_told() -> None:
+    """Closing ends no wait with anything but an error of ours."""
+    leave, begun = threading.Event(), threading.Event()
+
+    def judge(query: str, candidate: str, wait_s: float) -> float:
+        begun.set()
+        leave.wait(10)
+        raise OSError
+
+    verifier = VerifierPool(judge, concurrency=1, min_probability=0.5)
+    kinds: list[Kind] = []
+    waits = threading.Thread(target=lambda: kinds.append(_kind(verifier)))
+    waits.start()
+    assert begun.wait(5)
+    verifier.close()
+    leave.set()
+    waits.join(10)
+    assert kinds == [Kind.UNAVAILABLE]
+    assert _kind(verifier) is Kind.UNAVAILABLE
+
+
+_HANGS = """
+import threading
+from cachesvc.adapters.verifier_pool import VerifierPool
+from cachesvc.core.errors import CacheError
+verifier = VerifierPool(lambda *_: threading.Event().wait() or 1.0, concurrency=1, min_probability=0.5)
+try:
+    verifier.verify("q", "c", 0.05)
+except CacheError as error:
+    print(error.kind.name)
+verifier.close()
+"""
+
+
+def test_a_judge_that_hangs_does_not_keep_the_process() -> None:
+    """The server ends when it is told to, whatever a second opinion is doing."""
+    done = subprocess.run(
+        [sys.executable, "-c", _HANGS], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == "DEADLINE\n"
 
 
 def _kind(verifier: VerifierPool) -> Kind:

@@ -1,8 +1,14 @@
 """Challengers: trained behind the rounds, one at a time; in force when they win, noted when they do not."""
 
+import os
+import select
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -11,6 +17,7 @@ from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.adapters.memory_trust import MemoryTrust
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event, TaskFailed
+from cachesvc.core.gates import Gate
 from cachesvc.core.policy import Policy, PolicyBook, TrustTerms
 from cachesvc.core.trust import features as feature_set
 from cachesvc.core.trust.labels import NOTHING, Comparator, Label, LabelledCandidate, Origin, Tally
@@ -21,7 +28,7 @@ from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.challenging import Challenger, Exercise
 from cachesvc.engine.trust import Changed
 from cachesvc.engine.trust_parts import TrustParts
-from cachesvc.training import train, trained
+from cachesvc.training import packed, train, trained, unpacked
 
 POLICY = Policy(trust=TrustTerms(max_error_rate=0.01))
 STATE = TrustState("n", tally=Tally(searched=40, near=20))
@@ -50,6 +57,7 @@ def label(n: int, *, same: bool = True) -> Label:
 class Bench:
     def __init__(self, train: Callable[[Exercise], Rule | str]) -> None:
         self.trust = MemoryTrust()
+        self.clock = ManualClock()
         self.seen: list[Event] = []
         self.state = STATE
         parts = TrustParts(
@@ -57,7 +65,7 @@ class Bench:
             store=MemoryStore(),
             policies=lambda: PolicyBook(POLICY, {}),
             analyses=Analyses(10),
-            clock=ManualClock(),
+            clock=self.clock,
             observer=self,
         )
         self.challenger = Challenger(parts, train, max_labels=2500)
@@ -100,13 +108,17 @@ def test_who_does_not_win_is_noted() -> None:
 
 @pytest.mark.parametrize("error", [CacheError(Kind.UNAVAILABLE, "too slow"), ValueError()], ids=repr)
 def test_failures_change_nothing(error: Exception) -> None:
-    """They are told, and the next may be trained."""
+    """They are told; the namespace, which is due in each round, rests for a while, and is trained again then."""
 
     def fails(exercise: Exercise) -> Rule:
         raise error
 
     bench = Bench(fails)
     assert bench.challenge() == STATE
+    bench.clock.advance(10_000)
+    assert bench.challenge() == STATE
+    assert [event.task for event in bench.seen if isinstance(event, TaskFailed)] == ["trust_train"]
+    bench.clock.advance(3_600_000)
     assert bench.challenge() == STATE
     assert [event.task for event in bench.seen if isinstance(event, TaskFailed)] == ["trust_train"] * 2
 
@@ -157,3 +169,46 @@ def test_no_request_is_counted_twice() -> None:
     bench.challenge()
     assert asked[0].requests == 1000
     assert examples(asked[0].labels, 0.6).requests == 140
+
+
+def test_an_exercise_arrives_as_it_was() -> None:
+    """Packed small and some at a time, so that requests have their turns meanwhile; labels of any shape."""
+    labels = [label(n, same=n % 3 == 0) for n in range(450)]
+    labels[7] = replace(labels[7], candidates=())
+    short = LabelledCandidate(np.ones(3, np.float32), 0.5, Gate.NUMBER, None)
+    labels[8] = replace(labels[8], served=1, candidates=(*labels[8].candidates, short))
+    sent = Exercise(labels, Rule(0, 0.95), 0.01, 0.6, 20, 1, 2)
+    received = unpacked(BytesIO(packed(sent)))
+    assert replace(received, labels=()) == replace(sent, labels=())
+    assert list(map(plain, received.labels)) == list(map(plain, sent.labels))
+    assert unpacked(BytesIO(packed(replace(sent, labels=())))).labels == []
+
+
+def plain(one: Label) -> tuple[object, ...]:
+    """Arrays have no equality of their own."""
+    seen = [(each.features.tolist(), each.score, each.gate, each.same) for each in one.candidates]
+    return replace(one, candidates=()), seen
+
+
+_SERVER = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", "cachesvc.training", str(os.getpid())])
+print("up", file=sys.stderr, flush=True)
+child.wait()
+"""
+
+
+def test_training_ends_with_its_server() -> None:
+    """A server that is killed leaves nobody behind who takes a core, and waits for what will not come."""
+    here, there = os.pipe()  # nothing comes from there
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER], stdin=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as server:
+        assert server.stderr is not None
+        assert server.stdout is not None
+        assert server.stderr.readline() == b"up\n"
+        server.send_signal(signal.SIGKILL)
+        readable, _, _ = select.select([server.stdout], [], [], 20.0)
+        os.close(there)
+        os.close(here)
+    assert readable, "its output is open as long as it lives"

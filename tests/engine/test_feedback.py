@@ -174,6 +174,16 @@ def test_an_entry_that_is_wrong_again_and_again_goes(bench: Bench) -> None:
     assert not bench.say(False, text="is rome hot today", entry_id=anew).quarantined, "it was another answer"
 
 
+def test_an_entry_that_is_wrong_each_time_it_is_stored_goes_each_time(bench: Bench) -> None:
+    """The same request says so of each answer: what it said of the one before does not silence it."""
+    bench.world.policy(trust=TrustTerms(quarantine_after=1))
+    for _ in range(3):
+        bench.world.clock.advance(10)
+        entry_id = bench.world.keep(STORED, b"Rainy.").entry_id
+        heard = bench.say(False, text=STORED, entry_id=entry_id)
+        assert (heard.known, heard.quarantined) == (False, True)
+
+
 def test_a_quarantine_that_was_cut_off_is_made_good(bench: Bench) -> None:
     """The service may die between the veto and the removal: saying it again removes."""
     bench.world.policy(trust=TrustTerms(quarantine_after=1))

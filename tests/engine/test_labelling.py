@@ -62,11 +62,11 @@ class AnswerEmbedder:
 class FailingTrust(MemoryTrust):
     """Keeps nothing while told so."""
 
-    fails = False
+    error: Exception | None = None
 
     def add_all(self, news: Sequence[News]) -> None:
-        if self.fails:
-            raise CacheError(Kind.FULL, "as told")
+        if self.error is not None:
+            raise self.error
         super().add_all(news)
 
 
@@ -312,15 +312,25 @@ def test_failures_cost_labels_only(bench: Bench) -> None:
         bench.labeller.offer(bench.case("weather of Rome", b"a", entry_id))
         assert bench.labeller.work()
     bench.store.error = None
-    bench.trust.fails = True
-    bench.labeller.offer(bench.case("weather of Rome", b"a", entry_id))
-    assert bench.labeller.work()
-    bench.clock.advance(1000)
-    bench.labeller.work()
-    assert bench.dropped() == [("failed", 1), ("failed", 1), ("store_failed", 1)]
-    assert sum(isinstance(event, TaskFailed) for event in bench.seen) == 3
-    bench.trust.fails = False
+    for failure in (CacheError(Kind.FULL, "as told"), ValueError()):
+        bench.trust.error = failure
+        bench.labeller.offer(bench.case("weather of Rome", b"a", entry_id))
+        assert bench.labeller.work()
+        bench.clock.advance(1000)
+        bench.labeller.work()
+    assert bench.dropped() == [*[("failed", 1)] * 2, *[("store_failed", 1)] * 2]
+    assert sum(isinstance(event, TaskFailed) for event in bench.seen) == 4
+    bench.trust.error = None
     assert bench.label(bench.case("weather of Rome", b"a", entry_id)).candidates[0].same is True
+
+
+def test_who_has_no_time_waits_for_no_inference(bench: Bench) -> None:
+    """A caller's deadline bounds a comparison, too: what needs longer is not told."""
+    case = bench.case("weather of Rome", b"it rains a lot", bench.keep("weather in Rome", "much rain falls"))
+    bench.embedder.gate.clear()
+    label = bench.labeller.judge(case, bench.policy, wait_s=0.0)
+    assert label is not None
+    assert (label.candidates[0].same, bench.embedder.calls) == (None, 0)
 
 
 def test_its_thread_labels_and_stops(bench: Bench) -> None:

@@ -25,7 +25,7 @@ from cachesvc.core.trust.life import Advance, Audited
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import Stance, Step, TrustState
 from cachesvc.engine.analyses import Analyses
-from cachesvc.engine.trust import Changed, Trust, TrustOptions
+from cachesvc.engine.trust import Changed, Errands, Trust, TrustOptions
 from cachesvc.engine.trust_parts import TrustParts
 
 ROUND_S = 5.0
@@ -38,10 +38,17 @@ class ToldTrust(MemoryTrust):
     def __init__(self) -> None:
         super().__init__()
         self.failing: set[str] = set()
+        self.put = 0
 
     def _fail(self, name: str) -> None:
         if name in self.failing:
             raise CacheError(Kind.UNAVAILABLE, f"{name} fails as told")
+
+    def give_up(self, namespace: str) -> None:
+        """As where there are too many."""
+        self._sequence += 1
+        for held in (self._labels, self._tallies, self._states):
+            held.pop(namespace, None)
 
     def add_all(self, news: Sequence[News]) -> None:
         self._fail("add_all")
@@ -57,6 +64,7 @@ class ToldTrust(MemoryTrust):
 
     def put_state(self, state: TrustState) -> bool:
         self._fail("put_state")
+        self.put += 1
         return super().put_state(state)
 
 
@@ -65,6 +73,7 @@ class CountingLife:
 
     def __init__(self) -> None:
         self.rounds: list[int] = []
+        self.stances = 0
 
     def advance(
         self,
@@ -82,6 +91,7 @@ class CountingLife:
         return Advance(changed, tuple(steps))
 
     def stance(self, state: TrustState, policy: Policy) -> Stance:
+        self.stances += 1
         return Stance(state.rules[-1] if state.rules else Rule(0, policy.min_score))
 
     def audited(self, state: TrustState, policy: Policy) -> Audited | None:
@@ -89,6 +99,9 @@ class CountingLife:
 
     def is_challenge_due(self, state: TrustState, policy: Policy) -> bool:
         return state.active >= 2 and not state.challenger
+
+    def is_calibration_due(self, state: TrustState, policy: Policy) -> bool:
+        return state.active >= 2 and state.confidence.calibration is None
 
 
 class Bench:
@@ -237,6 +250,51 @@ def test_memory_is_bounded(bench: Bench) -> None:
     assert bench.trust.namespaces() == ["a", "b"]
 
 
+def test_names_of_which_nothing_is_known_cost_no_commit(bench: Bench) -> None:
+    """Callers choose names: a round puts a state where labels, an operator or the brake made one, and nowhere else."""
+    trust = bench.process()
+    for n in range(8):
+        trust.count(f"n{n}", Tally(searched=1))
+    bench.round(trust)
+    bench.round(trust)
+    assert bench.trust.put == 0
+    bench.trust.add("n3", [label(1)], NOTHING)
+    bench.round(trust)
+    assert bench.trust.put == 1
+
+
+def test_following_costs_what_changed_only(bench: Bench) -> None:
+    """Counts change each second; what a namespace goes by is made anew when its state, or policy, is another."""
+    trust = bench.process()
+    for n in range(5):
+        bench.threshold(trust, f"n{n}")
+    made = bench.life.stances
+    trust.count("n1", Tally(searched=1))
+    trust.tick()
+    trust.tick()
+    assert bench.life.stances == made
+    bench.process().change("n2", lambda state: Changed(replace(state, pinned=True)))
+    made = bench.life.stances
+    trust.tick()
+    assert bench.life.stances == made + 1
+
+
+def test_what_the_store_gave_up_begins_anew(bench: Bench) -> None:
+    """A namespace that had to go from the store of trust goes by its policy, and is not brought back from memory."""
+    trust = bench.process(max_namespaces=100)
+    bench.trust.add("n", [label(1)], NOTHING)
+    bench.round(trust)
+    assert bench.threshold(trust) == 0.89
+    bench.trust.give_up("n")
+    bench.round(trust)
+    assert bench.threshold(trust) == 0.9
+    bench.trust.add("n", [label(k) for k in range(3)], NOTHING)
+    bench.round(trust)
+    state = bench.trust.state("n")
+    assert state is not None
+    assert state.active == 3
+
+
 def test_its_thread_ends_and_keeps_what_was_counted(bench: Bench) -> None:
     """Stopping loses no count."""
     trust = bench.process()
@@ -254,7 +312,9 @@ def test_a_challenger_is_trained_when_one_is_due(bench: Bench) -> None:
         step = Step(1, "tried")
         apply(state.namespace, lambda now: Changed(replace(now, challenger="lost"), [step]))
 
-    trust = Trust(bench.parts, bench.life, TrustOptions(ROUND_S, LABELS, 10), lambda: True, challenge)
+    trust = Trust(
+        bench.parts, bench.life, TrustOptions(ROUND_S, LABELS, 10), lambda: True, Errands(challenge)
+    )
     bench.trust.add("n", [label(1), label(2)], NOTHING)
     bench.round(trust)
     bench.trust.add("n", [label(3)], NOTHING)

@@ -18,10 +18,11 @@ from cachesvc.engine.vetoes import Vetoes
 class FailingTrust(MemoryTrust):
     """Fails when told to, and counts how often vetoes are read."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, max_vetoes: int = 1000) -> None:
+        super().__init__(max_vetoes=max_vetoes)
         self.fails = False
         self.reads = 0
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def last_veto(self, scope: bytes) -> int:
         if self.fails:
@@ -30,6 +31,7 @@ class FailingTrust(MemoryTrust):
 
     def vetoes(self, scope: bytes, after: int = 0) -> list[VetoPair]:
         self.reads += 1
+        self.meanwhile()
         return super().vetoes(scope, after)
 
 
@@ -43,8 +45,8 @@ def unit(angle: float, of: int = 0) -> Vector:
 class Bench:
     """A store with entries, and who asks about them."""
 
-    def __init__(self, max_held: int = 100) -> None:
-        self.trust = FailingTrust()
+    def __init__(self, max_held: int = 100, max_vetoes: int = 1000) -> None:
+        self.trust = FailingTrust(max_vetoes)
         self.store = MemoryStore()
         self.failures: list[CacheError] = []
         self.vetoes = self.asker(max_held)
@@ -199,3 +201,36 @@ def test_memory_is_bounded_by_scopes_that_were_asked_last() -> None:
     assert all(same_reuse(bench, entry) for entry in entries)
     assert bench.trust.reads == 3
     assert bench.vetoes.count() == 1
+
+
+def test_what_is_told_while_it_is_read_counts_once() -> None:
+    """Another process keeps a veto between the look at the last and the reading: one request accuses an entry once."""
+    bench = Bench()
+    entry = bench.entry("stored", THEIRS)
+    bench.veto(b"1" * 32, unit(1.0), entry, THEIRS)
+    bench.trust.meanwhile = lambda: bench.veto(b"2" * 32, unit(2.0), entry, THEIRS)
+    assert bench.vetoes.accusers(entry.scope, entry) == 2
+    assert bench.vetoes.accusers(entry.scope, entry) == 2
+    assert bench.vetoes.count() == 2
+
+
+def test_memory_is_bounded_for_one_scope_too() -> None:
+    """However many vetoes a scope is told of, those that the store has pushed out do not gather here."""
+    bench = Bench(max_held=10, max_vetoes=5)
+    entry = bench.entry("stored", THEIRS)
+    for n in range(40):
+        query = bytes([n]) * 32
+        bench.veto(query, unit(1.0), entry, THEIRS)
+        assert bench.vetoes.refuses(entry.scope, query, unit(1.0), entry)
+        assert bench.vetoes.count() <= 10
+
+
+def test_an_accusation_that_is_told_anew_is_of_the_newer_answer() -> None:
+    """What was said of an answer before this one counts when it is said of this one."""
+    bench = Bench()
+    entry = bench.entry("stored", THEIRS)
+    bench.veto(QUERY, unit(0.0), entry, THEIRS, at_ms=500)
+    assert bench.vetoes.accusers(entry.scope, entry) == 0
+    pair = VetoPair(entry.scope, QUERY, entry.exact_key, unit(0.0), THEIRS, 2000)
+    assert bench.trust.add_veto(entry.namespace, pair, None, since_ms=1000)
+    assert bench.vetoes.accusers(entry.scope, entry) == bench.vetoes.count() == 1

@@ -1,6 +1,7 @@
 """Client libraries asked for a fresh answer: made behind the caller's back, reported, and of no consequence."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +104,17 @@ def test_what_goes_wrong_there_is_only_counted(
         assert ask("a question") == CACHED
         until(client, NOT_AUDITED=1)
     assert service.reports == []
+
+
+def test_a_function_that_ends_the_program_ends_no_audits(service: _Service, address: str) -> None:
+    """SystemExit behind the caller's back is counted as any failure, and the next audit is made."""
+    answers: list[Callable[[], Any]] = [sys.exit, lambda: "fresh"]
+    with cachesvc.Client(address, timeout_s=5.0) as client:
+        ask = client.cached(prompt="q", name="ask")(lambda q: answers.pop(0)())
+        assert ask("a question") == CACHED
+        until(client, NOT_AUDITED=1)
+        assert ask("another") == CACHED
+        until(client, NOT_AUDITED=1, AUDITED=1)
 
 
 def test_a_service_that_takes_no_report_is_only_counted(service: _Service, address: str) -> None:

@@ -19,7 +19,9 @@ from cachesvc.adapters.lmdb_open import refuse_remote
 from cachesvc.adapters.lmdb_preflight import is_readable
 from cachesvc.adapters.lmdb_schema import Tables
 from cachesvc.adapters.lmdb_store import LmdbStore
+from cachesvc.adapters.lmdb_trust import DIRECTORY, LmdbTrust, TrustBounds
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.trust.labels import Tally
 from cachesvc.offline import check_store, rebuild_store
 from cachesvc.settings import Settings
 from tests.store.damaging import PRINT, draft, is_there, options, quarantining
@@ -117,6 +119,27 @@ def test_a_server_that_dies_again_and_again_looks_at_its_store(path: Path) -> No
         assert store.stats().entries == 0
     with closing(LmdbStore(options(path), PRINT)) as store:
         assert store.moved_aside is None
+
+
+def test_a_server_that_dies_again_and_again_looks_at_its_store_of_trust(path: Path) -> None:
+    """A page there may kill as well: it is moved aside, and what it held is learned again; the entries stay."""
+    bounds = TrustBounds(max_labels=100, max_vetoes=10, max_bytes=8 << 20, max_namespaces=10)
+    with closing(LmdbTrust(path / DIRECTORY, PRINT, bounds)) as trust:
+        trust.add("n", [], Tally(searched=1))
+    (data,) = (path / DIRECTORY).glob("*/data.mdb")
+    whole = data.read_bytes()
+    for at in range(len(whole) // PAGE - 1, 1, -1):
+        data.write_bytes(whole[: at * PAGE] + bytes(PAGE) + whole[(at + 1) * PAGE :])
+        if not is_readable(data):
+            break
+    die(path)
+    die(path)
+    with closing(LmdbStore(options(path), PRINT)) as store:
+        assert store.moved_aside is None
+        assert is_there(store, 199)
+        with closing(LmdbTrust(path / DIRECTORY, PRINT, bounds)) as trust:
+            assert trust.tally("n") == Tally()
+    assert data.with_name("data.mdb.corrupt").exists()
 
 
 def test_a_rebuild_says_what_it_cannot_read(path: Path) -> None:

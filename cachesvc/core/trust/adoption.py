@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cachesvc.core.trust.calibration import calibrate
 from cachesvc.core.trust.features import VERSION
 from cachesvc.core.trust.labels import Label
-from cachesvc.core.trust.learn import Examples, Picks, cross_fitted, examples, picks, train
+from cachesvc.core.trust.learn import Examples, Picks, cross_fitted, examples, picked_rows, picks, train
 from cachesvc.core.trust.operating import LEVEL, Choice, choose
 from cachesvc.core.trust.rules import Model, Rule
 
@@ -53,7 +53,8 @@ def challenge(labels: Sequence[Label], current: Rule, terms: Terms) -> Rule | st
     values, model = cross_fitted(given), train(given)
     if values is None or model is None:
         return "the labels of a part are all alike"
-    best = picks(given, values)
+    rows = picked_rows(given, values)
+    best, told = picks(given, values), given.is_known[rows]
     choice = choose_for(best, terms)
     if choice is None:
         return "no threshold keeps the bound on all labels"
@@ -62,7 +63,7 @@ def challenge(labels: Sequence[Label], current: Rule, terms: Terms) -> Rule | st
         threshold=choice.threshold,
         made_ms=terms.now_ms,
         model=model,
-        calibration=calibrate(best.values, best.right),
+        calibration=calibrate(best.values[told], best.right[told], 1 / best.share[told]),
         evidence=choice.evidence,
         note=f"learned from {given.requests} labels; won on the last {int(fresh.sum())}",
         features_version=VERSION,

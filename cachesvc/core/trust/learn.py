@@ -113,11 +113,17 @@ def cross_fitted(given: Examples) -> NDArray[np.float64] | None:
 
 def picks(given: Examples, values: NDArray[np.float64]) -> Picks:
     """The open candidate of highest value of every request that has one; the first of those of equal value."""
+    best = picked_rows(given, values)
+    return Picks(values[best], given.same[best], given.share[given.request[best]])
+
+
+def picked_rows(given: Examples, values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Their rows."""
     rows = np.flatnonzero(given.is_open)
     order = rows[np.lexsort((rows, -values[rows], given.request[rows]))]
     first = np.append(True, np.diff(given.request[order]) > 0) if len(order) else np.zeros(0, bool)
-    best = order[first]
-    return Picks(values[best], given.same[best], given.share[given.request[best]])
+    best: NDArray[np.intp] = order[first]
+    return best
 
 
 def _fit(features: NDArray[np.float32], same: NDArray[np.float64], weights: NDArray[np.float64]) -> Additive:

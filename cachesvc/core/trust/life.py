@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cachesvc.core.policy import Policy
-from cachesvc.core.trust import audit, brake
+from cachesvc.core.trust import audit, brake, confidence
 from cachesvc.core.trust.audit import audit_share, rate
 from cachesvc.core.trust.control import (
     CHANCES,
@@ -57,7 +57,9 @@ def advance(
     """The state after these labels, by sequence, which follow on those applied, and with this tally."""
     applied = labels[-1][0] if labels else state.applied
     told = [label for _, label in labels]
-    audited = _braked(replace(state, applied=applied, tally=tally), told, policy, now_ms)
+    samples = sum(label.origin.is_sampled for label in told)
+    known = replace(state.confidence, told=state.confidence.told + samples)
+    audited = _braked(replace(state, applied=applied, tally=tally, confidence=known), told, policy, now_ms)
     terms = control_terms(state, policy)
     if terms is None:
         return audited
@@ -69,7 +71,9 @@ def advance(
 def stance(state: TrustState, policy: Policy) -> Stance:
     """What lookups go by in this state, under this policy."""
     share = audit_share(state.audits, policy.trust, state.tally.served, worried=brake.worried(state.braking))
-    return brake.braked(replace(_unbraked(state, policy), audit_share=share), state.braking, policy.trust)
+    unbraked = replace(_unbraked(state, policy), audit_share=share)
+    known = replace(unbraked, rule=confidence.calibrated(unbraked.rule, state.confidence))
+    return brake.braked(known, state.braking, policy.trust)
 
 
 def audited(state: TrustState, policy: Policy) -> Audited | None:
@@ -132,6 +136,21 @@ def pinned(state: TrustState, version: int, step: Step) -> Advance:
     control = state.control if state.active == version else anew(state.control)
     steps = (*state.steps, step)[-MAX_STEPS:]
     return Advance(replace(state, active=version, pinned=True, control=control, steps=steps), (step,))
+
+
+def deciding(state: TrustState, policy: Policy) -> Rule:
+    """The rule that decides, whatever the brake makes of it."""
+    return _unbraked(state, policy).rule
+
+
+def is_calibration_due(state: TrustState, policy: Policy) -> bool:
+    """Whether the values of the rule that decides should be calibrated anew, which reads many labels."""
+    return confidence.is_due(state.confidence, deciding(state, policy))
+
+
+def calibrated(state: TrustState, rule: Rule, given: confidence.Picked) -> TrustState:
+    """The state once what this rule picks of the labels was read. Should another decide by now, it will be due anew."""
+    return replace(state, confidence=confidence.made(state.confidence, rule, given))
 
 
 def _unbraked(state: TrustState, policy: Policy) -> Stance:

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from cachesvc.core.trust import audit, brake
+from cachesvc.core.trust.confidence import UNKNOWN, Confidence
 from cachesvc.core.trust.control import ControlState, anew
 from cachesvc.core.trust.features import VERSION
 from cachesvc.core.trust.labels import Tally
@@ -27,13 +28,7 @@ def to_record(rule: Rule) -> Record:
         "features_version": rule.features_version,
         "note": rule.note,
         "model": None if rule.model is None else rule.model.to_record(),
-        "calibration": None
-        if rule.calibration is None
-        else {
-            "values": list(rule.calibration.values),
-            "confidences": list(rule.calibration.confidences),
-            "error": rule.calibration.error,
-        },
+        "calibration": _calibration_record(rule.calibration),
         "evidence": None if rule.evidence is None else asdict(rule.evidence),
     }
 
@@ -54,6 +49,16 @@ def from_record(record: Mapping[str, object]) -> Rule:
         note=str(record.get("note", "")),
         features_version=features_version,
     )
+
+
+def _calibration_record(calibration: Calibration | None) -> Record | None:
+    if calibration is None:
+        return None
+    return {
+        "values": list(calibration.values),
+        "confidences": list(calibration.confidences),
+        "error": calibration.error,
+    }
 
 
 def _calibration(record: Mapping[str, object]) -> Calibration:
@@ -115,6 +120,7 @@ def state_record(state: TrustState) -> dict[str, Any]:
         "braking": brake.to_record(state.braking),
         "control": state.control.to_record(),
         "challenged_at": state.challenged_at,
+        "confidence": _confidence_record(state.confidence),
     }
 
 
@@ -142,9 +148,35 @@ def state_of(record: Mapping[str, Any]) -> TrustState:
             braking=brake.from_record(record["braking"]),
             control=control,
             challenged_at=int(record["challenged_at"]),
+            confidence=_confidence(record.get("confidence")),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a state of trust: {error!r}") from None
+
+
+def _confidence_record(known: Confidence) -> Record:
+    return {
+        "told": known.told,
+        "made_at": known.made_at,
+        "rule_version": known.rule_version,
+        "calibration": _calibration_record(known.calibration),
+        "after": known.after,
+    }
+
+
+def _confidence(stored: object) -> Confidence:
+    """Of a state from before there was any, nothing is known."""
+    if stored is None:
+        return UNKNOWN
+    record = _mapping(stored)
+    calibration = record["calibration"]
+    return Confidence(
+        told=_whole(record["told"]),
+        made_at=_whole(record["made_at"]),
+        rule_version=_whole(record["rule_version"]),
+        calibration=None if calibration is None else _calibration(_mapping(calibration)),
+        after=_whole(record["after"]),
+    )
 
 
 def _rules(records: Sequence[Mapping[str, object]]) -> Iterator[Rule]:

@@ -5,6 +5,7 @@ from enum import Enum, unique
 
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.audit import NO_AUDITS, Audits
+from cachesvc.core.trust.confidence import UNKNOWN, Confidence
 from cachesvc.core.trust.control import UNTOLD, ControlState
 from cachesvc.core.trust.detector import UNSEEN, Detector
 from cachesvc.core.trust.labels import NOTHING, Tally
@@ -56,7 +57,7 @@ class TrustState:
     ``rules`` are those that were in force, the newest last; ``active`` is the version of the one that is (0: the
     policy's threshold). ``pinned``: an operator put it there. ``challenger`` says why no other was adopted last, and
     ``challenged_at`` how many labels there were then. ``control`` is of the active rule; ``audits`` are those of all
-    time; ``braking`` is the brake.
+    time; ``braking`` is the brake; ``confidence`` is what is known of values.
     """
 
     namespace: str
@@ -72,6 +73,7 @@ class TrustState:
     braking: Braking = Braking()
     control: ControlState = UNTOLD
     challenged_at: int = 0
+    confidence: Confidence = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
