@@ -152,6 +152,25 @@ def told(outcome: Rule | str) -> tuple[int, float] | str:
     return outcome if isinstance(outcome, str) else (outcome.version, outcome.threshold)
 
 
+def test_no_request_is_counted_twice() -> None:
+    """Hits that were held back stand for all hits; those that were audited stand for the same ones once more."""
+    asked: list[Exercise] = []
+
+    def loses(exercise: Exercise) -> Rule | str:
+        asked.append(exercise)
+        return "no better"
+
+    bench = Bench(loses)
+    misses = [label(n) for n in range(100)]
+    held_back = [replace(label(n), origin=Origin.HELD_BACK, share=0.1, served=0) for n in range(100, 140)]
+    audited = [replace(label(n), origin=Origin.AUDIT, share=0.1, served=0) for n in range(140, 176)]
+    bench.trust.add("n", [*misses, *held_back, *audited], NOTHING)
+    bench.state = replace(STATE, tally=Tally(searched=1000, near=500, would_hit=400, held_back=40))
+    bench.challenge()
+    assert asked[0].requests == 1000
+    assert examples(asked[0].labels, 0.6).requests == 140
+
+
 def test_an_exercise_arrives_as_it_was() -> None:
     """Packed small and some at a time, so that requests have their turns meanwhile; labels of any shape."""
     labels = [label(n, same=n % 3 == 0) for n in range(450)]
@@ -193,22 +212,3 @@ def test_training_ends_with_its_server() -> None:
         os.close(there)
         os.close(here)
     assert readable, "its output is open as long as it lives"
-
-
-def test_no_request_is_counted_twice() -> None:
-    """Hits that were held back stand for all hits; those that were audited stand for the same ones once more."""
-    asked: list[Exercise] = []
-
-    def loses(exercise: Exercise) -> Rule | str:
-        asked.append(exercise)
-        return "no better"
-
-    bench = Bench(loses)
-    misses = [label(n) for n in range(100)]
-    held_back = [replace(label(n), origin=Origin.HELD_BACK, share=0.1, served=0) for n in range(100, 140)]
-    audited = [replace(label(n), origin=Origin.AUDIT, share=0.1, served=0) for n in range(140, 176)]
-    bench.trust.add("n", [*misses, *held_back, *audited], NOTHING)
-    bench.state = replace(STATE, tally=Tally(searched=1000, near=500, would_hit=400, held_back=40))
-    bench.challenge()
-    assert asked[0].requests == 1000
-    assert examples(asked[0].labels, 0.6).requests == 140

@@ -95,7 +95,7 @@ def test_a_file_that_is_wrong_ends_with_its_place(tmp_path: Path, command: str) 
 def test_tune_prints_a_section_that_loads(tmp_path: Path) -> None:
     """With enough labels; what is printed is the configuration."""
     file, config = tmp_path / "x.jsonl", tmp_path / "config.toml"
-    rows = [(f"{text}{mark}", n) for n, text in enumerate(QUESTIONS) for mark in ("?", "", "!")] * 20
+    rows = [(f"{text}{'!' * count}", n) for count in range(40) for n, text in enumerate(QUESTIONS)]
     file.write_text("".join(json.dumps({"prompt": text, "answer_id": n}) + "\n" for text, n in rows))
     told = run("tune", file, "--max-error-rate", "0.05", "--namespace", "shop")
     assert told.returncode == 0, told.stderr
@@ -106,10 +106,10 @@ def test_tune_prints_a_section_that_loads(tmp_path: Path) -> None:
 
 
 def test_tune_says_how_many_labels_are_missing(stream: Path) -> None:
-    """Exit 1, and nothing but comments."""
+    """Exit 1, and nothing but comments. The three that are asked again word for word are none."""
     told = run("tune", stream)
     assert told.returncode == 1
-    assert "needs about 289 more" in told.stdout
+    assert "needs about 292 more" in told.stdout
     assert all(line.startswith("#") for line in told.stdout.splitlines())
 
 

@@ -129,6 +129,15 @@ def challenged(state: TrustState, winner: Rule | None, why: str, policy: Policy,
     return Advance(state, (step,))
 
 
+def pinned(state: TrustState, version: int, step: Step) -> Advance:
+    """The state once an operator put an earlier rule in force, or 0, and pinned it. What was counted by the values of
+    another rule says nothing of it.
+    """
+    control = state.control if state.active == version else anew(state.control)
+    steps = (*state.steps, step)[-MAX_STEPS:]
+    return Advance(replace(state, active=version, pinned=True, control=control, steps=steps), (step,))
+
+
 def deciding(state: TrustState, policy: Policy) -> Rule:
     """The rule that decides, whatever the brake makes of it."""
     return _unbraked(state, policy).rule
@@ -142,15 +151,6 @@ def is_calibration_due(state: TrustState, policy: Policy) -> bool:
 def calibrated(state: TrustState, rule: Rule, given: confidence.Picked) -> TrustState:
     """The state once what this rule picks of the labels was read. Should another decide by now, it will be due anew."""
     return replace(state, confidence=confidence.made(state.confidence, rule, given))
-
-
-def pinned(state: TrustState, version: int, step: Step) -> Advance:
-    """The state once an operator put an earlier rule in force, or 0, and pinned it. What was counted by the values of
-    another rule says nothing of it.
-    """
-    control = state.control if state.active == version else anew(state.control)
-    steps = (*state.steps, step)[-MAX_STEPS:]
-    return Advance(replace(state, active=version, pinned=True, control=control, steps=steps), (step,))
 
 
 def _unbraked(state: TrustState, policy: Policy) -> Stance:
