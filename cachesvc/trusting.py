@@ -6,7 +6,6 @@ Made by ``app``, which starts it when the ports are open and stops it when no mo
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachesvc.adapters.lmdb_trust import LmdbTrust, TrustBounds
 from cachesvc.core.errors import CacheError
 from cachesvc.core.events import TaskFailed
 from cachesvc.core.policy import PolicyBook
@@ -21,6 +20,7 @@ from cachesvc.engine.trust import Life, Trust, TrustOptions
 from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
+from cachesvc.making import open_trust
 from cachesvc.settings import Settings
 from cachesvc.training import train
 
@@ -29,7 +29,9 @@ _ROUND_LABELS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TrustNeeds:
-    """What trust is made on. ``leads`` says whether this process does the rounds, ``step_back`` lets a thread give way."""
+    """What trust is made on. ``leads`` says whether this process does the rounds, ``step_back`` lets a thread give way,
+    ``is_doubtful`` that its store may be what the server keeps dying of.
+    """
 
     store: ResponseStore
     embedder: Guard
@@ -40,6 +42,7 @@ class TrustNeeds:
     clock: Clock
     observer: Observer
     step_back: Callable[[], None]
+    is_doubtful: bool
 
 
 class Trusting:
@@ -48,8 +51,9 @@ class Trusting:
     def __init__(self, settings: Settings, needs: TrustNeeds, life: Life) -> None:
         """Open the store of trust. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
         given = settings.trust
-        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes)
-        self.store = LmdbTrust(settings.store.path / "trust", needs.embedder.fingerprint, bounds)
+        self.store = open_trust(
+            settings, needs.embedder.fingerprint, needs.observer, is_doubtful=needs.is_doubtful
+        )
         parts = TrustParts(
             trust=self.store,
             store=needs.store,

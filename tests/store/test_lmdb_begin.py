@@ -157,10 +157,11 @@ def test_a_look_that_finds_nothing_out_is_not_repeated(path: Path, monkeypatch: 
 
 
 def test_kills_alone_are_no_damage(path: Path) -> None:
-    """However often its server is killed, a whole store opens."""
+    """However often its server is killed, a whole store opens; it says that something else may be the cause."""
     for _ in range(4):
         die(path)
     with closing(LmdbStore(quarantining(path), PRINT)) as store:
+        assert store.keeps_dying
         assert store.moved_aside is None
         assert is_there(store, 199)
         assert store.check() == []
