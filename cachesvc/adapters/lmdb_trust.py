@@ -5,12 +5,14 @@ writes concern it: where it cannot be opened it begins anew, and the cache goes 
 may have it open; LMDB's lock keeps their writes apart. Each embedder has one of its own: labels hold its scores.
 """
 
+import os
 import secrets
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from errno import ENOSPC
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
@@ -466,10 +468,11 @@ class LmdbTrust:
                 raise self._refusal(error) from None
 
     def _refusal(self, error: lmdb.Error) -> CacheError:
-        full = isinstance(error, lmdb.DiskError | lmdb.MapFullError)
+        # LMDB has no class for a disk without room; its text is of the call and the system's reason.
+        full = isinstance(error, lmdb.DiskError | lmdb.MapFullError) or os.strerror(ENOSPC) in str(error)
         return CacheError(
             Kind.FULL if full else Kind.UNAVAILABLE,
-            f"what is known of trust, in {self._directory}, could not be read or written ({type(error).__name__})",
+            f"what is known of trust, in {self._directory}, could not be read or written ({error})",
         )
 
 
