@@ -183,6 +183,7 @@ class App:
                 clock=clock,
                 observer=observer,
                 step_back=step_back,
+                is_doubtful=store.keeps_dying,
             ),
             life,
         )

@@ -32,6 +32,7 @@ from cachesvc.cli_common import (
 
 _PROMPT_WIDTH = 100
 _STEPS = 10
+_ROUNDING = 1e-6  # of a score on the wire
 
 
 def register(app: typer.Typer) -> None:
@@ -66,11 +67,11 @@ def explain(
     if as_json:
         print_json(found)
     else:
-        _print_explanation(found)
+        _print_explanation(found, min_score)
     raise typer.Exit(0 if found.outcome.startswith("HIT") else MISS)
 
 
-def _print_explanation(found: Any) -> None:
+def _print_explanation(found: Any, min_score: float | None) -> None:
     typer.echo(f"outcome    {found.outcome}: {found.reason}")
     typer.echo(f"context    {found.context}\nscope      {found.scope}\nexact key  {found.exact_key}")
     typer.echo(f"text       {_short(found.text)}")
@@ -78,6 +79,8 @@ def _print_explanation(found: Any) -> None:
         typer.echo(f"exact only {found.unseen}")
     rule = "the policy's threshold" if not found.rule_version else f"rule {found.rule_version}"
     threshold = "" if found.threshold is None else f" {found.threshold:.4f}"
+    if min_score is not None and found.threshold is not None and abs(found.threshold - min_score) < _ROUNDING:
+        rule = "the request's min_score"
     typer.echo(f"decided by {rule}{threshold}; mode {found.mode}, brake {found.brake}")
     for n, candidate in enumerate(found.candidates, 1):
         typer.echo(f"\n{n}. entry {candidate.entry_id}  {_short(candidate.prompt)}")

@@ -157,7 +157,7 @@ def _candidate(message: pb.ExplainedCandidate) -> ExplainedCandidate:
             for gate in message.gates
         ),
         outcome=_outcome(message.outcome),
-        features=dict(message.features),
+        features=dict(sorted(message.features.items())),
         identical=message.identical,
         differs_in=tuple(message.differs_in),
     )

@@ -20,10 +20,12 @@ from cachesvc.adapters.engine_cache import CROSS_ENCODERS, Engine, compile_engin
 from cachesvc.adapters.http_judge import HttpJudge
 from cachesvc.adapters.lmdb_begin import StoreOptions
 from cachesvc.adapters.lmdb_rewrite import Told
+from cachesvc.adapters.lmdb_trust import DIRECTORY, LmdbTrust, TrustBounds
 from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.verifier_pool import VerifierPool
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.ports import Embedder
+from cachesvc.core.events import TrustMovedAside
+from cachesvc.core.ports import Embedder, Observer
 from cachesvc.engine.guard import GuardOptions
 from cachesvc.engine.janitor import JanitorOptions
 from cachesvc.link import Seat
@@ -232,3 +234,18 @@ def step_back() -> None:
     if sys.platform == "linux":
         with suppress(OSError):  # where that is not allowed the thread works all the same
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
+def open_trust(
+    settings: Settings, fingerprint: str, observer: Observer, *, is_doubtful: bool = False
+) -> LmdbTrust:
+    """Open the store of trust, or create it; what is damaged is moved aside, which is told.
+
+    Raises FULL or UNAVAILABLE. ``is_doubtful`` as in ``LmdbTrust``.
+    """
+    given = settings.trust
+    bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes, given.max_namespaces)
+    trust = LmdbTrust(settings.store.path / DIRECTORY, fingerprint, bounds, is_doubtful=is_doubtful)
+    if trust.moved_aside is not None:
+        observer.on(TrustMovedAside(str(trust.moved_aside)))
+    return trust

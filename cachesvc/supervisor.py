@@ -32,6 +32,7 @@ from cachesvc.making import (
     admin_grpc_options,
     compiled_engine,
     concurrency,
+    open_trust,
     store_options,
     telling_migration,
 )
@@ -90,6 +91,8 @@ class Supervisor:
         self._closing.callback(self._let_go)
         if self._prepared.moved_aside is not None:
             observer.on(StoreMovedAside(str(self._prepared.moved_aside)))
+        # Before there are several that would each move it aside.
+        open_trust(settings, fingerprint, observer, is_doubtful=self._prepared.keeps_dying).close()
         self._clock = SystemClock(floor_ms=self._prepared.clock_ms)
         self._sockets = _empty_directory(settings.store.path / "workers")
         lmdb_tickets.wipe(settings.store.path / "tickets")

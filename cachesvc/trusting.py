@@ -6,9 +6,8 @@ Made by ``app``, which starts it when the ports are open and stops it when no mo
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachesvc.adapters.lmdb_trust import DIRECTORY, LmdbTrust, TrustBounds
 from cachesvc.core.errors import CacheError
-from cachesvc.core.events import StoreMovedAside, TaskFailed
+from cachesvc.core.events import TaskFailed
 from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore, TicketBook
 from cachesvc.engine.analyses import Analyses
@@ -22,6 +21,7 @@ from cachesvc.engine.trust import Errands, Life, Trust, TrustOptions
 from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
+from cachesvc.making import open_trust
 from cachesvc.settings import Settings
 from cachesvc.training import train
 
@@ -30,7 +30,9 @@ _ROUND_LABELS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TrustNeeds:
-    """What trust is made on. ``leads`` says whether this process does the rounds, ``step_back`` lets a thread give way."""
+    """What trust is made on. ``leads`` says whether this process does the rounds, ``step_back`` lets a thread give way,
+    ``is_doubtful`` that its store may be what the server keeps dying of.
+    """
 
     store: ResponseStore
     embedder: Guard
@@ -41,6 +43,7 @@ class TrustNeeds:
     clock: Clock
     observer: Observer
     step_back: Callable[[], None]
+    is_doubtful: bool
 
 
 class Trusting:
@@ -49,10 +52,9 @@ class Trusting:
     def __init__(self, settings: Settings, needs: TrustNeeds, life: Life) -> None:
         """Open the store of trust. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
         given = settings.trust
-        bounds = TrustBounds(given.max_labels, given.max_vetoes, given.max_bytes, given.max_namespaces)
-        self.store = LmdbTrust(settings.store.path / DIRECTORY, needs.embedder.fingerprint, bounds)
-        if self.store.moved_aside is not None:
-            needs.observer.on(StoreMovedAside(str(self.store.moved_aside)))
+        self.store = open_trust(
+            settings, needs.embedder.fingerprint, needs.observer, is_doubtful=needs.is_doubtful
+        )
         parts = TrustParts(
             trust=self.store,
             store=needs.store,

@@ -3,13 +3,13 @@ embedder; else refused with what to do, or, for one that is damaged and where it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import lmdb
 
-from cachesvc.adapters import lmdb_open, lmdb_rewrite, lmdb_trust
+from cachesvc.adapters import lmdb_open, lmdb_rewrite
 from cachesvc.adapters.lmdb_lock import DirectoryLock, LentLock
 from cachesvc.adapters.lmdb_preflight import is_readable
 from cachesvc.adapters.lmdb_records import Sealer
@@ -43,13 +43,16 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A store that is open. ``moved_aside`` is where one went that could not be, so that this one is empty."""
+    """A store that is open. ``moved_aside`` is where one went that could not be, so that this one is empty. With
+    ``keeps_dying`` its server died again and again, and it was not this store that it died of.
+    """
 
     env: lmdb.Environment
     tables: Tables
     sealer: Sealer
     lock: DirectoryLock | LentLock
     moved_aside: Path | None
+    keeps_dying: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Prepared:
     lock: DirectoryLock
     moved_aside: Path | None
     clock_ms: int
+    keeps_dying: bool
 
 
 def begin(options: StoreOptions, fingerprint: str, migrating: Callable[[lmdb_rewrite.Told], None]) -> Opened:
@@ -81,7 +85,7 @@ def prepare(
             clock_ms = opened.tables.clock_ms(txn)
     finally:
         opened.env.close()
-    return Prepared(lock, opened.moved_aside, clock_ms)
+    return Prepared(lock, opened.moved_aside, clock_ms, opened.keeps_dying)
 
 
 def _begin(
@@ -93,9 +97,9 @@ def _begin(
     lock = DirectoryLock(path)
     try:
         try:
-            _look_for_what_kills(path, lock)
+            keeps_dying = _look_for_what_kills(path, lock)
             _bring_up_to_date(options, fingerprint, migrating)
-            return _open(options, fingerprint, lock, None), lock
+            return replace(_open(options, fingerprint, lock, None), keeps_dying=keeps_dying), lock
         except CacheError as error:
             if error.kind is not Kind.CORRUPT or options.on_corruption == "refuse":
                 raise
@@ -114,19 +118,20 @@ def target_of(
     )
 
 
-def _look_for_what_kills(path: Path, lock: DirectoryLock) -> None:
+def _look_for_what_kills(path: Path, lock: DirectoryLock) -> bool:
     """LMDB ends the process at the first use of a page that makes no sense, so that a server on a damaged store
-    would be started again and again. Not looked for at each start: reading all of a store takes long.
+    would be started again and again. Not looked for at each start: reading all of a store takes long. Returns
+    whether it was looked for, in vain.
     """
     if lock.crashes < _MANY_CRASHES:
-        return
+        return False
     crashes, lock.crashes = lock.crashes, 0
     lock.note(0)  # should it be killed while it looks, or find nothing out, the next start does not look
     if not is_readable(path / "data.mdb"):
         lock.crashes = crashes
         raise lmdb_open.unopenable(path, "its server died again and again, and so does who reads all of it")
-    lmdb_trust.put_aside_what_kills(path / lmdb_trust.DIRECTORY)
     lock.note(1)
+    return True
 
 
 def _attach(options: StoreOptions, fingerprint: str, lock: LentLock) -> Opened:

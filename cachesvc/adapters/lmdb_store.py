@@ -84,6 +84,7 @@ class LmdbStore:
         self._sealer = opened.sealer
         self._lock = opened.lock
         self._moved_aside = opened.moved_aside
+        self._keeps_dying = opened.keeps_dying
         self._write_options = WriteOptions(options.log_max_records, options.eviction)
         self._writer = GroupWriter(self._env, self._opening, options.write_queue_length, failpoint)
         self._is_open = True
@@ -367,6 +368,11 @@ class LmdbStore:
     def moved_aside(self) -> Path | None:
         """Where a store went that could not be opened, so that this one was started empty."""
         return self._moved_aside
+
+    @property
+    def keeps_dying(self) -> bool:
+        """Whether the server died again and again, and not of this store."""
+        return self._keeps_dying
 
     def close(self) -> None:
         """Commit what is queued, then close. Nothing may be called afterwards."""

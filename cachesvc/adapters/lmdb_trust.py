@@ -5,12 +5,14 @@ writes concern it: where it cannot be opened it begins anew, and the cache goes 
 may have it open; LMDB's lock keeps their writes apart. Each embedder has one of its own: labels hold its scores.
 """
 
+import os
 import secrets
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from errno import ENOSPC
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -69,16 +71,6 @@ class TrustBounds:
     max_namespaces: int
 
 
-def put_aside_what_kills(directory: Path) -> None:
-    """Move aside the stores of trust that whoever reads them dies of: LMDB ends the process at some damage. For a server
-    that died again and again, before anybody opens them. Raises nothing that would keep it from starting.
-    """
-    for data in sorted(directory.glob("*/data.mdb")):
-        with suppress(CacheError, OSError):  # it cannot be found out
-            if not is_readable(data):
-                _put_aside(data.parent)
-
-
 def _put_aside(directory: Path) -> Path:
     """Only the last that was damaged is kept: what it held can be learned again."""
     aside = directory / "data.mdb.corrupt"
@@ -89,9 +81,11 @@ def _put_aside(directory: Path) -> Path:
 
 
 class LmdbTrust:
-    """``TrustStore``."""
+    """``TrustStore``. ``is_doubtful``: the server died again and again, so look whether this is what it dies of."""
 
-    def __init__(self, directory: Path, fingerprint: str, bounds: TrustBounds) -> None:
+    def __init__(
+        self, directory: Path, fingerprint: str, bounds: TrustBounds, *, is_doubtful: bool = False
+    ) -> None:
         """Open or create. Raises FULL or UNAVAILABLE; what is damaged is moved aside."""
         self._bounds = bounds
         self._lock = threading.Lock()  # one thread of a process at a time waits for the others' transactions
@@ -99,7 +93,8 @@ class LmdbTrust:
         self.moved_aside: Path | None = None
         for path in (directory, self._directory):
             path.mkdir(mode=0o700, exist_ok=True)
-        if not is_whole(self._directory / "data.mdb"):
+        data = self._directory / "data.mdb"
+        if not is_whole(data) or (is_doubtful and not is_readable(data)):
             self.moved_aside = _put_aside(self._directory)
         try:
             self._open()
@@ -479,10 +474,11 @@ class LmdbTrust:
                 raise self._refusal(error) from None
 
     def _refusal(self, error: lmdb.Error) -> CacheError:
-        full = isinstance(error, lmdb.DiskError | lmdb.MapFullError)
+        # LMDB has no class for a disk without room; its text is of the call and the system's reason.
+        full = isinstance(error, lmdb.DiskError | lmdb.MapFullError) or os.strerror(ENOSPC) in str(error)
         return CacheError(
             Kind.FULL if full else Kind.UNAVAILABLE,
-            f"what is known of trust, in {self._directory}, could not be read or written ({type(error).__name__})",
+            f"what is known of trust, in {self._directory}, could not be read or written ({error})",
         )
 
 

@@ -154,6 +154,13 @@ class StoreMovedAside:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustMovedAside:
+    """At the start the store of trust was damaged; it went to ``path``, and everything is learned anew: vetoes are gone."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrustChanged:
     """A namespace goes by another rule, or its brake by another stance: what and why, for people."""
 
@@ -228,6 +235,7 @@ Event: TypeAlias = (
     | IndexSettled
     | IndexWarmed
     | StoreMovedAside
+    | TrustMovedAside
     | TrustChanged
     | TrustStands
     | Labelled

@@ -97,10 +97,10 @@ class TrustDesk:
         state = self._parts.trust.state(namespace)
         found = {rule.version: rule for rule in (() if state is None else state.rules)}
         if version not in found:
-            known = ", ".join(map(str, sorted(found))) or "none"
+            known = "".join(f", {one}" for one in sorted(found))
             raise CacheError(
                 Kind.NOT_FOUND,
-                f"version: namespace {namespace} has no rule {version}; kept are 0, the policy's threshold, and {known}",
+                f"version: namespace {namespace} has no rule {version}; kept are 0, which is the policy's threshold{known}",
             )
         return found[version]
 

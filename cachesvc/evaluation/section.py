@@ -35,11 +35,15 @@ def _evidence(tuned: Tuned) -> list[str]:
     if tuned.evidence is None:
         return _refusal(tuned)
     found = tuned.evidence.evidence
+    of, by = f"Of {found.requests:,} requests", "Clopper-Pearson"
+    if tuned.most_weight > 1:
+        of = f"Of the labels, which stand for up to {tuned.most_weight:.0f} requests each and for {found.requests:,} in all,"
+        by = "testing by betting"
     lines = [
         (
-            f"Of {found.requests:,} requests it would serve {found.served:,} by meaning, {found.wrong:,} of them wrongly: "
+            f"{of} it would serve {found.served:,} by meaning, {found.wrong:,} of them wrongly: "
             f"with {found.level:.0%} confidence at most {found.error_bound:.2%} of requests like these are served wrongly "
-            "(Clopper-Pearson, fixed-sequence testing). Other tenants and new kinds of prompts are not like these."
+            f"({by}, fixed-sequence testing). Other tenants and new kinds of prompts are not like these."
         )
     ]
     for what, rates in (("before", tuned.before), ("with it", tuned.after)):
@@ -52,19 +56,29 @@ def _evidence(tuned: Tuned) -> list[str]:
 
 def _refusal(tuned: Tuned) -> list[str]:
     least = least_labels(tuned.max_error_rate)
+    what = "labels" if tuned.most_weight == 1 else "requests"
     if tuned.more_needed is None:
         return [
             (
-                f"No threshold is defended by {tuned.label_count:,} labels, and more of the same would not help: what is "
+                f"No threshold is defended by {tuned.label_count:,} {what}, and more of the same would not help: what is "
                 "nearest is wrong too often. Look at the worst hits (cachesvc eval): is the label fair, is a gate missing?"
             )
         ]
     return [
         (
-            f"No threshold is defended by {tuned.label_count:,} labels: needs about {tuned.more_needed:,} more. "
-            f"(Without a single wrong hit it takes {least:,}.)"
+            f"No threshold is defended by {tuned.label_count:,} {what}: needs about {tuned.more_needed:,} more. "
+            + _least(least, tuned.most_weight)
         )
     ]
+
+
+def _least(least: int, weight: float) -> str:
+    if weight == 1:
+        return f"(Without a single wrong hit it takes {least:,}.)"
+    return (
+        f"(A label stands for up to {weight:.0f} requests, since hits are labelled by chance: a larger hold_back_share "
+        "gets there sooner.)"
+    )
 
 
 def _comments(lines: Sequence[str]) -> str:

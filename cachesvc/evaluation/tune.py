@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from cachesvc.core.gates import Gate
 from cachesvc.core.policy import Policy
-from cachesvc.core.trust.operating import LEVEL, Choice, choose, clopper_pearson_upper
+from cachesvc.core.trust.operating import (
+    LEVEL,
+    Choice,
+    choose,
+    clopper_pearson_upper,
+    weighted_upper,
+)
 from cachesvc.evaluation.data import Pairs, Stream
 from cachesvc.evaluation.evaluate import Rates, rates
 from cachesvc.evaluation.serving import FLOOR, PairShop, Shop, with_threshold
@@ -38,7 +44,7 @@ class Judged:
 @dataclass(frozen=True, slots=True)
 class Tuned:
     """The policy that is defended, or None, and why. ``more_needed``: about so many more labels would defend one;
-    None where none is missing, or no number would do.
+    None where none is missing, or no number would do. ``most_weight``: for how many requests one label stands at most.
     """
 
     max_error_rate: float
@@ -50,6 +56,7 @@ class Tuned:
     more_needed: int | None
     before: Rates | None
     after: Rates | None
+    most_weight: float = 1.0
 
 
 def tune(data: Stream | Pairs, policy: Policy, max_error_rate: float, *, choose_gates: bool) -> Tuned:
@@ -79,6 +86,7 @@ def decide_threshold(judged: Judged, policy: Policy, max_error_rate: float) -> T
         more_needed=_more_needed(judged, max_error_rate) if best is None else None,
         before=None,
         after=None,
+        most_weight=_most_weight(judged),
     )
 
 
@@ -125,7 +133,8 @@ def _useful(shop: Shop | PairShop, policy: Policy, max_error_rate: float, end: i
 def _more_needed(judged: Judged, max_error_rate: float) -> int | None:
     """About how many more labels like these would defend the threshold that errs least; None: no number would."""
     order = np.argsort(-judged.values, kind="stable")
-    wrong = np.cumsum(~judged.right[order])
+    weights = np.ones(len(order)) if judged.shares is None else 1 / judged.shares[order]
+    wrong = np.cumsum(weights * ~judged.right[order])
     right = np.cumsum(judged.right[order])
     share = wrong / max(judged.request_count, 1)
     useful = np.flatnonzero((right > 0) & (share < max_error_rate))
@@ -133,8 +142,20 @@ def _more_needed(judged: Judged, max_error_rate: float) -> int | None:
         return None
     rate = float(share[useful].min()) if len(useful) else 0.0
     needed = max(judged.request_count, least_labels(max_error_rate))
-    while clopper_pearson_upper(ceil(rate * needed), needed) > max_error_rate:
+    greatest = _most_weight(judged)
+    while _bound(rate, needed, greatest) > max_error_rate:
         needed = ceil(needed * 1.1)
         if needed > _MOST_NEEDED:
             return None
     return max(needed - judged.request_count, 1)
+
+
+def _bound(rate: float, requests: int, greatest: float) -> float:
+    """What so many requests would defend if they erred at this rate."""
+    if greatest == 1:
+        return clopper_pearson_upper(ceil(rate * requests), requests)
+    return weighted_upper(np.full(ceil(rate * requests / greatest), greatest), greatest, requests)
+
+
+def _most_weight(judged: Judged) -> float:
+    return 1.0 if judged.shares is None or not len(judged.shares) else float(1 / judged.shares.min())

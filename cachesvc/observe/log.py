@@ -31,6 +31,7 @@ from cachesvc.core.events import (
     StoreMovedAside,
     TaskFailed,
     TrustChanged,
+    TrustMovedAside,
     TrustStands,
 )
 
@@ -155,6 +156,8 @@ class LogObserver:
                 self._logger.info("index_warmed", **asdict(event))
             case StoreMovedAside():
                 self._logger.error("store_moved_aside", path=event.path)
+            case TrustMovedAside():
+                self._logger.error("trust_moved_aside", path=event.path)
             case TrustChanged():
                 self._logger.info("trust_changed", namespace=event.namespace, what=event.what)
             case TrustStands():

@@ -29,6 +29,7 @@ from cachesvc.core.events import (
     StoreMovedAside,
     TaskFailed,
     TrustChanged,
+    TrustMovedAside,
     TrustStands,
 )
 from cachesvc.core.gates import Gate
@@ -267,7 +268,14 @@ class MetricsObserver:
                 pass  # read at a scrape, before it is over too
             case StoreMovedAside():
                 self._moved_aside.set(1)
-            case TrustChanged() | TrustStands() | Labelled() | LabelsDropped() | FeedbackDone():
+            case (
+                TrustMovedAside()
+                | TrustChanged()
+                | TrustStands()
+                | Labelled()
+                | LabelsDropped()
+                | FeedbackDone()
+            ):
                 self._trust.on(event)
             case ConfigRead():
                 self._config_reloads.labels(event.result).inc()

@@ -9,7 +9,14 @@ from typing import assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from cachesvc.core.events import FeedbackDone, Labelled, LabelsDropped, TrustChanged, TrustStands
+from cachesvc.core.events import (
+    FeedbackDone,
+    Labelled,
+    LabelsDropped,
+    TrustChanged,
+    TrustMovedAside,
+    TrustStands,
+)
 from cachesvc.core.trust.labels import Comparator, Origin
 from cachesvc.core.trust.state import Brake
 
@@ -103,6 +110,11 @@ class TrustMetrics:
         self._steps = Counter(
             "cachesvc_trust_steps", "Changes of rules and brakes, each in the log.", registry=registry
         )
+        self._moved_aside = Gauge(
+            "cachesvc_trust_moved_aside",
+            "1 when the store of trust was damaged and this process began with an empty one: vetoes and labels are gone.",
+            registry=registry,
+        )
         for origin in Origin:
             for comparator in Comparator:
                 for result in _RESULTS.values():
@@ -112,11 +124,16 @@ class TrustMetrics:
         for result in _RESULTS.values():
             self._feedback.labels(result)
 
-    def on(self, event: TrustChanged | TrustStands | Labelled | LabelsDropped | FeedbackDone) -> None:
+    def on(
+        self,
+        event: TrustMovedAside | TrustChanged | TrustStands | Labelled | LabelsDropped | FeedbackDone,
+    ) -> None:
         """Count it, or show it."""
         match event:
             case TrustStands():
                 self._show(event)
+            case TrustMovedAside():
+                self._moved_aside.set(1)
             case TrustChanged():
                 self._steps.inc()
             case Labelled():

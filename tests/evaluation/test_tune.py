@@ -47,6 +47,20 @@ def test_labels_that_are_wrong_at_the_top_are_told() -> None:
     assert "would not help" in section(tuned, "default", "two labels")
 
 
+def test_labels_drawn_by_chance_are_told_apart() -> None:
+    """Each stands for several requests, so that more are needed, and the evidence names the bound that counts them."""
+    plain, shares = right_above(0.8, 2000, 400), np.full(400, 0.05)
+    refused = decide_threshold(replace(plain, shares=shares), POLICY, 0.01)
+    assert refused.threshold is None
+    assert refused.more_needed is not None
+    assert refused.more_needed > 1000
+    assert "up to 20 requests" in section(refused, "default", "400 labels")
+    more = replace(right_above(0.8, 20_000, 400), shares=shares)
+    defended = section(decide_threshold(more, POLICY, 0.01), "default", "400 labels")
+    assert "testing by betting" in defended.replace("\n# ", " ")
+    assert "Clopper" not in defended
+
+
 def test_a_useless_gate_is_dropped_and_a_useful_one_stays() -> None:
     """The number gate refuses only what is right, so half of the labels drop it; the other half choose the threshold."""
     rows = [

@@ -33,7 +33,7 @@ def learned(start: Callable[..., Running], embedder: Embedder, tmp_path: Path) -
 
     def make(count: int, **policy: Any) -> Running:
         (tmp_path / "store").mkdir(mode=0o700)
-        bounds = TrustBounds(20_000, 1_000, 256 << 20)
+        bounds = TrustBounds(20_000, 1_000, 256 << 20, max_namespaces=100)
         with closing(LmdbTrust(tmp_path / "store" / "trust", embedder.fingerprint, bounds)) as store:
             store.add("default", [label(number) for number in range(count)], NOTHING)
         return start(

@@ -337,3 +337,17 @@ def test_a_store_moved_aside_is_told(
         assert "cachesvc_store_moved_aside 1.0" in page.read().decode()
     lines = [line for line in capsys.readouterr().err.splitlines() if "store_moved_aside" in line]
     assert [json.loads(line)["path"] for line in lines] == [str(tmp_path / "store" / "data.mdb.corrupt")]
+
+
+def test_trust_moved_aside_is_told(
+    start: Callable[..., Running], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Damaged labels and vetoes do not keep the server from starting; its log and a metric say that they are gone."""
+    start().app.stop()
+    (data,) = (tmp_path / "store" / "trust").glob("*/data.mdb")
+    data.write_bytes(b"garbage " * 2048)
+    server = start()
+    with urlopen(f"http://{server.app.admin_address}/metrics") as page:
+        assert "cachesvc_trust_moved_aside 1.0" in page.read().decode()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "trust_moved_aside" in line]
+    assert [json.loads(line)["path"] for line in lines] == [f"{data}.corrupt"]

@@ -135,10 +135,11 @@ def test_a_server_that_dies_again_and_again_looks_at_its_store_of_trust(path: Pa
     die(path)
     die(path)
     with closing(LmdbStore(options(path), PRINT)) as store:
-        assert store.moved_aside is None
+        assert (store.moved_aside, store.keeps_dying) == (None, True)
         assert is_there(store, 199)
-        with closing(LmdbTrust(path / DIRECTORY, PRINT, bounds)) as trust:
+        with closing(LmdbTrust(path / DIRECTORY, PRINT, bounds, is_doubtful=True)) as trust:
             assert trust.tally("n") == Tally()
+            assert trust.moved_aside is not None
     assert data.with_name("data.mdb.corrupt").exists()
 
 
@@ -180,10 +181,11 @@ def test_a_look_that_finds_nothing_out_is_not_repeated(path: Path, monkeypatch: 
 
 
 def test_kills_alone_are_no_damage(path: Path) -> None:
-    """However often its server is killed, a whole store opens."""
+    """However often its server is killed, a whole store opens; it says that something else may be the cause."""
     for _ in range(4):
         die(path)
     with closing(LmdbStore(quarantining(path), PRINT)) as store:
+        assert store.keeps_dying
         assert store.moved_aside is None
         assert is_there(store, 199)
         assert store.check() == []

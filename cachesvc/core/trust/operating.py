@@ -18,7 +18,9 @@ from cachesvc.core.trust.rules import Evidence
 
 LEVEL = 0.95
 
-_BETS = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 24)])
+_BETS = np.geomspace(1e-3, 1.0, 24)
+# High stakes pay where hardly anything is wrong, which is what bounds this low are asked for.
+_BET_WEIGHTS = _BETS / _BETS.sum()
 _STEPS = 50
 
 
@@ -156,7 +158,7 @@ def weighted_upper(
         gains = (requests - len(parts)) * np.log1p(stakes * mean)
         gains += np.log(np.maximum(1 + stakes[:, None] * (mean - parts), 1e-300)).sum(1)
         top = gains.max()
-        return bool(top + np.log(np.exp(gains - top).mean()) >= -log(1 - level))
+        return bool(top + np.log((_BET_WEIGHTS * np.exp(gains - top)).sum()) >= -log(1 - level))
 
     return min(1.0, greatest * _first(too_high, float(parts.sum()) / requests))
 

@@ -275,3 +275,20 @@ def test_each_gate_refuses_once() -> None:
     gates = [veto.gate for veto in vetoes]
     assert len(gates) == len(set(gates))
     assert {gate for gate, _, _ in DIFFERS.values()} == _LITERAL
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shown"),
+    [
+        ("release v1.2 of it", "release v1.3 of it", ("1.2", "1.3")),
+        ("pay $1.50", "pay $1.60", ("usd:1.5", "usd:1.6")),
+        ("pi is 3.14159265", "pi is 3.14159266", ("3.14159265", "3.14159266")),
+        ("a ratio of 1/3", "a ratio of 2/3", ("1/3", "2/3")),
+        ("on 5/6/2020", "on 6/5/2020", ("5/6/2020", "6/5/2020")),
+    ],
+    ids=["version", "money", "long", "third", "date"],
+)
+def test_what_differs_is_shown_as_people_write_it(ours: str, theirs: str, shown: tuple[str, str]) -> None:
+    """Numbers are compared as fractions, and shown as decimals where they are some."""
+    (veto,) = literal_vetoes(analyse(ours).literals, analyse(theirs).literals)
+    assert (veto.ours, veto.theirs) == shown

@@ -66,6 +66,12 @@ def test_betting_is_no_tighter_than_the_exact_bound(wrong: int) -> None:
     assert exact <= bet <= 2.5 * exact + 0.001
 
 
+def test_betting_hardly_pays_for_not_knowing_its_stake() -> None:
+    """Without a single wrong label the bound is at most a third above that of the best stake."""
+    best = 20 * -np.log(0.05) / 10_000
+    assert best <= weighted_upper(np.zeros(0), 20.0, 10_000) <= 4 / 3 * best
+
+
 def test_betting_covers_what_is_sampled() -> None:
     """Labels drawn by known chances bound the true rate in all but one of twenty simulations at most."""
     random = np.random.default_rng(5)

@@ -1,7 +1,11 @@
 """The literals of two texts compared. Whatever is asked here is symmetric: it refuses both ways or neither."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
@@ -9,6 +13,10 @@ from cachesvc.core.gates.literals.reading import Literals
 
 _YEARS = range(1900, 2101)
 _FEW = 16
+_FRACTION = re.compile(r"-?[0-9]{1,18}/[1-9][0-9]{0,17}(?![0-9])")
+_FRACTIONAL = frozenset((Gate.NUMBER, Gate.VERSION, Gate.QUANTITY, Gate.TIME))
+_DECIMAL = 10**12
+"""Fractions whose denominator divides it are written as decimals in full."""
 
 
 def literal_vetoes(ours: Literals, theirs: Literals) -> list[Veto]:
@@ -16,8 +24,23 @@ def literal_vetoes(ours: Literals, theirs: Literals) -> list[Veto]:
     vetoes: list[Veto] = []
     for veto in literal_differences(ours, theirs):
         if all(veto.gate is not other.gate for other in vetoes):
-            vetoes.append(veto)
+            vetoes.append(_readable(veto))
     return vetoes
+
+
+def _readable(veto: Veto) -> Veto:
+    """As people write numbers: what is compared are fractions, in which 1.2 is 6/5."""
+    if veto.gate not in _FRACTIONAL or "/" not in f"{veto.ours}{veto.theirs}":
+        return veto
+    ours, theirs = (_FRACTION.sub(_decimal, text) for text in (veto.ours, veto.theirs))
+    return replace(veto, ours=ours, theirs=theirs) if ours != theirs else veto
+
+
+def _decimal(found: re.Match[str]) -> str:
+    value = Fraction(found[0])
+    if _DECIMAL % value.denominator == 0:
+        return f"{Decimal(value.numerator) / value.denominator:f}"
+    return found[0] if abs(value) < 1 else f"{float(value):.6g}"
 
 
 def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # noqa: C901 - one question a gate
