@@ -4,14 +4,16 @@ from typing import NamedTuple
 
 from cachesvc.core.gates.literals.atoms import foreign_numbers, joined
 from cachesvc.core.gates.literals.chunks import chunks
-from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME, Item
+from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME
 from cachesvc.core.gates.literals.scanner import Scan
 from cachesvc.core.gates.literals.slots import slots
 from cachesvc.core.gates.literals.spans import Spans, fold, quotes, spans
 from cachesvc.core.gates.words import NONE
 
 
-class Literals(NamedTuple):  # its many fields are set at once, in a third of the time that a frozen dataclass takes
+class Literals(
+    NamedTuple
+):  # its many fields are set at once, in a third of the time that a frozen dataclass takes
     """The literals of a text, by what they are compared with; values are in one form however they were written.
 
     ``ones`` and ``firsts``: how often those are said, which may be a number and may be nothing. ``loose``: what by its kind
@@ -56,18 +58,16 @@ def literals(text: str) -> Literals:
     plain = f" {' '.join([part.said for part in parts if part.said])} "
     quoted = quotes(folded)
     found = Spans(folded)
-    if any([part.is_odd for part in parts]):
+    if any(part.is_odd for part in parts):
         found = spans(folded)
         parts = chunks(found.rest)
-    if text.isascii() and not any([part.speaks for part in parts]):
+    if text.isascii() and not any(part.speaks for part in parts):
         return Literals(plain, quoted, *found[1:])
     scan = Scan(joined([atom for part in parts for atom in part.atoms])).run()
     return _literals(plain, quoted, found, scan, foreign_numbers(found.rest))
 
 
-def _literals(
-    plain: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str]
-) -> Literals:
+def _literals(plain: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str]) -> Literals:
     items = [item for item in scan.items if item.value != FIRST]
     numbers = [*foreign]
     values: dict[str, list[str]] = {NUMBER: numbers, COUNT: [], QUANTITY: [], DATE: [], TIME: []}

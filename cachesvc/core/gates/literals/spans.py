@@ -97,7 +97,9 @@ _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,20}(?: [^<>]{0,200})?/?>")
 _SIGNED = frozenset("=<>!&|*^+/-{}[]")
 
 
-class Spans(NamedTuple):  # one a text is made: set at once, in a third of the time that a frozen dataclass takes
+class Spans(
+    NamedTuple
+):  # one a text is made: set at once, in a third of the time that a frozen dataclass takes
     """What was found in a text, and ``rest``: the text without it, where numbers and words are read."""
 
     rest: str

@@ -28,7 +28,9 @@ class Question(Enum):
     __hash__ = object.__hash__  # as that of Gate
 
 
-class Meaning(NamedTuple):  # its many fields are set at once, in a third of the time that a frozen dataclass takes
+class Meaning(
+    NamedTuple
+):  # its many fields are set at once, in a third of the time that a frozen dataclass takes
     """What carries the meaning of a text. Words are stems, unless it says otherwise.
 
     ``stems``: the words that carry content (no function words, no numbers), and verbs with a particle (``turn+on``).
