@@ -307,7 +307,7 @@ class IndexSettings(_Section):
         2048,
         ge=1,
         le=10_000_000,
-        description="Entries of which is kept what the gates need to know of their prompts, about 12 KB each; of others it "
+        description="Entries of which is kept what the gates need to know of their prompts, about 5 KB each; of others it "
         "is found out anew, which takes a fraction of a millisecond",
     )
     warm_max_scopes: int = Field(

@@ -1,7 +1,4 @@
-"""What the gates know of a text, found out once.
-
-Texts are analysed at most ``MAX_LENGTH`` characters far; what is longer is exact-tier anyway.
-"""
+"""What the gates know of a text, found out once."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +10,9 @@ from cachesvc.core.gates.words import words
 VERSION = 1
 """Changes whenever an analysis of the same text would come out otherwise."""
 
-MAX_LENGTH = 20_000
+MAX_LENGTH = 8192
+"""Characters; no more of a text is analysed. That is how long the texts are that an embedder is shown where nothing else is set
+(``embedder.max_text_length``): longer ones are exact-tier, and a window of 512 tokens ends far sooner."""
 
 
 @dataclass(slots=True)

@@ -78,7 +78,7 @@ def features(
     if not entries:
         return np.zeros((0, len(NAMES)), np.float32)
     ours, shape = query.meaning, query.profile
-    many = len(entries)
+    many, grams = len(entries), shape.grams
     lacks = [ours.stems - entry.meaning.stems for entry in entries]
     adds = [entry.meaning.stems - ours.stems for entry in entries]
     alike = [_alike(shape.words, entry.profile.words) for entry in entries]
@@ -101,7 +101,7 @@ def features(
                 place,
                 alike[place],
                 shared / (known + len(add) or 1),
-                _alike(shape.grams, other.grams),
+                _alike(grams, other.grams),
                 shared / fewest if fewest else 0.0,
                 len(lack),
                 len(add),

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from cachesvc.core.gates.literals.lexicon import (
     NUMBER_WORDS,
@@ -38,8 +39,7 @@ class Number:
     ordinal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Atom:
+class Atom(NamedTuple):  # one a word: made in a third of the time that a frozen dataclass takes
     """A number, or a folded word or sign. ``glued``: nothing stands between it and the one before.
 
     ``speaks``: it may be a literal or the beginning of one; ``starts``: it may be the beginning of a number.

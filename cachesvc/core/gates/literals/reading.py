@@ -58,10 +58,10 @@ def literals(text: str) -> Literals:
     plain = f" {' '.join([part.said for part in parts if part.said])} "
     quoted = quotes(folded)
     found = Spans(folded)
-    if any([part.is_odd for part in parts]):
+    if any(part.is_odd for part in parts):
         found = spans(folded)
         parts = chunks(found.rest)
-    if text.isascii() and not any([part.speaks for part in parts]):
+    if text.isascii() and not any(part.speaks for part in parts):
         return Literals(plain, quoted, *found[1:])
     scan = Scan(joined([atom for part in parts for atom in part.atoms])).run()
     return _literals(plain, quoted, found, scan, foreign_numbers(found.rest))
