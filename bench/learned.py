@@ -112,12 +112,13 @@ def shadow(stream: labelled.Stream) -> Shadow:
     return Shadow(stream, analyses, digests, made)
 
 
-def figures(streams: Sequence[labelled.Stream]) -> list[Figures]:
-    """Of each stream, by either promise."""
+def figures(streams: Sequence[labelled.Stream], redraws: int | None = None) -> list[Figures]:
+    """Of each stream, by either promise. By default a short stream is drawn anew more often than a long one."""
     made = []
     for stream in streams:
         seen = shadow(stream)
-        drawn = [_drawn(seen.examples, seed) for seed in range(max(LEAST_REDRAWS, _REDRAWN // len(stream)))]
+        many = max(LEAST_REDRAWS, _REDRAWN // len(stream)) if redraws is None else redraws
+        drawn = [_drawn(seen.examples, seed) for seed in range(many)]
         made += [_figures(seen, drawn, promise) for promise in Promise]
     return made
 

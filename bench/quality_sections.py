@@ -97,7 +97,8 @@ def own_labels(work: Work) -> Found:
     files = [file for file in work.streams if file.stem in _LABELLED]
     if work.quick:
         files = [file for file in files if file.stem != MIX]
-    found = learned.figures([labelled.stream(work.embedder, file) for file in files])
+    streams = [labelled.stream(work.embedder, file) for file in files]
+    found = learned.figures(streams, learned.LEAST_REDRAWS if work.quick else None)
     figures: list[Figure] = []
     for one in found:
         name = f"own labels, {_short(one.stream)}, promise: {one.promise.value}"
