@@ -1,10 +1,11 @@
 """What a namespace's own labels buy: useful hits at a promised error rate, how often the promise breaks, calibration.
 
 ``python -m bench.learned`` prints it for the streams with tight answers. Every request of a stream has its five nearest
-earlier requests for candidates, as in shadow mode, where everything is stored; requests are split at random into labels
-and test, so that both are exchangeable. The rule is made from the labels alone: model, threshold (cross-fitted), curve of
-confidence. It is then measured on the test part twice: over the same candidates, and served in order, where a hit stores
-nothing. The promise is measured over many more splits, with a model from a third of the requests that is in neither part.
+earlier requests for candidates, as in shadow mode, where everything is stored; requests are split at random into two
+thirds that are labels and a third to test with, so that both are exchangeable. The rule is made from the labels alone, and as
+adoption makes it: model, threshold on cross-fitted values, curve of confidence. It is then measured on the test part: over
+the same candidates in each of the re-draws, which count how often the promise breaks, and in some of them served in
+order, too, where a hit stores nothing.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from rich.table import Table
 
 from bench import labelled
 from cachesvc.core.gates import DEFAULT_GATES, Analysis, analyse, first_veto
+from cachesvc.core.trust.adoption import AHEAD, Terms, choose_for
 from cachesvc.core.trust.calibration import calibrate, expected_calibration_error
+from cachesvc.core.trust.compare import digest
 from cachesvc.core.trust.features import NAMES, features
 from cachesvc.core.trust.learn import FOLDS, Examples, Picks, cross_fitted, picks, train
-from cachesvc.core.trust.operating import Choice, choose
 from cachesvc.core.trust.rules import Model
 from cachesvc.evaluation.simulate import Neighbours, simulate
 from cachesvc.making import make_embedder
@@ -30,9 +32,12 @@ from cachesvc.settings_sections import EmbedderSettings
 STREAMS = ("stream_mix", "stream_t2s_atis", "stream_t2s_advising")
 MAX_ERROR_RATE = 0.01
 FLOOR = 0.6
-REDRAWS = 1_000
-RUNS = 5
 COUNT = 5
+LABELLED = 2 / 3
+LEAST_REDRAWS = 100
+SERVED_RUNS = 5
+
+_REDRAWN = 500_000  # requests; the shorter the stream, the more re-draws
 
 
 class Promise(Enum):
@@ -41,20 +46,23 @@ class Promise(Enum):
     RATE = "the rate"
     SEEN = "what is seen"
 
-    def horizon(self, requests: int) -> int | None:
-        """For how many requests to come; None for the rate behind them all."""
-        return None if self is Promise.RATE else requests
+    @property
+    def ahead(self) -> float:
+        """As in ``core.trust.adoption.Terms``."""
+        return 0.0 if self is Promise.RATE else AHEAD
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one stream and promise. Shares of requests, means over the runs; ``best_useful_share`` is at the threshold that is
-    best in hindsight. ``broken_share``: of re-draws whose test part, as large as the labels, errs above the bound.
+    """Of one stream and promise. Shares of requests, means over the re-draws, ``served_`` over the first of them;
+    ``best_useful_share`` is at the threshold that is best in hindsight. ``broken_share``: of re-draws whose test part errs
+    above the bound. ``calibration_error`` is of the confidences of all test parts; None where there are too few labels.
     """
 
     stream: str
     promise: Promise
     requests: int
+    redraws: int
     useful_share: float
     error_share: float
     served_useful_share: float
@@ -71,19 +79,21 @@ class Shadow:
 
     stream: labelled.Stream
     analyses: Sequence[Analysis]
+    digests: Sequence[bytes]
     examples: Examples
 
 
 def shadow(stream: labelled.Stream) -> Shadow:
     """What shadow mode sees of a stream: each request with the nearest before it."""
     analyses = [analyse(text) for text in stream.texts]
+    digests = [digest(answer.encode()) for answer in stream.answers]
     rows, same, is_open, request = [np.zeros((0, len(NAMES)), np.float32)], [], [], []
     for place in range(1, len(stream)):
         near = _near(stream.vectors, place)
         kept = near.scores >= FLOOR
         if not kept.any():
             continue
-        rows.append(_features(analyses, place, near)[kept])
+        rows.append(_features(analyses, digests, place, near)[kept])
         for other in near.places[kept].tolist():
             same.append(stream.answers[other] == stream.answers[place])
             is_open.append(first_veto(analyses[place], analyses[other], DEFAULT_GATES) is None)
@@ -99,92 +109,101 @@ def shadow(stream: labelled.Stream) -> Shadow:
         fold.astype(np.intp),
         np.ones(len(stream)),
     )
-    return Shadow(stream, analyses, made)
+    return Shadow(stream, analyses, digests, made)
 
 
-def figures(streams: Sequence[labelled.Stream]) -> list[Figures]:
-    """Of each stream, by either promise."""
+def figures(streams: Sequence[labelled.Stream], redraws: int | None = None) -> list[Figures]:
+    """Of each stream, by either promise. By default a short stream is drawn anew more often than a long one."""
     made = []
     for stream in streams:
         seen = shadow(stream)
-        halves = [_half(seen, seed) for seed in range(RUNS)]
-        made += [_figures(seen, halves, promise) for promise in Promise]
+        many = max(LEAST_REDRAWS, _REDRAWN // len(stream)) if redraws is None else redraws
+        drawn = [_drawn(seen.examples, seed) for seed in range(many)]
+        made += [_figures(seen, drawn, promise) for promise in Promise]
     return made
 
 
-def _figures(seen: Shadow, halves: Sequence["_Half"], promise: Promise) -> Figures:
-    runs = [_run(seen, half, promise) for half in halves]
-    errors = [half.calibration_error for half in halves if half.calibration_error is not None]
-    return Figures(
-        seen.stream.name,
-        promise,
-        len(seen.stream),
-        float(np.mean([run.useful for run in runs])),
-        float(np.mean([run.error for run in runs])),
-        float(np.mean([run.served_useful for run in runs])),
-        float(np.mean([run.served_error for run in runs])),
-        float(np.mean([_best(half.ahead, half.requests) for half in halves])),
-        _broken(seen.examples, promise),
-        float(np.mean(errors)) if errors else None,
-        [name for name, _ in sorted(halves[0].model.importance.items(), key=lambda item: -item[1])[:5]],
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class _Half:
-    """What one half taught, and what it makes of the other, which has ``requests``."""
+class _Drawn:
+    """One re-draw: what the labels taught, and what that makes of the test part, which has ``requests``.
+    ``confidences`` are of the test part's picks.
+    """
 
     is_label: NDArray[np.bool_]
     model: Model
     own: Picks
     ahead: Picks
     requests: int
-    calibration_error: float | None
+    confidences: NDArray[np.float64] | None
 
 
-def _half(seen: Shadow, seed: int) -> _Half:
-    given = seen.examples
+def _drawn(given: Examples, seed: int) -> _Drawn:
     is_label = np.zeros(given.requests, bool)
-    is_label[np.random.default_rng(seed).permutation(given.requests)[: given.requests // 2]] = True
+    random = np.random.default_rng(seed)
+    is_label[random.permutation(given.requests)[: round(given.requests * LABELLED)]] = True
     labels, test = given.of(is_label), given.of(~is_label)
     model, values = train(labels), cross_fitted(labels)
     assert model is not None
     assert values is not None
     own, ahead = picks(labels, values), picks(test, model.values(test.features))
-    curve = calibrate(own.values, own.right)
-    error = None
-    if curve is not None:
-        error = expected_calibration_error(
-            np.interp(ahead.values, curve.values, curve.confidences), ahead.right
-        )
-    return _Half(is_label, model, own, ahead, test.requests, error)
+    curve = calibrate(own.values, own.right, 1 / own.share)
+    confidences = None if curve is None else np.interp(ahead.values, curve.values, curve.confidences)
+    return _Drawn(is_label, model, own, ahead, test.requests, confidences)
+
+
+def _figures(seen: Shadow, drawn: Sequence[_Drawn], promise: Promise) -> Figures:
+    hits = [one.ahead.values >= _threshold(one, promise) for one in drawn]
+    wrong = np.array(
+        [(hit & ~one.ahead.right).sum() / one.requests for hit, one in zip(hits, drawn, strict=True)]
+    )
+    right = [(hit & one.ahead.right).sum() / one.requests for hit, one in zip(hits, drawn, strict=True)]
+    served = [_served(seen, one, promise) for one in drawn[:SERVED_RUNS]]
+    return Figures(
+        seen.stream.name,
+        promise,
+        len(seen.stream),
+        len(drawn),
+        float(np.mean(right)),
+        float(wrong.mean()),
+        float(np.mean([one.right for one in served])),
+        float(np.mean([one.wrong for one in served])),
+        float(np.mean([_best(one.ahead, one.requests) for one in drawn])),
+        float((wrong > MAX_ERROR_RATE).mean()),
+        _calibration_error(drawn),
+        [name for name, _ in sorted(drawn[0].model.importance.items(), key=lambda item: -item[1])[:5]],
+    )
+
+
+def _calibration_error(drawn: Sequence[_Drawn]) -> float | None:
+    """The mean of those of the re-draws, each by its own test part."""
+    errors = [
+        expected_calibration_error(one.confidences, one.ahead.right)
+        for one in drawn
+        if one.confidences is not None
+    ]
+    return float(np.mean(errors)) if errors else None
+
+
+def _threshold(one: _Drawn, promise: Promise) -> float:
+    labels = int(one.is_label.sum())
+    terms = Terms(MAX_ERROR_RATE, FLOOR, requests=labels, now_ms=0, version=1, ahead=promise.ahead)
+    choice = choose_for(one.own, terms)
+    return np.inf if choice is None else choice.threshold
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    useful: float
-    error: float
-    served_useful: float
-    served_error: float
+class _Served:
+    right: float
+    wrong: float
 
 
-def _run(seen: Shadow, half: _Half, promise: Promise) -> _Run:
-    choice = _choice(half.own, int(half.is_label.sum()), promise)
-    threshold = choice.threshold if choice else np.inf
-    served = simulate(
-        seen.stream.answers,
-        seen.stream.vectors,
-        _Learned(seen, half.model, threshold, half.is_label),
-        count=COUNT,
+def _served(seen: Shadow, one: _Drawn, promise: Promise) -> _Served:
+    rule = _Learned(seen, one.model, _threshold(one, promise), one.is_label)
+    run = simulate(seen.stream.answers, seen.stream.vectors, rule, count=COUNT)
+    hit = (run.served >= 0) & ~one.is_label
+    return _Served(
+        float((hit & run.right).sum() / one.requests), float((hit & ~run.right).sum() / one.requests)
     )
-    hit = half.ahead.values >= threshold
-    counts = (
-        hit & half.ahead.right,
-        hit & ~half.ahead.right,
-        served.right & ~half.is_label,
-        (served.served >= 0) & ~served.right & ~half.is_label,
-    )
-    return _Run(*(float(count.sum() / half.requests) for count in counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +220,7 @@ class _Learned:
         if self.is_label[place] or not len(near.places) or near.scores[0] < FLOOR:
             return None
         analyses = self.seen.analyses
-        values = self.model.values(_features(analyses, place, near))
+        values = self.model.values(_features(analyses, self.seen.digests, place, near))
         for best in np.argsort(-values, kind="stable").tolist():
             if values[best] < self.threshold:
                 return None
@@ -214,36 +233,6 @@ class _Learned:
         """Learns nothing more."""
 
 
-def _broken(given: Examples, promise: Promise) -> float:
-    """Over re-draws: the share whose test part errs above the bound."""
-    order = np.random.default_rng(99).permutation(given.requests)
-    is_taught = np.zeros(given.requests, bool)
-    is_taught[order[: given.requests // 3]] = True
-    model, rest = train(given.of(is_taught)), given.of(~is_taught)
-    assert model is not None
-    best = picks(rest, model.values(rest.features))
-    request = np.unique(rest.request[rest.is_open])
-    random = np.random.default_rng(7)
-    broken = 0
-    for _ in range(REDRAWS):
-        is_label = np.zeros(rest.requests, bool)
-        is_label[random.permutation(rest.requests)[: rest.requests // 2]] = True
-        own = is_label[request]
-        choice = _choice(_some(best, own), int(is_label.sum()), promise)
-        if choice is not None:
-            wrong = (best.values >= choice.threshold) & ~best.right & ~own
-            broken += int(wrong.sum()) > MAX_ERROR_RATE * (~is_label).sum()
-    return broken / REDRAWS
-
-
-def _choice(own: Picks, requests: int, promise: Promise) -> Choice | None:
-    return choose(own.values, own.right, requests, MAX_ERROR_RATE, horizon=promise.horizon(requests))
-
-
-def _some(given: Picks, chosen: NDArray[np.bool_]) -> Picks:
-    return Picks(given.values[chosen], given.right[chosen], given.share[chosen])
-
-
 def _best(ahead: Picks, requests: int) -> float:
     order = np.argsort(-ahead.values, kind="stable")
     right = ahead.right[order]
@@ -251,9 +240,15 @@ def _best(ahead: Picks, requests: int) -> float:
     return float(right[:served].sum() / requests)
 
 
-def _features(analyses: Sequence[Analysis], place: int, near: Neighbours) -> NDArray[np.float32]:
+def _features(
+    analyses: Sequence[Analysis], digests: Sequence[bytes], place: int, near: Neighbours
+) -> NDArray[np.float32]:
+    others = near.places.tolist()
     return features(
-        analyses[place], [analyses[other] for other in near.places.tolist()], near.scores.tolist()
+        analyses[place],
+        [analyses[other] for other in others],
+        near.scores.tolist(),
+        answers=[digests[other] for other in others],
     )
 
 
@@ -275,10 +270,11 @@ def main() -> None:
         "served: wrong %",
         "useful %",
         "in hindsight %",
-        "runs over %",
+        "re-draws",
+        "over %",
         "ECE",
         "goes by",
-        title=f"own labels, half of each stream; wrong ÷ requests ≤ {MAX_ERROR_RATE:.0%}",
+        title=f"own labels, two thirds of each stream; wrong ÷ requests ≤ {MAX_ERROR_RATE:.0%}",
     )
     for made in figures([labelled.stream(embedder, file) for file in files]):
         shares = (
@@ -287,13 +283,14 @@ def main() -> None:
             made.served_error_share,
             made.served_useful_share,
             made.best_useful_share,
-            made.broken_share,
         )
         error = "-" if made.calibration_error is None else f"{made.calibration_error:.3f}"
         table.add_row(
             made.stream,
             made.promise.value,
             *(f"{100 * share:.2f}" for share in shares),
+            str(made.redraws),
+            f"{100 * made.broken_share:.1f}",
             error,
             ", ".join(made.importance),
         )

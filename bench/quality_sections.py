@@ -107,11 +107,12 @@ def own_labels(work: Work) -> Found:
     files = [file for file in work.streams if file.stem in _LABELLED]
     if work.quick:
         files = [file for file in files if file.stem != MIX]
-    found = learned.figures([labelled.stream(work.embedder, file) for file in files])
+    streams = [labelled.stream(work.embedder, file) for file in files]
+    found = learned.figures(streams, learned.LEAST_REDRAWS if work.quick else None)
     figures: list[Figure] = []
     for one in found:
         name = f"own labels, {_short(one.stream)}, promise: {one.promise.value}"
-        counts = one.promise is learned.Promise.RATE
+        counts = one.promise is learned.Promise.SEEN
         least = _LABELLED[one.stream] * 100 if counts else None
         figures += [
             Figure(
@@ -121,7 +122,12 @@ def own_labels(work: Work) -> Found:
                 at_most=1.0 if counts else None,
             ),
             Figure(f"{name}: right hits ÷ requests", "%", [100 * one.useful_share], at_least=least),
-            Figure(f"{name}: held-out runs over the bound", "%", [100 * one.broken_share], at_most=5.0),
+            Figure(
+                f"{name}: held-out runs over the bound",
+                "%",
+                [100 * one.broken_share],
+                at_most=5.0 if counts else None,
+            ),
         ]
         if one.calibration_error is not None and counts:
             figures.append(

@@ -21,13 +21,16 @@ from cachesvc.core.trust.rules import Model, Rule
 MIN_LABELS = 600
 FRESH_SHARE = 0.4
 
+AHEAD = 0.5
+"""The bound is on what the next requests show, half as many as the labels stand for: see ADR 29."""
+
 _MAX_CHANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a rule is to keep, and when it is made. ``requests`` are those that the labels stand for, labelled or not;
-    ``horizon`` as in ``core.trust.operating.choose``.
+    the next ``ahead`` times as many keep the rate, or, where that is 0, the rate behind all requests is kept.
     """
 
     max_error_rate: float
@@ -35,7 +38,7 @@ class Terms:
     requests: int
     now_ms: int
     version: int
-    horizon: int | None = None
+    ahead: float = AHEAD
 
 
 def challenge(labels: Sequence[Label], current: Rule, terms: Terms) -> Rule | str:
@@ -72,14 +75,15 @@ def challenge(labels: Sequence[Label], current: Rule, terms: Terms) -> Rule | st
 
 def choose_for(best: Picks, terms: Terms, requests: int | None = None) -> Choice | None:
     """The operating point for picks of labelled requests that stand for so many; for those of the terms by default."""
+    stood_for = max(terms.requests if requests is None else requests, len(best.values))
     return choose(
         best.values,
         best.right,
-        max(terms.requests if requests is None else requests, len(best.values)),
+        stood_for,
         terms.max_error_rate,
         shares=best.share,
         level=LEVEL,
-        horizon=terms.horizon,
+        horizon=int(stood_for * terms.ahead) or None,
     )
 
 

@@ -4,9 +4,8 @@ Those that compare two texts come from sets that were made when the texts were a
 beside the others of the request say whether it stands out, and what the others have that it lacks.
 """
 
-from array import array
-from collections import Counter
 from collections.abc import Sequence
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -78,79 +77,90 @@ def features(
     if not entries:
         return np.zeros((0, len(NAMES)), np.float32)
     ours, shape = query.meaning, query.profile
-    many, grams = len(entries), shape.grams
-    lacks = [ours.stems - entry.meaning.stems for entry in entries]
-    adds = [entry.meaning.stems - ours.stems for entry in entries]
+    stems, names, kinds, roles, relations = ours.stems, ours.names, ours.kinds, ours.roles, ours.relations
+    function, qualifiers, bounds, order = ours.function, ours.qualifiers, ours.bounds, ours.order
+    many, known, count, codes, grams = len(entries), len(stems), shape.count, shape.codes, shape.grams
+    meanings = [entry.meaning for entry in entries]
+    lacks = [stems - theirs.stems for theirs in meanings]
+    adds = [theirs.stems - stems for theirs in meanings]
+    lacked_by_all = len(lacks[0].intersection(*lacks[1:]))
     alike = [_alike(shape.words, entry.profile.words) for entry in entries]
-    added = Counter(word for add in adds for word in add)
-    known = len(ours.stems)
+    added: dict[str, int] = {}
+    for add in adds:
+        for word in add:
+            added[word] = added.get(word, 0) + 1
+    best, spread = scores[0], scores[0] - scores[-1]
     ranked = sorted((0.0, *alike))
-    rows = array("f")
+    agreeing, dissent = _votes(scores, answers)
+    rows = []
     for place, entry in enumerate(entries):
-        score, theirs, other = scores[place], entry.meaning, entry.profile
-        lack, add = lacks[place], adds[place]
-        shared, fewest = known - len(lack), min(known, len(theirs.stems))
-        seen = [added[word] - 1 for word in add]
-        agreeing, dissent = _votes(place, scores, answers)
-        rows.extend(
-            (
+        score, theirs, other = scores[place], meanings[place], entry.profile
+        lack, add, words, length = lacks[place], adds[place], alike[place], other.count
+        lacking, adding = len(lack), len(add)
+        shared, fewest = known - lacking, min(known, len(theirs.stems))
+        seen = [added[word] for word in add]
+        apart, both = codes ^ other.codes, codes & other.codes
+        rows.append(
+            _PACK(
                 score,
-                score - scores[0],
+                score - best,
                 score - scores[place + 1] if place + 1 < many else score,
-                scores[0] - scores[-1],
+                spread,
                 place,
-                alike[place],
-                shared / (known + len(add) or 1),
+                words,
+                shared / (known + adding or 1),
                 _alike(grams, other.grams),
                 shared / fewest if fewest else 0.0,
-                len(lack),
-                len(add),
-                sum(map(len, lack)),
-                sum(map(len, add)),
+                lacking,
+                adding,
+                len("".join(lack)),
+                len("".join(add)),
                 len(shape.digits ^ other.digits),
-                len(ours.names ^ theirs.names),
-                len(ours.kinds ^ theirs.kinds),
-                len(ours.roles ^ theirs.roles),
-                len(ours.relations ^ theirs.relations),
-                len(ours.function ^ theirs.function),
-                len(ours.qualifiers ^ theirs.qualifiers),
-                len(ours.bounds ^ theirs.bounds),
+                len(names ^ theirs.names),
+                len(kinds ^ theirs.kinds),
+                len(roles ^ theirs.roles),
+                len(relations ^ theirs.relations),
+                len(function ^ theirs.function),
+                len(qualifiers ^ theirs.qualifiers),
+                len(bounds ^ theirs.bounds),
                 abs(ours.negations - theirs.negations) + abs(ours.soft_negations - theirs.soft_negations),
                 ours.question is not theirs.question,
                 _opening(shape.opening, other.opening),
-                ours.order == theirs.order,
-                shape.count,
-                min(shape.count, other.count) / (max(shape.count, other.count) or 1),
-                len(lack) - len(lack.intersection(*lacks)) if lack else 0,
-                seen.count(0),
-                sum(seen),
+                order == theirs.order,
+                count,
+                (count / length if count < length else length / count) if count else 0.0,
+                lacking - lacked_by_all,
+                seen.count(1),
+                sum(seen) - adding,
                 score - scores[place == 0] if many > 1 else score,
-                alike[place] - (ranked[-2] if alike[place] == ranked[-1] else ranked[-1]),
-                agreeing,
-                score - dissent,
+                words - (ranked[-2] if words == ranked[-1] else ranked[-1]),
+                agreeing[place],
+                score - dissent[place],
+                *sorted(apart)[:DIFFERING],
+                *_NO_CODES[len(apart) : DIFFERING],
+                *sorted(both)[:SHARED],
+                *_NO_CODES[len(both) : SHARED],
             )
         )
-        rows.extend(_codes(shape.codes ^ other.codes, DIFFERING))
-        rows.extend(_codes(shape.codes & other.codes, SHARED))
-    return np.frombuffer(rows, np.float32).reshape(many, len(NAMES))
+    return np.frombuffer(b"".join(rows), np.float32).reshape(many, len(NAMES))
 
 
-def _votes(place: int, scores: Sequence[float], answers: Sequence[bytes] | None) -> "_Votes":
-    """How many other candidates have the answer of this one, and how near the nearest with another is; 0 for none."""
-    agreeing, dissent = 0, 0.0
-    for near, score in enumerate(scores):
-        if near == place:
-            continue
-        if answers is not None and answers[near] == answers[place]:
-            agreeing += 1
-        else:
-            dissent = max(dissent, score)
-    return _Votes(agreeing, dissent)
+def _votes(scores: Sequence[float], answers: Sequence[bytes] | None) -> "_Votes":
+    """Of each candidate: how many others have its answer, and how near the nearest with another is; 0 for none."""
+    if answers is None:
+        nearest = scores[1] if len(scores) > 1 else 0.0
+        return _Votes([0] * len(scores), [nearest, *[scores[0]] * (len(scores) - 1)])
+    # The best score comes first, so that the first with another answer is the nearest of those.
+    dissent = [
+        next((score for score, other in zip(scores, answers, strict=True) if other != answer), 0.0)
+        for answer in answers
+    ]
+    return _Votes([answers.count(answer) - 1 for answer in answers], dissent)
 
 
 class _Votes(NamedTuple):
-    agreeing: int
-    dissent: float
+    agreeing: list[int]
+    dissent: list[float]
 
 
 def _alike(ours: frozenset[str], theirs: frozenset[str]) -> float:
@@ -167,9 +177,5 @@ def _opening(ours: tuple[str, ...], theirs: tuple[str, ...]) -> int:
     return same
 
 
-def _codes(codes: frozenset[int], count: int) -> list[int]:
-    """The least of the codes, so that the same words come first in every pair; 0 where there are too few."""
-    return [*sorted(codes)[:count], *_NO_CODES[len(codes) : count]]
-
-
 _NO_CODES = (0,) * max(DIFFERING, SHARED)
+_PACK = Struct(f"{len(NAMES)}f").pack

@@ -16,14 +16,14 @@ from cachesvc.core.trust.labels import Label
 from cachesvc.core.trust.models import BINS, Additive, places
 from cachesvc.core.trust.rules import Model
 
-FOLDS = 8
+FOLDS = 5
 
 _MAX_WEIGHT = 10.0
-_PENALTIES = (10.0, 10.0, 5.0, 15.0)  # of slopes, of steps, of words that differ, of words that are shared
-_FREE, _FIXED = 1e-6, 1e9
+_PENALTIES = (10.0, 20.0, 5.0, 15.0)  # of slopes, of steps, of words that differ, of words that are shared
+_FREE = 1e-6
 _ITERATIONS = 150
 _REMEMBERED = 8
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def _fit(features: NDArray[np.float32], same: NDArray[np.float64], weights: NDAr
     index = np.hstack([places(measures, edges), codes + many * BINS])
     index[:, many + DIFFERING :] += CODES
     penalties = np.repeat([_FREE, *_PENALTIES], [1, many, many * BINS, CODES, CODES])
-    penalties[[-2 * CODES, -CODES]] = _FIXED  # no word
+    no_word = [-2 * CODES, -CODES]
 
     def loss(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         total = point[0] + dense @ point[1 : many + 1] + point[many + 1 :][index].sum(1)
@@ -146,7 +146,9 @@ def _fit(features: NDArray[np.float32], same: NDArray[np.float64], weights: NDAr
         lost = float(weights @ (np.logaddexp(0, total) - same * total))
         spread = np.bincount(index.ravel(), np.repeat(error, index.shape[1]), table)
         slope = np.concatenate([[error.sum()], error @ dense, spread])
-        return lost + float(penalties @ point**2) / 2, slope + penalties * point
+        slope += penalties * point
+        slope[no_word] = 0.0  # its weight stays 0
+        return lost + float(penalties @ point**2) / 2, slope
 
     point = _least(loss, np.zeros(len(penalties)))
     point[np.abs(point) < 1e-9] = 0.0

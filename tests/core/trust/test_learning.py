@@ -83,6 +83,25 @@ def test_a_feature_is_what_its_name_says(name: str, query: str, text: str, value
     assert row[NAMES.index(name)] == pytest.approx(value)
 
 
+@pytest.mark.parametrize(
+    ("answers", "agreeing", "over_dissent"),
+    [
+        pytest.param(None, [0, 0, 0], [0.1, -0.1, -0.2], id="answers that are not known agree with none"),
+        pytest.param(
+            [b"a", b"a", b"b"], [1, 1, 0], [0.2, 0.1, -0.2], id="the nearest dissents from the last"
+        ),
+        pytest.param([b"a", b"b", b"a"], [1, 0, 1], [0.1, -0.1, -0.1], id="the second dissents"),
+        pytest.param([b"a", b"a", b"a"], [2, 2, 2], [0.9, 0.8, 0.7], id="nobody dissents"),
+    ],
+)
+def test_answers_vote(answers: list[bytes] | None, agreeing: list[int], over_dissent: list[float]) -> None:
+    """How many others have the same answer, and how far the nearest with another one is behind."""
+    text = analyse("red shoes")
+    found = features(text, [text] * 3, [0.9, 0.8, 0.7], answers=answers)
+    assert found[:, NAMES.index("agreeing")].tolist() == agreeing
+    assert found[:, NAMES.index("over_dissent")] == pytest.approx(over_dissent, abs=1e-6)
+
+
 def test_training_finds_the_word_that_matters_and_is_deterministic() -> None:
     """The word counts, cosine does not, and the same labels give the same model."""
     labels = _labels(400)
@@ -142,6 +161,26 @@ def test_calibration_rises_and_is_honest(seed: int) -> None:
     confidences = np.array([made.confidence(value) for value in fresh])
     assert (np.diff(confidences[np.argsort(fresh)]) >= 0).all()
     assert expected_calibration_error(confidences, random.random(4_000) < fresh**2) < 0.05
+
+
+def test_calibration_is_of_the_traffic_and_not_of_the_labels() -> None:
+    """Labels that were drawn by chance count for the requests they stand for: what was drawn less often when it was right
+    is as likely to be right as it is in traffic, and not as it is among the labels.
+    """
+    random = np.random.default_rng(3)
+    values = random.random(20_000)
+    right = random.random(20_000) < values
+    shares = np.where(right, 0.1, 0.8)
+    drawn = random.random(20_000) < shares
+    weighed = calibrate(values[drawn], right[drawn], 1 / shares[drawn])
+    plain = calibrate(values[drawn], right[drawn])
+    assert weighed is not None
+    assert plain is not None
+    assert weighed.confidence(0.5) == pytest.approx(0.5, abs=0.07)
+    assert plain.confidence(0.5) < 0.25
+    assert weighed.error < 0.05
+    confidences = np.array([weighed.confidence(value) for value in values])
+    assert expected_calibration_error(confidences, right) < 0.05
 
 
 def test_without_a_thousand_labels_there_is_no_confidence() -> None:
