@@ -26,6 +26,7 @@ _PROSE_PUNCTUATION = ".,;:!?\"'()[]{}<>«»“”‘’`"
 _CAPITAL_BEFORE_CODE = re.compile(r"[A-Z]\S*(?:[_$/\\=@#0-9-]|\.\S)")
 _CODE_BEFORE_CAPITAL = re.compile(r"[_$/\\=@#0-9.-]\S*[A-Z]")
 _CODE_CHARACTER = re.compile(r"[_$/\\=@#0-9.-]")
+_HUMP = re.compile(r"[a-z][A-Z]")
 _CODE_SIGN = re.compile(r"[._$/\\=@#]")
 # Alphabets that look alike. Scripts that mix in ordinary writing (kana and han) are not among them.
 _LOOK_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN"})
@@ -104,6 +105,7 @@ def _plain(text: str) -> bool:
             or _CODE_CHARACTER.search(text.rstrip(".")) is None  # most prose is told by this alone
             or (_CAPITAL_BEFORE_CODE.search(text) is None and _CODE_BEFORE_CAPITAL.search(text) is None)
         )
+        and (text.islower() or _HUMP.search(text) is None)
     )
 
 
@@ -116,6 +118,9 @@ def _spellings(text: str) -> dict[str, list[str]]:
             lower = word.lower()
             seen = lower if lower.isascii() else _without_marks(lower)
             spellings.setdefault(seen, []).append(word if _case_counts(word) else lower)
+            if _HUMP.search(word):
+                # "iPhone" is "iphone", but two that are written with humps are two names where those differ.
+                spellings.setdefault(f" {seen}", []).append(word)
     return spellings
 
 

@@ -15,6 +15,7 @@ from cachesvc.core.gates.literals.lexicon import (
     SPOKEN,
     TENS,
 )
+from cachesvc.core.gates.spelling import SLIPS
 
 _TOKEN = re.compile(
     r"[^\W\d_]+(?:'[^\W\d_]+)*"
@@ -80,7 +81,8 @@ def joined(tokens: list[Atom]) -> list[Atom]:
 
 
 def _atom(raw: str, *, is_glued: bool) -> Atom:
-    text = raw.casefold()
+    folded = raw.casefold()
+    text = SLIPS.get(folded, folded)
     has_digits = text[0].isdigit()
     starts = has_digits or (text[0] == "." and len(text) > 1) or text in _STARTS
     return Atom(text, raw, is_glued, speaks=has_digits or text in SPOKEN, starts=starts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cachesvc.core.gates.literals import foreign
+from cachesvc.core.gates.spelling import SLIPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,7 +450,7 @@ EVERY = {
 GLUED_UNITS = {"in": UNITS["inch"], "'": UNITS["foot"]}
 """Units only where nothing stands between the number and them."""
 
-GLUED_ONLY = frozenset(["s", "d", "c", "f", "'"])
+GLUED_ONLY = frozenset(["d", "c", "f", "'"])
 TIME_DIMENSIONS = frozenset((_TIME, "month", "night"))
 MONEY_SIGNS = frozenset(["$", "£", "€", "¥", "₹", "¢"])
 MONEY_BEFORE = frozenset(
@@ -486,5 +487,6 @@ SPOKEN = (
     | frozenset(EVERY)
     | frozenset(name for name, unit in UNITS.items() if unit.stands_alone)
     | frozenset(("ago", "night", "nights"))
+    | frozenset(SLIPS)
 )
 """A text without digits that has none of these has no number, quantity, date or time."""

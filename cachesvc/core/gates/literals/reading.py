@@ -96,5 +96,5 @@ def _literals(plain: str, quoted: tuple[str, ...], found: Spans, scan: Scan, for
         tuple(sorted(values[TIME])) if values[TIME] else (),
         frozenset(scan.beside) if scan.beside else NONE,
         tuple([item.value for item in items]) if len(items) > 1 else (),
-        slots(scan) if len(items) > 1 else NONE,
+        slots(scan) if items else NONE,
     )

@@ -68,13 +68,15 @@ def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # 
         yield from _quotes(ours, theirs)
     if ours.order != theirs.order:
         yield from _order(ours, theirs)
+    if ours.slots != theirs.slots:
+        yield from _limits(ours, theirs)
 
 
 def _numbers(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     mine, other = _beyond(ours.numbers, theirs.numbers), _beyond(theirs.numbers, ours.numbers)
     _forgive(mine, theirs)
     _forgive(other, ours)
-    for gate in {_gate(value, ours, theirs) for value in (*mine, *other)}:
+    for gate in _in_order(_gate(value, ours, theirs) for value in (*mine, *other)):
         yield Veto(gate, " ".join(mine), " ".join(other))
 
 
@@ -87,6 +89,11 @@ def _gate(value: str, ours: Literals, theirs: Literals) -> Gate:
     return Gate.NUMBER
 
 
+def _in_order(gates: Iterable[Gate]) -> list[Gate]:
+    """Each once, in an order that is the same both ways and in every process."""
+    return sorted(set(gates), key=lambda gate: gate.label)
+
+
 def _quantities(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     """Amounts must be the same. A unit alone refuses only where the other text has another one in its place.
 
@@ -94,12 +101,12 @@ def _quantities(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     """
     mine = [value for value in _beyond(ours.quantities, theirs.quantities) if value not in theirs.bare]
     other = [value for value in _beyond(theirs.quantities, ours.quantities) if value not in ours.bare]
-    for gate in {_gate_of_unit(value) for value in (*mine, *other)}:
+    for gate in _in_order(map(_gate_of_unit, (*mine, *other))):
         yield Veto(gate, " ".join(mine), " ".join(other))
     alone = [value for value in _beyond(ours.bare, theirs.bare) if value not in theirs.quantities]
     alone_there = [value for value in _beyond(theirs.bare, ours.bare) if value not in ours.quantities]
     if alone and alone_there:
-        for gate in {_gate_of_unit(value) for value in (*alone, *alone_there)}:
+        for gate in _in_order(map(_gate_of_unit, (*alone, *alone_there))):
             yield Veto(gate, " ".join(alone), " ".join(alone_there))
     counted, counted_there = _beyond(ours.counts, theirs.counts), _beyond(theirs.counts, ours.counts)
     if counted and counted_there:
@@ -159,6 +166,33 @@ def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     for slot, value in sorted(ours.slots):
         if there.get(slot, value) != value:
             yield Veto(_gate_of_value(value, ours, theirs), f"{slot} {value}", f"{slot} {there[slot]}")
+
+
+_LIMITS = {
+    **dict.fromkeys(("before after", "before since", "before past", "before from"), "later"),
+    **dict.fromkeys(("before before", "before until", "before till", "before by"), "sooner"),
+    **dict.fromkeys(("before at", "before on", "before in"), "then"),
+}
+
+
+def _limits(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    """The same value, but one text says that and the other what comes before or after: "at 5 pm", "after 5 pm"."""
+    mine = _limited(ours)
+    yours = _limited(theirs) if mine else {}
+    for value in sorted(mine.keys() & yours.keys()):
+        here, there = mine[value], yours[value]
+        if len(here) == len(there) == 1 and here != there:
+            yield Veto(_gate_of_value(value, ours, theirs), f"{min(here)} {value}", f"{min(there)} {value}")
+
+
+def _limited(text: Literals) -> dict[str, set[str]]:
+    limits: dict[str, set[str]] = {}
+    for slot, value in text.slots:
+        limit = _LIMITS.get(slot)
+        # In two hours is after two hours.
+        if limit is not None and (slot != "before in" or value not in text.quantities):
+            limits.setdefault(value, set()).add(limit)
+    return limits
 
 
 def _gate_of_value(values: str, ours: Literals, theirs: Literals) -> Gate:

@@ -36,6 +36,10 @@ _CODE_LENGTH = range(2, 7)
 _CENTURY_YEARS = range(1900, 2101)
 _CLOCK_PARTS = 2
 _HOURS = 12
+_OF_SOMETHING = frozenset("the this that what as my his her its their our your".split())
+_SERIAL = 100
+"""Smaller numbers before a hyphen count: a 4-way stop."""
+_NO_SUFFIX = frozenset(("x", "s", "year", "plus", "up", "ish", "odd", "to", "in"))
 _NUMBERED = frozenset(
     "part chapter volume book type phase grade class stage level war season episode act section".split()
 )
@@ -99,7 +103,7 @@ class Scan(Moments, Amounts):
             if atom.raw.isupper() or text in ("utc", "gmt"):
                 self.add(TIME, text, place, end)
         elif text in MULTIPLES:
-            self.loose.add(("multiple", MULTIPLES[text]))
+            self._multiple(place)
         elif text in MANY:
             self.add(NUMBER, MANY[text], place, end)
         elif text in ROMAN:
@@ -108,6 +112,15 @@ class Scan(Moments, Amounts):
         elif (unit := EVERY.get(text) or UNITS.get(text)) is not None and unit.stands_alone:
             self.bare.append(of_unit(unit, 1))
         return end
+
+    def _multiple(self, place: int) -> None:
+        """Twice: two times. "Double" and the like are adjectives and verbs besides: so much only where it is of something."""
+        text = self.atoms[place].text
+        is_of_something = self.at(place - 1).text in ("a", "an") or self.at(place + 1).text in _OF_SOMETHING
+        if text in ("twice", "thrice") or (is_of_something and not text.endswith(("ing", "ed"))):
+            self.add(NUMBER, MULTIPLES[text], place, place + 1)
+        else:
+            self.loose.add(("multiple", MULTIPLES[text]))
 
     def _digits(self, place: int) -> int:
         """A date, a time, a version or a number too long or too odd to be one."""
@@ -159,7 +172,7 @@ class Scan(Moments, Amounts):
             unit, end = money, after
         else:
             unit = money
-        if unit is None and self.at(end).glued and self.at(end).text.isalpha():
+        if unit is None and self.at(end).glued:
             self._suffixed(place, end)
         if unit is None:
             return self._plain(place, start, end, number, value)
@@ -219,7 +232,14 @@ class Scan(Moments, Amounts):
             self.names.add(together)
 
     def _suffixed(self, place: int, end: int) -> None:
-        """Letters right behind digits that are no unit: "737a"."""
-        letters = self.at(end).text
-        if letters not in ("x", "s", "year", "plus"):
+        """Letters right behind digits that are no unit: "737a", "4471-ab", "12(b)"."""
+        sign, after, number = self.at(end).text, self.at(end + 1), self.atoms[place].number
+        letters = sign
+        if sign in ("-", "(") and after.glued:
+            letters = after.text
+            if sign == "(" and (len(letters) > 1 or self.at(end + 2).text != ")"):
+                return
+            if sign == "-" and (number is None or number.value < _SERIAL or len(letters) > len("abc")):
+                return
+        if letters.isalpha() and letters not in _NO_SUFFIX:
             self.names.add(f"{self.atoms[place].text}{letters}")

@@ -87,12 +87,14 @@ _COUNTED = re.compile(
 _PHONE = re.compile(r"(?<![\w.,-])\+?\d{0,3}[ .-]?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
 _ISO_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 
+_METHOD = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b")
 _FLAG = re.compile(r"(?<!\S)(?:--[A-Za-z][\w-]*|-[A-Za-z]{1,3})(?=[\s=]|$)")
 _OPERATOR = re.compile(
     r"===?|!==?|<=>|<[=<]?(?=\s?[\w$(.-])|->|=>|>[=>]?(?=\s?[\w$(.-])|=|&&|\|\|?|\*\*?(?=[ \w(])|(?<=[\w)])\^|\+\+"
-    r"|(?:(?<=\b[b-hj-z])|(?<=[\d)])) ?[-+/](?= (?:[b-hj-z]\b|[\d$(]))|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=[a-z]\b)"
+    r"|(?:(?<=\b[b-hj-z])|(?<=\d[a-z])|(?<=[\d)])) ?[-+/](?= (?:[b-hj-z]\b|[\d$(]))|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=[a-z]\b)"
     r"|[{}]|(?<=\w)\[|\[(?=[\d\"'])"
 )
+_AREA = re.compile(r"\b(?:[kcm]?m|ft|in|yd|mi)\^[23]\b")
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,20}(?: [^<>]{0,200})?/?>")
 _SIGNED = frozenset("=<>!&|*^+/-{}[]")
 
@@ -130,6 +132,7 @@ def is_odd(chunk: str) -> bool:
         _ODD.search(chunk.rstrip(".?!")) is not None
         or _HUMP.search(chunk) is not None
         or _HAS_MIX.search(chunk) is not None
+        or _METHOD.search(chunk) is not None
     )
 
 
@@ -159,12 +162,15 @@ def spans(text: str) -> Spans:
         rest = _take(_SPOKEN_NAME, _take(_TAGGED, rest, names), names)
     if _DIGIT.search(rest) and _HAS_MIX.search(rest):
         rest = _take_mixed(rest, names)
+    if not text.isupper():
+        names += _METHOD.findall(rest)
     operators: list[str] = []
     flags: list[str] = []
     if not _SIGNED.isdisjoint(rest):
         rest = _take(_TAG, rest, operators) if "<" in rest else rest
         flags = _FLAG.findall(rest) if " -" in rest or rest.startswith("-") else []
-        operators += [sign.strip() for sign in _OPERATOR.findall(rest)]
+        signed = _AREA.sub(" ", rest) if "^" in rest else rest
+        operators += [sign.strip() for sign in _OPERATOR.findall(signed)]
     return Spans(
         rest,
         code,

@@ -2,12 +2,26 @@
 
 import re
 
+_NUMBER = (
+    r"(?= \W?\d| (?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|(?:a |one )?(?:hundred|thousand|million))\b)"
+)
 _BOUND = re.compile(
     r"\b(?:(?P<ge>at least|no (?:less|fewer) than|minimum of|not less than|or (?:more|greater|later|above|over)\b)"
-    r"|(?P<le>at most|(?:no|not) more than|maximum of|up to(?= \W?\d)|or (?:less|fewer|under|below|earlier)\b)"
-    r"|(?P<gt>(?:more|greater|higher|larger|longer|bigger|older|over) than(?= \W?\d)|(?:over|above)(?= \W?\d))"
-    r"|(?P<lt>(?:less|fewer|lower|smaller|shorter|cheaper|younger) than(?= \W?\d)|(?:under|below)(?= \W?\d))"
-    r"|(?P<eq>exactly(?= \W?\d)))"
+    r"|(?P<le>at most|(?:no|not) more than|maximum of|up to"
+    + _NUMBER
+    + r"|or (?:less|fewer|under|below|earlier)\b)"
+    r"|(?P<gt>(?:more|greater|higher|larger|longer|bigger|older|over) than"
+    + _NUMBER
+    + r"|(?:over|above)"
+    + _NUMBER
+    + r")"
+    r"|(?P<lt>(?:less|fewer|lower|smaller|shorter|cheaper|younger) than"
+    + _NUMBER
+    + r"|(?:under|below)"
+    + _NUMBER
+    + r")"
+    r"|(?P<eq>exactly" + _NUMBER + r"))"
 )
 _BOUND_WORDS = frozenset(
     """

@@ -12,6 +12,7 @@ from cachesvc.core.gates.meaning.kinds import KINDS_OF
 from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES, PARTICLE_VERBS, PARTICLES
 from cachesvc.core.gates.meaning.stems import stem
 from cachesvc.core.gates.meaning.tongues import TONGUE_OF
+from cachesvc.core.gates.spelling import SLIPS
 from cachesvc.core.gates.words import KEPT_WORDS, MAX_KEPT_LENGTH
 
 _PARTICLES = PARTICLES | {"into", "onto"}
@@ -162,7 +163,8 @@ def lexeme(word: str) -> Lexeme:
     return _kept(word) if len(word) <= MAX_KEPT_LENGTH else _made(word)
 
 
-def _made(word: str) -> Lexeme:
+def _made(written: str) -> Lexeme:
+    word = SLIPS.get(written, written)
     root = stem(word)
     is_content = word not in _FUNCTION_WORDS and word not in _HARD_NEGATIONS and not word.isdigit()
     bare = _bare(root) if is_content else ""

@@ -146,6 +146,11 @@ master | slave
 friend | enemy
 ally | enemy
 employed | unemployed
+pay paid | unpaid
+plaintiff claimant prosecution prosecutor | defendant accused
+thicken | thin dilute
+asc | desc
+conscious | unconscious
 introvert | extrovert
 liberal | conservative
 democrat democratic | republican
@@ -242,7 +247,7 @@ tighten | loosen
 lock | open
 major | minor
 majority | minority
-multiple | single
+multiple double | single
 plural | singular
 always | never
 always | rarely seldom
@@ -387,6 +392,7 @@ heavier | lighter
 faster quicker | slower
 stronger | weaker
 harder | easier
+harder | softer
 older | younger
 older | newer
 earlier sooner | later
@@ -416,6 +422,32 @@ def _table(lines: Iterable[str]) -> dict[str, frozenset[str]]:
                 table.setdefault(other, set()).add(one)
     return {word: frozenset(others) for word, others in table.items()}
 
+
+OPPOSED_WORDS = {
+    frozenset((one, other))
+    for line in """
+    up | down
+    on | off
+    in into inside within | out outside
+    over above | under below
+    left | right
+    free | paid
+    with | without
+    than | as
+    both | neither either
+    all every each both any | none neither
+    all every each | some few
+    always | never
+    ever | never
+    must | may
+    before | after
+    toward towards | from
+    and | or
+    """.strip().splitlines()
+    for left, right in (line.split("|"),)
+    for one, other in product(left.split(), right.split())
+}
+"""As written, and mostly words that carry no content: where two texts differ in hardly any other word, these turn the sense."""
 
 OPPOSITES = _table(
     (

@@ -58,8 +58,9 @@ class Placing:
     def end(self) -> None:
         """A sentence ends: nothing reaches beyond."""
         self._role = self._last_role = ""
-        self._before = self._first = self._last = ""
-        self._join = self._gap = ""
+        self._before = self._first = self._last = self._subject = ""
+        self._join = self._gap = self._last_gap = ""
+        self._is_rejoined = False
         self._run = 0
 
     def pause(self, sign: str) -> None:
@@ -80,10 +81,12 @@ class Placing:
             self._before = ""
             self._first = stem
         self._first = self._first or stem
+        self._subject = self._subject or stem
         if self._role in CONTRARY:
             self.roles.add((self._role, stem))
         self.order.append(stem)
-        self.places.append((self._gap, bool(self._join)))
+        self.places.append((self._gap, bool(self._join) or self._is_rejoined))
+        self._last_gap, self._is_rejoined = self._gap, False
         self._last, self._last_role = stem, self._role
         self._join = self._gap = ""
         self._run += 1
@@ -96,7 +99,9 @@ class Placing:
         Not every verb is known: what follows on the word after "to" has a role only where it is a name's.
         """
         if self._run == 0:
-            if word in _TIMES or (known.is_verb and self._role == "to" and not is_name):
+            if (word in _TIMES and self._role != "than") or (
+                known.is_verb and self._role == "to" and not is_name
+            ):
                 self._role = self._before = ""
         elif self._role not in _BETWEEN and (
             self._run > _LONGEST_RUN
@@ -127,6 +132,8 @@ class Placing:
             preposition, pairs = "to", {(stem, self._first), (stem, self._last)}
         elif preposition in _ORDERED:
             pairs = {(self._first, stem), (self._last, stem)}
+            if preposition == "than":
+                pairs.add((self._subject, stem))
         else:
             return
         for before, after in pairs:
@@ -147,6 +154,7 @@ class Placing:
             self.is_symmetric = self.is_symmetric or known.is_symmetric
             return
         self._role = known.role
+        self._is_rejoined = bool(self._join) and word == self._last_gap  # "to rent or to buy"
         if known.role:
             self._before = known.role if self._last else ""
             self._join = ""

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 from cachesvc.core.gates.gate import Gate, Veto
+from cachesvc.core.gates.meaning.adding import added
 from cachesvc.core.gates.meaning.kinds import SAME_NAMES
 from cachesvc.core.gates.meaning.naming import is_derived, same_name
-from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSITES
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS, OPPOSITES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.stems import stem
 
@@ -40,15 +41,26 @@ _MAX_UNMATCHED = 8
 _JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry trip fly travel".split())
 """Between two places these go from the first to the second."""
 _LONGEST_NAME = 3
+_LONGEST_RUN = 24
+_CLAUSE = 3
+_ALL_OR_ANY = frozenset((frozenset(("all", "any")), frozenset(("every", "any"))))
+"""The same in "book all of them", but not in "are all of them booked"."""
+_NOT = frozenset(("not",))
+_MAX_REPLACED = 2
+_PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
 _MAX_REWORDED = 8
 """With more words of their own together than that, a denial of one is likely part of what it says besides."""
 
 
 def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
     """One denies what the other says. Where both deny something, word order decides little, and no more is asked."""
+    if "only" in ours.function and ours.function ^ theirs.function == _NOT:
+        return Veto(
+            Gate.NEGATION, *(("not only", "only") if "not" in ours.function else ("only", "not only"))
+        )
     if ours.denied == theirs.denied:
         return None
-    if ours.denied and theirs.denied:
+    if ours.denied and theirs.denied and ours.negations == theirs.negations:
         if ours.stems != theirs.stems or ours.places != theirs.places:
             return None
     elif len(ours.stems ^ theirs.stems) > _MAX_REWORDED:
@@ -64,6 +76,9 @@ def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
 
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
     """A word of one has its opposite in the other, and neither text has both. "Not right" is no opposite of "wrong"."""
+    veto = _small_words(ours, theirs)
+    if veto is not None:
+        return veto
     if (
         ours.opposites.isdisjoint(theirs.stems)
         and ours.bared.isdisjoint(theirs.stems)
@@ -82,6 +97,25 @@ def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
                 and theirs.stems.isdisjoint(OPPOSITES.get(other, ()))
             ):
                 return Veto(Gate.ANTONYM, word, other)
+    return None
+
+
+def _small_words(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Hardly a word differs, and one that does has its opposite in the other: "the left knee", "round it up"."""
+    if ours.function == theirs.function:
+        return None
+    mine = ours.function - theirs.function
+    if not 0 < len(mine) <= _MAX_REPLACED:
+        return None
+    yours = theirs.function - ours.function
+    if not 0 < len(yours) <= _MAX_REPLACED:
+        return None
+    for word, other in product(sorted(mine), sorted(yours)):
+        pair = frozenset((word, other))
+        if pair in OPPOSED_WORDS or (
+            pair in _ALL_OR_ANY and ours.question is theirs.question is Question.YES_NO
+        ):
+            return Veto(Gate.ANTONYM, word, other)
     return None
 
 
@@ -106,8 +140,43 @@ def role(ours: Meaning, theirs: Meaning) -> Veto | None:
         if veto is not None:
             return veto
     if ours.order != theirs.order and len(ours.order) == len(theirs.order) and ours.stems == theirs.stems:
-        return _exchange(ours, theirs)
-    return None
+        return _exchange(ours, theirs) or _spoken_of(ours, theirs, 1) or _permuted(ours, theirs)
+    return _spoken_of(ours, theirs, 2) if ours.order == theirs.order else None
+
+
+def _spoken_of(ours: Meaning, theirs: Meaning, count: int) -> Veto | None:
+    """So many who do it in one have it done to them in the other: "can she sue me", "can I sue her"."""
+    if ours.function == theirs.function:
+        return None
+    mine = ours.function - theirs.function
+    yours = theirs.function - ours.function if len(mine) <= _MAX_REPLACED else frozenset()
+    if not 0 < len(yours) <= _MAX_REPLACED:
+        return None
+    turned = [
+        pair for pair in _PERSONS for one, other in (pair, pair[::-1]) if one in mine and other in yours
+    ]
+    return Veto(Gate.ROLE, " ".join(sorted(mine)), " ".join(sorted(yours))) if len(turned) >= count else None
+
+
+def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """The same small words at the same places, and the others have changed theirs: "can A sue the friend of B".
+
+    Not so in a list, nor where one part has moved past the other ("delete it permanently", "permanently delete it").
+    """
+    if ours.places != theirs.places or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    differing = [place for place, (a, b) in enumerate(zip(ours.order, theirs.order, strict=True)) if a != b]
+    first, end = differing[0], differing[-1] + 1
+    mine, yours = ours.order[first:end], theirs.order[first:end]
+    if len(mine) > _LONGEST_RUN or sorted(mine) != sorted(yours):
+        return None
+    is_list = any(joined for _, joined in ours.places[first + 1 : end])
+    has_moved_past = any(
+        mine[place:] + mine[:place] == yours
+        for place in range(1, len(mine))
+        if min(place, len(mine) - place) < _CLAUSE
+    )
+    return None if is_list or has_moved_past else Veto(Gate.ROLE, " ".join(mine), " ".join(yours))
 
 
 def _turned(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -237,8 +306,15 @@ def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
 
 
 def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """A word that narrows stands in one alone. What comes first is the earliest, and what comes last the latest."""
+    """A word that narrows stands in one alone, or one says all that the other says and a clause more.
+
+    What comes first is the earliest, and what comes last the latest.
+    """
     if ours.qualifiers == theirs.qualifiers:
+        more = added(ours, theirs) if len(ours.order) != len(theirs.order) else ()
+        if more:
+            sides = (" ".join(more), "")
+            return Veto(Gate.QUALIFIER, *(sides if len(ours.order) > len(theirs.order) else reversed(sides)))
         return None
     mine, yours = ours.qualifiers - theirs.qualifiers, theirs.qualifiers - ours.qualifiers
     for name in sorted(mine | yours):
