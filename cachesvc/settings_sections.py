@@ -573,11 +573,12 @@ class PolicySettings(_Section):
     max_audit_share: float = Field(
         0.2, ge=0, le=1, description="Largest such share, while little is known of the namespace"
     )
-    max_false_hit_rate: float = Field(
-        0.05,
+    max_false_hit_rate: float | None = Field(
+        None,
         gt=0,
         lt=1,
-        description="When the audited share of wrong hits among the semantic hits is credibly above, the brake tightens",
+        description="When the share of wrong hits among the semantic hits is credibly above, the brake tightens. Unset: 0.05, "
+        "or ten times max_error_rate where that is more, which counts wrong hits among all requests",
     )
     quarantine_after: int = Field(
         3,
@@ -612,6 +613,9 @@ class PolicySettings(_Section):
                 raise ValueError(f"has no gate {name!r}; there are {', '.join(sorted(known))}")
         return names
 
+    def _usual_false_hit_rate(self) -> float:
+        return max(TrustTerms().max_false_hit_rate, min(10 * (self.max_error_rate or 0.0), 0.5))
+
     def policy(self) -> Policy:
         """As the engine takes it."""
         return Policy(
@@ -632,7 +636,7 @@ class PolicySettings(_Section):
                 hold_back_share=self.hold_back_share,
                 audit_share=self.audit_share,
                 max_audit_share=self.max_audit_share,
-                max_false_hit_rate=self.max_false_hit_rate,
+                max_false_hit_rate=self.max_false_hit_rate or self._usual_false_hit_rate(),
                 quarantine_after=self.quarantine_after,
                 compare=self.compare,
                 compare_min_score=self.compare_min_score,

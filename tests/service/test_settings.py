@@ -7,6 +7,7 @@ import pytest
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.settings import Settings, keys, load
+from cachesvc.settings_sections import PolicySettings
 from cachesvc.settings_text import config_file
 
 WRONG_FILES = [
@@ -206,6 +207,21 @@ def test_policies_inherit_and_the_most_specific_counts(tmp_path: Path) -> None:
     assert (book.of("support-us").min_score, book.of("support-us").ttl_ms) == (0.97, 60_000)
     assert (book.of("support-eu-2").semantic, book.of("support-eu-2").min_score) == (False, 0.9)
     assert (book.of("support-eu-1").enabled, book.of("support-eu-1").semantic) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "target"),
+    [
+        pytest.param({}, 0.05, id="nothing said"),
+        pytest.param({"max_error_rate": 0.001}, 0.05, id="few errors"),
+        pytest.param({"max_error_rate": 0.01}, 0.1, id="more of few hits"),
+        pytest.param({"max_error_rate": 0.2}, 0.5, id="never most of them"),
+        pytest.param({"max_error_rate": 0.01, "max_false_hit_rate": 0.02}, 0.02, id="as said"),
+    ],
+)
+def test_the_brake_does_not_work_against_the_error_rate(policy: dict[str, float], target: float) -> None:
+    """Few hits may be wrong more often than many, for as many errors per request; what is said counts."""
+    assert PolicySettings(**policy).policy().trust.max_false_hit_rate == pytest.approx(target)
 
 
 def test_written_file_is_the_defaults(tmp_path: Path) -> None:
