@@ -171,19 +171,20 @@ class LmdbTrust:
 
     def _add(self, txn: lmdb.Transaction, news: News) -> int:
         name = news.namespace.encode()
-        added = 0
+        added = gave_way = 0
         sequence = self._sequence_of(txn)
         for label in news.labels:
-            known = name + b"\0" + label.key
-            if txn.get(known, db=self._label_keys) is not None:
-                continue
+            if txn.get(name + b"\0" + label.key, db=self._label_keys) is not None:
+                if not self._give_way(txn, name, label):
+                    continue
+                gave_way += 1
             sequence += 1
             self._put_label(txn, name, sequence, label)
             added += 1
         if news.tally != NOTHING:
             self._put_tally(txn, name, self._tally_of(txn, name).plus(news.tally))
         txn.put(_SEQUENCE, key_of(max(sequence, self._sequence_of(txn) + 1)), db=self._meta)
-        count = self._count_of(txn, name) + added
+        count = self._count_of(txn, name) + added - gave_way
         excess = max(count - self._bounds.max_labels, 0)
         txn.put(name, key_of(count - self._drop_oldest(txn, name, excess)), db=self._counts)
         return added
@@ -318,6 +319,21 @@ class LmdbTrust:
         txn.put(place, self._sealer.seal(record_of(label), place), db=self._labels)
         txn.put(name + b"\0" + label.key, key_of(sequence), db=self._label_keys)
         self._count_origin(txn, name, label.origin.name, 1)
+
+    def _give_way(self, txn: lmdb.Transaction, name: bytes, label: Label) -> bool:
+        """Whether what is kept under its key went: it does where it has no verdict, and this one has."""
+        sequence = get(txn, self._label_keys, name + b"\0" + label.key)
+        if sequence is None or label.verdict is None:
+            return False
+        place = name + b"\0" + sequence
+        sealed = get(txn, self._labels, place)
+        record = None if sealed is None else self._opened(LabelRecord, place, sealed)
+        kept = None if record is None else label_of(record)
+        if kept is None or kept.verdict is not None:
+            return False
+        txn.delete(place, db=self._labels)
+        self._count_origin(txn, name, kept.origin.name, -1)
+        return True
 
     def _drop_oldest(self, txn: lmdb.Transaction, name: bytes, count: int) -> int:
         """How many there were to drop."""

@@ -218,8 +218,7 @@ class Labeller:
 
     def tell(self, label: Label) -> None:
         """A label was kept."""
-        told = label.candidates[_foremost(label.served, [one.gate for one in label.candidates])]
-        self._observer.on(Labelled(label.origin, label.comparator, told.same))
+        self._observer.on(Labelled(label.origin, label.comparator, label.verdict))
 
     def _is_barred(self, case: Case, one: "_Beside") -> bool:
         """Whether no rule could have served it: nothing is to be learned from it then."""

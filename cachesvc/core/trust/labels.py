@@ -78,6 +78,18 @@ class Label:
     served: int | None
     candidates: tuple[LabelledCandidate, ...]
 
+    @property
+    def verdict(self) -> bool | None:
+        """Whether the candidate that it is about before all is right: that which was served, else the first that no gate
+        refused. None when that could not be told.
+        """
+        if not self.candidates:
+            return None
+        place = self.served
+        if place is None:
+            place = next((place for place, one in enumerate(self.candidates) if one.gate is None), 0)
+        return self.candidates[place].same
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
