@@ -78,7 +78,7 @@ class Trusting:
         )
         self.labeller = Labeller(
             parts,
-            Comparing(needs.embedder, needs.clock),
+            Comparing(needs.embedder, needs.clock, given.max_waiting_feedback),
             self.vetoes,
             LabelOptions(given.max_queue, given.max_queue_bytes, given.compare_wait_s),
             needs.step_back,

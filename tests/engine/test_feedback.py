@@ -46,7 +46,7 @@ class Bench:
         )
         self.vetoes = Vetoes(self.trust, world.store, 100, lambda error: None)
         labeller = Labeller(
-            parts, Comparing(world.guard, world.clock), self.vetoes, LabelOptions(10, 1 << 20, 5.0)
+            parts, Comparing(world.guard, world.clock, 4), self.vetoes, LabelOptions(10, 1 << 20, 5.0)
         )
         self.feedback = Feedback(parts, world.tickets, world.guard, labeller, self.vetoes, self.count)
         self.entry_id = world.keep(STORED, b"Sunny.").entry_id
