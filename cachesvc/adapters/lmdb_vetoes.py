@@ -10,7 +10,7 @@ import lmdb
 import numpy as np
 
 from cachesvc.adapters.lmdb_records import BadRecordError, Sealer
-from cachesvc.adapters.lmdb_schema import Table, get, integer, key_of, scan
+from cachesvc.adapters.lmdb_schema import Table, get, integer, key_of, scan, size_bytes
 from cachesvc.adapters.lmdb_trust_records import VetoRecord
 from cachesvc.core.trust.labels import VetoPair
 
@@ -122,11 +122,3 @@ class LmdbVetoes:
             return self._sealer.open(VetoRecord, place, sealed)
         except BadRecordError:
             return None
-
-
-def size_bytes(txn: lmdb.Transaction, tables: Sequence[Table]) -> int:
-    """What the pages of these tables take."""
-    stats = [txn.stat(table) for table in tables]
-    return sum(
-        stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) for stat in stats
-    )
