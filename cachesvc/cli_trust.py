@@ -146,7 +146,9 @@ def trust(
     *,
     revert: Annotated[
         int | None,
-        typer.Option(help="Put this version of its rule in force and keep it; 0: the policy's threshold."),
+        typer.Option(
+            help="Put this version of its rule in force and keep it; 0: the policy's threshold, 1: score and votes."
+        ),
     ] = None,
     unpin: Annotated[bool, typer.Option("--unpin", help="Let it adopt rules again.")] = False,
     as_json: Json = False,

@@ -424,6 +424,13 @@ class TrustSettings(_Section):
         description="How long a comparison of answers may wait for inferences that no request wants; what could not be "
         "embedded by then counts as not told",
     )
+    max_waiting_feedback: int = Field(
+        4,
+        ge=0,
+        le=10_000,
+        description="Calls of SubmitFeedback that wait so at once, each of which keeps one of server.threads; further ones get "
+        "RESOURCE_EXHAUSTED at once, with RetryInfo",
+    )
 
 
 class LimitSettings(_Section):

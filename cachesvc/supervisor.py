@@ -166,7 +166,7 @@ class Supervisor:
     def _crew_options(self, settings: Settings) -> CrewOptions:
         return CrewOptions(
             count=settings.server.workers,
-            command=(sys.executable, "-m", "cachesvc.worker"),
+            command=(sys.executable, "-P", "-m", "cachesvc.worker"),
             descriptors=(self._prepared.lock.descriptor,),
             environment=child_environment(),
             stop_s=2 * settings.server.drain_s + _END_S,

@@ -2,7 +2,7 @@
 
 Training takes a core for seconds. Beside the requests, in the same process, it would take their turns with the
 interpreter; here it takes what processor time others leave, and is ended when it takes too long, or when the server
-that asked ends, however it does. ``train`` is the side that asks, in the server.
+that asked ends, however it does. ``Trainer`` is the side that asks, in the server.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
 from typing import BinaryIO
@@ -32,20 +32,61 @@ _LOOK_S = 0.5
 _TOGETHER = 200  # labels: pickling one by one takes ten times as long, and all at once keeps requests from their turns
 
 
-def train(exercise: Exercise) -> Rule | str:
-    """The rule that won, or why none did. Raises UNAVAILABLE when it fails, or takes too long."""
+class Trainer:
+    """Calls one such process after the other. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards both
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def __call__(self, exercise: Exercise) -> Rule | str:
+        """The rule that won, or why none did. Raises UNAVAILABLE when it fails, takes too long, or is stopped."""
+        sent = packed(exercise)
+        try:
+            with self._begun() as child:
+                answer = _answer(child, sent)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise CacheError(Kind.UNAVAILABLE, f"training failed: {type(error).__name__}") from None
+        outcome: Rule | str = pickle.loads(answer)  # noqa: S301 - of our own child
+        return outcome
+
+    def stop(self) -> None:
+        """End the process that trains, if any; from then on none is begun."""
+        with self._lock:
+            self._stopped = True
+            if self._child is not None:
+                self._child.kill()
+
+    @contextmanager
+    def _begun(self) -> "Iterator[subprocess.Popen[bytes]]":
+        with self._lock:
+            if self._stopped:
+                raise CacheError(Kind.UNAVAILABLE, "training was stopped")
+            child = self._child = subprocess.Popen(  # noqa: S603 - our own program
+                # -P: a file of such a name where the server was started is not taken for a module
+                [sys.executable, "-P", "-m", __name__, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        try:
+            with child:
+                yield child
+        finally:
+            with self._lock:
+                self._child = None
+
+
+def _answer(child: "subprocess.Popen[bytes]", sent: bytes) -> bytes:
     try:
-        done = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-m", __name__, str(os.getpid())],
-            input=packed(exercise),
-            capture_output=True,
-            timeout=MAX_S,
-            check=True,
-        )
-    except (subprocess.SubprocessError, OSError) as error:
-        raise CacheError(Kind.UNAVAILABLE, f"training failed: {type(error).__name__}") from None
-    outcome: Rule | str = pickle.loads(done.stdout)  # noqa: S301 - of our own child
-    return outcome
+        answer, _ = child.communicate(sent, timeout=MAX_S)
+    except BaseException:
+        child.kill()
+        raise
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, child.args)
+    return answer
 
 
 def trained(exercise: Exercise) -> Rule | str:

@@ -23,7 +23,7 @@ from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
 from cachesvc.making import open_trust
 from cachesvc.settings import Settings
-from cachesvc.training import train
+from cachesvc.training import Trainer
 
 _ROUND_LABELS = 1000
 
@@ -63,20 +63,22 @@ class Trusting:
             clock=needs.clock,
             observer=needs.observer,
         )
+        trainer = Trainer()
+        self._challenger = Challenger(parts, trainer, given.max_labels, trainer.stop)
         self._calibrator = Calibrator(parts, needs.step_back)
         self.trust = Trust(
             parts,
             life,
             TrustOptions(given.round_interval_s, _ROUND_LABELS, given.max_namespaces),
             needs.leads,
-            Errands(Challenger(parts, train, given.max_labels).challenge, self._calibrator.calibrate),
+            Errands(self._challenger.challenge, self._calibrator.calibrate),
         )
         self.vetoes = Vetoes(
             self.store, needs.store, given.max_held_vetoes, lambda error: _tell(needs.observer, error)
         )
         self.labeller = Labeller(
             parts,
-            Comparing(needs.embedder, needs.clock),
+            Comparing(needs.embedder, needs.clock, given.max_waiting_feedback),
             self.vetoes,
             LabelOptions(given.max_queue, given.max_queue_bytes, given.compare_wait_s),
             needs.step_back,
@@ -93,9 +95,10 @@ class Trusting:
         self.trust.start()
 
     def stop(self) -> None:
-        """Keep what was learned, and close the store."""
+        """Keep what was learned, and close the store, which nobody may touch from then on."""
         self.labeller.stop()
         self.trust.stop()
+        self._challenger.stop()
         self._calibrator.stop()
         self.store.close()
 

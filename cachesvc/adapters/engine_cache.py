@@ -157,7 +157,7 @@ def _read(path: Path) -> Engine:
 def _run_compiler(
     module: str, source: str, precision: str, out: Path, progress: Callable[[str], None]
 ) -> None:
-    command = [sys.executable, "-m", module, source, precision, str(out)]
+    command = [sys.executable, "-P", "-m", module, source, precision, str(out)]
     with tempfile.TemporaryFile("w+") as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as compiler:  # noqa: S603 - our own program
             for step in _lines(compiler):

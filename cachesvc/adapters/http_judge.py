@@ -8,13 +8,52 @@ Prompts leave the service this way, and only this way: nothing is sent unless ve
 """
 
 import http.client
+import io
 import json
+import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 _MAX_REPLY_BYTES = 65_536
+
+
+class _Until(io.RawIOBase):
+    """What a socket receives until a moment: a judge that drips bytes would make a bound on each wait begin again and
+    again, and keep its thread.
+    """
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, until_s: float) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._until_s = until_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left_s)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _bounded(until_s: float) -> Callable[..., http.client.HTTPResponse]:
+    """A reply all of which, its head too, is there by then."""
+
+    def respond(sock: socket.socket, *args: Any, **options: Any) -> http.client.HTTPResponse:
+        response = http.client.HTTPResponse(sock, *args, **options)
+        response.fp = io.BufferedReader(_Until(sock, response.fp.detach(), until_s))
+        return response
+
+    return respond
 
 
 class HttpJudge:
@@ -75,6 +114,7 @@ class HttpJudge:
         connection.timeout = max(until_s - time.monotonic(), 0.001)
         if connection.sock is not None:
             connection.sock.settimeout(connection.timeout)
+        connection.response_class = _bounded(until_s)  # type: ignore[assignment]  # all that is done with it is to call it
         connection.request("POST", self._path, body, self._headers)
         response = connection.getresponse()
         reply = response.read(_MAX_REPLY_BYTES + 1)

@@ -76,7 +76,7 @@ def is_readable(data: Path, tables: Sequence[str] = ()) -> bool:
     """
     if not data.exists() or not data.stat().st_size:
         return True
-    command = [sys.executable, "-m", "cachesvc.adapters.lmdb_preflight", str(data.parent), *tables]
+    command = [sys.executable, "-P", "-m", "cachesvc.adapters.lmdb_preflight", str(data.parent), *tables]
     return _judge(data, command, _limit_s(data.stat().st_size))
 
 

@@ -27,7 +27,7 @@ log keeps its last ``log_max_records``; who is further behind reads the tables a
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -304,3 +304,11 @@ def rank_of(value: bytes) -> float:
 def packed_rank(rank: float) -> bytes:
     """A rank as 8 bytes that sort as it does."""
     return _RANK.pack(rank)
+
+
+def size_bytes(txn: lmdb.Transaction, tables: Sequence[Table]) -> int:
+    """What the pages of these tables take."""
+    stats = [txn.stat(table) for table in tables]
+    return sum(
+        stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) for stat in stats
+    )

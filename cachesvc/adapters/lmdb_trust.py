@@ -7,33 +7,28 @@ may have it open; LMDB's lock keeps their writes apart. Each embedder has one of
 
 import os
 import secrets
-import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from errno import ENOSPC
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import lmdb
 import msgspec
-import numpy as np
 
 from cachesvc.adapters import lmdb_open
+from cachesvc.adapters.lmdb_labels import LABEL_TABLES, LmdbLabels
 from cachesvc.adapters.lmdb_preflight import DAMAGE, is_readable, is_whole
 from cachesvc.adapters.lmdb_records import BadRecordError, Sealer
-from cachesvc.adapters.lmdb_schema import Table, get, integer, key_of, scan
+from cachesvc.adapters.lmdb_schema import get, integer, key_of, size_bytes
 from cachesvc.adapters.lmdb_trust_records import (
-    LabelRecord,
     StateRecord,
     TallyRecord,
-    VetoRecord,
-    label_of,
-    record_of,
 )
+from cachesvc.adapters.lmdb_vetoes import VETO_TABLES, LmdbVetoes
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.trust.labels import NOTHING, Label, News, Origin, Tally, VetoPair
 from cachesvc.core.trust.records import state_of, state_record
@@ -44,20 +39,17 @@ DIRECTORY = "trust"
 
 _MAX_READERS = 4096
 _TABLES = (
-    *("meta", "labels", "label_keys", "counts", "origins", "tallies"),
-    *("vetoes", "veto_keys", "veto_counts", "veto_order", "states"),
+    *("meta", "tallies", "states"),
+    *LABEL_TABLES,
+    *VETO_TABLES,
 )
-_ORIGINS = struct.Struct(f">{len(Origin)}Q")  # labels of each, in order; new origins come last
 _MAC_KEY = b"mac_key"
 _SEQUENCE = b"sequence"
 # Pages that a transaction replaces are free when it and its readers are done, not before.
 _MAP_FACTOR = 3
 _ROOM_BYTES = 16 << 20
-_TRIM_COUNT = 512  # labels that go at once where there are too many bytes
-_TRIM_VETOES = 64
 _MAX_TRIMS = 8
 _SLACK = 10  # one in so many namespaces goes beyond what must, so that not each new one costs a look at all
-_BEYOND = b"\xff" * 8  # behind every sequence
 _NO_COMPRESSION = 1 << 62  # features do not compress
 
 
@@ -117,16 +109,9 @@ class LmdbTrust:
             self._env.reader_check()
             (
                 self._meta,
-                self._labels,
-                self._label_keys,
-                self._counts,
-                self._origins,
                 self._tallies,
-                self._vetoes,
-                self._veto_keys,
-                self._veto_counts,
-                self._veto_order,
                 self._states,
+                *tables,
             ) = (self._env.open_db(name.encode()) for name in _TABLES)
             with self._env.begin(write=True, db=self._meta) as txn:
                 mac_key = get(txn, self._meta, _MAC_KEY)
@@ -134,6 +119,8 @@ class LmdbTrust:
                     mac_key = secrets.token_bytes(32)
                     txn.put(_MAC_KEY, mac_key)
             self._sealer = Sealer(mac_key, _NO_COMPRESSION)
+            self._labels = LmdbLabels(self._sealer, tables[: len(LABEL_TABLES)])
+            self._vetoes = LmdbVetoes(self._sealer, tables[len(LABEL_TABLES) :])
         except BaseException:
             self._env.close()
             raise
@@ -174,39 +161,24 @@ class LmdbTrust:
         added = 0
         sequence = self._sequence_of(txn)
         for label in news.labels:
-            known = name + b"\0" + label.key
-            if txn.get(known, db=self._label_keys) is not None:
-                continue
-            sequence += 1
-            self._put_label(txn, name, sequence, label)
-            added += 1
+            if self._labels.add(txn, name, sequence + 1, label):
+                sequence += 1
+                added += 1
         if news.tally != NOTHING:
             self._put_tally(txn, name, self._tally_of(txn, name).plus(news.tally))
         txn.put(_SEQUENCE, key_of(max(sequence, self._sequence_of(txn) + 1)), db=self._meta)
-        count = self._count_of(txn, name) + added
-        excess = max(count - self._bounds.max_labels, 0)
-        txn.put(name, key_of(count - self._drop_oldest(txn, name, excess)), db=self._counts)
+        self._labels.keep_bound(txn, name, self._bounds.max_labels)
         return added
 
     def labels(self, namespace: str, after: int, limit: int) -> list[tuple[int, Label]]:
         """See ``TrustStore.labels``."""
-        prefix = namespace.encode() + b"\0"
-        found: list[tuple[int, Label]] = []
         with self._reading() as txn:
-            for place, sealed in scan(txn, self._labels, prefix + key_of(after + 1)):
-                if not place.startswith(prefix) or len(found) == limit:
-                    break
-                record = self._opened(LabelRecord, place, sealed)
-                label = None if record is None else label_of(record)
-                if label is not None:
-                    found.append((integer(place[len(prefix) :]), label))
-        return found
+            return self._labels.page(txn, namespace.encode(), after, limit)
 
     def label_counts(self, namespace: str) -> Mapping[Origin, int]:
         """See ``TrustStore.label_counts``."""
         with self._reading() as txn:
-            counts = self._origins_of(txn, namespace.encode())
-        return {origin: count for origin, count in zip(Origin, counts, strict=True) if count}
+            return self._labels.by_origin(txn, namespace.encode())
 
     def tally(self, namespace: str) -> Tally:
         """See ``TrustStore.tally``."""
@@ -216,7 +188,7 @@ class LmdbTrust:
     def namespaces(self) -> list[str]:
         """See ``TrustStore.namespaces``."""
         with self._reading() as txn:
-            return [name.decode() for name, _ in scan(txn, self._counts)]
+            return [name.decode() for name, _ in self._labels.counts(txn)]
 
     # ---------------------------------------------------------------- vetoes
 
@@ -224,50 +196,31 @@ class LmdbTrust:
         """See ``TrustStore.add_veto``."""
         name = namespace.encode()
         with self._writing() as txn:
-            if self._is_told(txn, veto, since_ms):
-                return False
             sequence = self._sequence_of(txn) + 1
-            self._put_veto(txn, sequence, veto)
+            if not self._vetoes.add(txn, sequence, name, veto, since_ms):
+                return False
             txn.put(_SEQUENCE, key_of(sequence), db=self._meta)
-            vetoes = integer(get(txn, self._veto_counts, name) or b"") + 1
-            txn.put(name, key_of(vetoes), db=self._veto_counts)
-            count = self._count_of(txn, name)
-            if label is not None and txn.get(name + b"\0" + label.key, db=self._label_keys) is None:
-                self._put_label(txn, name, sequence, label)
-                count += 1
-            txn.put(name, key_of(count), db=self._counts)
-            held = list(self._of_scope(txn, veto.scope))
-            for place, _ in held[: max(len(held) - self._bounds.max_vetoes, 0)]:
-                self._drop_veto(txn, place)
+            if label is not None:
+                self._labels.add(txn, name, sequence, label)
+            self._labels.name(txn, name)
+            self._vetoes.keep_bound(txn, veto.scope, self._bounds.max_vetoes)
             self._keep_bounds(txn)
         return True
 
     def vetoes(self, scope: bytes, after: int = 0) -> list[VetoPair]:
         """See ``TrustStore.vetoes``."""
-        found = []
         with self._reading() as txn:
-            for place, sealed in self._of_scope(txn, scope, after):
-                record = self._opened(VetoRecord, place, sealed)
-                if record is not None:
-                    ours, theirs = (
-                        np.frombuffer(half, "<f2").astype(np.float32) for half in (record.ours, record.theirs)
-                    )
-                    found.append(
-                        VetoPair(scope, record.ours_key, record.theirs_key, ours, theirs, record.at_ms)
-                    )
-        return found
+            return self._vetoes.of_scope(txn, scope, after)
 
     def veto_count(self, namespace: str) -> int:
         """See ``TrustStore.veto_count``."""
         with self._reading() as txn:
-            return integer(get(txn, self._veto_counts, namespace.encode()) or b"")
+            return self._vetoes.count(txn, namespace.encode())
 
     def last_veto(self, scope: bytes) -> int:
         """See ``TrustStore.last_veto``."""
-        with self._reading() as txn, txn.cursor(db=self._vetoes) as cursor:
-            found = cursor.prev() if cursor.set_range(scope + _BEYOND) else cursor.last()
-            place = bytes(cursor.key()) if found else b""
-        return integer(place[len(scope) :]) if place.startswith(scope) else 0
+        with self._reading() as txn:
+            return self._vetoes.last(txn, scope)
 
     # ----------------------------------------------------------------- state
 
@@ -307,138 +260,49 @@ class LmdbTrust:
                 return False
             record = StateRecord(state.generation, msgspec.msgpack.encode(state_record(state)))
             txn.put(name, self._sealer.seal(record, name), db=self._states)
-            txn.put(name, key_of(self._count_of(txn, name)), db=self._counts)
+            self._labels.name(txn, name)
             txn.put(_SEQUENCE, key_of(self._sequence_of(txn) + 1), db=self._meta)
         return True
 
     # --------------------------------------------------------------- helpers
 
-    def _put_label(self, txn: lmdb.Transaction, name: bytes, sequence: int, label: Label) -> None:
-        place = name + b"\0" + key_of(sequence)
-        txn.put(place, self._sealer.seal(record_of(label), place), db=self._labels)
-        txn.put(name + b"\0" + label.key, key_of(sequence), db=self._label_keys)
-        self._count_origin(txn, name, label.origin.name, 1)
-
-    def _drop_oldest(self, txn: lmdb.Transaction, name: bytes, count: int) -> int:
-        """How many there were to drop."""
-        prefix = name + b"\0"
-        dropped = 0
-        with txn.cursor(db=self._labels) as cursor:
-            found = cursor.set_range(prefix)
-            while found and dropped < count and bytes(cursor.key()).startswith(prefix):
-                record = self._opened(LabelRecord, bytes(cursor.key()), bytes(cursor.value()))
-                if record is not None:  # else its key stays, and costs a few bytes
-                    txn.delete(prefix + record.key, db=self._label_keys)
-                    self._count_origin(txn, name, record.origin, -1)
-                found = cursor.delete()
-                dropped += 1
-        return dropped
-
-    def _is_told(self, txn: lmdb.Transaction, veto: VetoPair, since_ms: int) -> bool:
-        """Whether a pair was told since then. What was told before is dropped, to be told anew."""
-        sequence = txn.get(_pair(veto), db=self._veto_keys)
-        if sequence is None:
-            return False
-        place = veto.scope + bytes(sequence)
-        sealed = get(txn, self._vetoes, place)
-        record = None if sealed is None else self._opened(VetoRecord, place, sealed)
-        if record is not None and record.at_ms >= since_ms:
-            return True
-        self._drop_veto(txn, place)
-        return False
-
-    def _put_veto(self, txn: lmdb.Transaction, sequence: int, veto: VetoPair) -> None:
-        place = veto.scope + key_of(sequence)
-        record = VetoRecord(
-            veto.ours_key,
-            veto.theirs_key,
-            self._sealer.pack_vector(veto.ours),
-            self._sealer.pack_vector(veto.theirs),
-            veto.at_ms,
-        )
-        txn.put(place, self._sealer.seal(record, place), db=self._vetoes)
-        txn.put(_pair(veto), key_of(sequence), db=self._veto_keys)
-        txn.put(key_of(sequence), veto.scope, db=self._veto_order)
-
-    def _drop_veto(self, txn: lmdb.Transaction, place: bytes) -> None:
-        scope, sequence = place[: -len(_BEYOND)], place[-len(_BEYOND) :]
-        sealed = get(txn, self._vetoes, place)
-        record = None if sealed is None else self._opened(VetoRecord, place, sealed)
-        if record is not None:  # else its key stays, and costs a few bytes
-            txn.delete(scope + record.theirs_key + record.ours_key, db=self._veto_keys)
-        txn.delete(place, db=self._vetoes)
-        txn.delete(sequence, db=self._veto_order)
-
-    def _of_scope(self, txn: lmdb.Transaction, scope: bytes, after: int = 0) -> Iterator[tuple[bytes, bytes]]:
-        for place, sealed in scan(txn, self._vetoes, scope + key_of(after + 1)):
-            if not place.startswith(scope):
-                return
-            yield place, sealed
-
     def _keep_bounds(self, txn: lmdb.Transaction) -> None:
         """Of too many namespaces those go of which least is known. Of too many bytes the oldest vetoes go where these take
         more than half, else the oldest labels of the namespaces that have most.
         """
-        excess = txn.stat(self._counts)["entries"] - self._bounds.max_namespaces
+        excess = self._labels.namespace_count(txn) - self._bounds.max_namespaces
         if excess > 0:
             for name in self._least_known(txn)[: excess + self._bounds.max_namespaces // _SLACK]:
                 self._forget(txn, name)
-        vetoes = (self._vetoes, self._veto_keys, self._veto_order)
-        others = (self._labels, self._label_keys, self._counts, self._origins, self._tallies, self._states)
+        others = (self._tallies, self._states)
         for _ in range(_MAX_TRIMS):
-            vetoes_bytes, max_bytes = _size_bytes(txn, vetoes), self._bounds.max_bytes
-            if vetoes_bytes + _size_bytes(txn, others) <= max_bytes:
+            vetoes_bytes, max_bytes = self._vetoes.size_bytes(txn), self._bounds.max_bytes
+            if vetoes_bytes + self._labels.size_bytes(txn) + size_bytes(txn, others) <= max_bytes:
                 return
             if vetoes_bytes > max_bytes // 2:
-                oldest = list(islice(scan(txn, self._veto_order), _TRIM_VETOES))
-                for sequence, scope in oldest:
-                    self._drop_veto(txn, scope + sequence)
-            elif not self._trim_labels(txn):
+                self._vetoes.drop_oldest(txn)
+            elif not self._labels.trim(txn):
                 return
 
     def _least_known(self, txn: lmdb.Transaction) -> list[bytes]:
         """Namespaces, those first that would be missed least."""
 
-        def worth(held: tuple[bytes, bytes]) -> tuple[bool, int, int]:
+        def worth(held: tuple[bytes, int]) -> tuple[bool, int, int]:
             name, count = held
             has_state = get(txn, self._states, name) is not None
-            return has_state, integer(count), self._tally_of(txn, name).searched
+            return has_state, count, self._tally_of(txn, name).searched
 
-        return [name for name, _ in sorted(scan(txn, self._counts), key=worth)]
+        return [name for name, _ in sorted(self._labels.counts(txn), key=worth)]
 
     def _forget(self, txn: lmdb.Transaction, name: bytes) -> None:
         """Vetoes are by scope, and stay: they refuse and never serve."""
-        self._drop_oldest(txn, name, self._count_of(txn, name))
-        for table in (self._counts, self._origins, self._tallies, self._states, self._veto_counts):
+        for table in (self._tallies, self._states):
             txn.delete(name, db=table)
-
-    def _trim_labels(self, txn: lmdb.Transaction) -> bool:
-        """Whether there were any."""
-        name, count = max(
-            ((name, integer(count)) for name, count in scan(txn, self._counts)),
-            key=lambda held: held[1],
-            default=(b"", 0),
-        )
-        if count:
-            txn.put(name, key_of(count - self._drop_oldest(txn, name, _TRIM_COUNT)), db=self._counts)
-        return bool(count)
+        self._labels.forget(txn, name)
+        self._vetoes.forget(txn, name)
 
     def _sequence_of(self, txn: lmdb.Transaction) -> int:
         return integer(get(txn, self._meta, _SEQUENCE) or b"")
-
-    def _count_of(self, txn: lmdb.Transaction, name: bytes) -> int:
-        return integer(get(txn, self._counts, name) or b"")
-
-    def _origins_of(self, txn: lmdb.Transaction, name: bytes) -> list[int]:
-        held = get(txn, self._origins, name) or b""
-        return list(_ORIGINS.unpack(held.ljust(_ORIGINS.size, b"\0")[: _ORIGINS.size]))
-
-    def _count_origin(self, txn: lmdb.Transaction, name: bytes, origin: str, by: int) -> None:
-        counts = self._origins_of(txn, name)
-        places = {one.name: place for place, one in enumerate(Origin)}
-        if origin in places:
-            counts[places[origin]] = max(counts[places[origin]] + by, 0)
-        txn.put(name, _ORIGINS.pack(*counts), db=self._origins)
 
     def _tally_of(self, txn: lmdb.Transaction, name: bytes) -> Tally:
         sealed = get(txn, self._tallies, name)
@@ -483,14 +347,3 @@ class LmdbTrust:
 
 
 _R = TypeVar("_R", bound=msgspec.Struct)
-
-
-def _pair(veto: VetoPair) -> bytes:
-    return veto.scope + veto.theirs_key + veto.ours_key
-
-
-def _size_bytes(txn: lmdb.Transaction, tables: Sequence[Table]) -> int:
-    stats = [txn.stat(table) for table in tables]
-    return sum(
-        stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) for stat in stats
-    )

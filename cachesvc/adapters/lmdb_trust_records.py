@@ -1,6 +1,6 @@
 """What ``lmdb_trust`` keeps, as records: labels, tallies, vetoes and states. Enums by name, so that they may be added to.
 
-Called by ``lmdb_trust`` only.
+Called by ``lmdb_trust``, ``lmdb_labels`` and ``lmdb_vetoes`` only.
 """
 
 import msgspec

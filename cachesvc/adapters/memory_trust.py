@@ -136,8 +136,11 @@ class MemoryTrust:
 
     def _append(self, namespace: str, label: Label) -> bool:
         held = self._labels.setdefault(namespace, [])
-        if any(known.key == label.key for _, known in held):
-            return False
+        known = next((one for one in held if one[1].key == label.key), None)
+        if known is not None:
+            if label.verdict is None or known[1].verdict is not None:
+                return False
+            held.remove(known)
         self._sequence += 1
         held.append((self._sequence, label))
         del held[: -self._max_labels]

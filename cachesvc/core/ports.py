@@ -256,7 +256,8 @@ class TrustStore(Protocol):
     """
 
     def add(self, namespace: str, labels: Sequence[Label], tally: Tally) -> int:
-        """Append labels, but those whose keys are there, and count up the tally, in one durable transaction.
+        """Append labels, but those whose keys are there, and count up the tally, in one durable transaction. A label with
+        a verdict takes the place of one without under its key, which goes.
 
         How many labels were new. The oldest go where there are more than the bound, and the namespaces of which least is
         known, but for their vetoes, where there are too many. Blocks until durable. Raises FULL, UNAVAILABLE.

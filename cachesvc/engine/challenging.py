@@ -47,7 +47,12 @@ Apply = Callable[[str, Callable[[TrustState], Changed]], object]
 class Challenger:
     """Thread-safe."""
 
-    def __init__(self, parts: TrustParts, train: Train, max_labels: int) -> None:
+    def __init__(
+        self, parts: TrustParts, train: Train, max_labels: int, let_go: Callable[[], None] = lambda: None
+    ) -> None:
+        """``let_go`` has ``train`` fail soon, whatever it is at."""
+        self._let_go = let_go
+        self._stopped = threading.Event()
         self._parts = parts
         self._train = train
         self._max_labels = max_labels
@@ -60,7 +65,7 @@ class Challenger:
             return
         begun = False
         try:
-            if not self._rests(state.namespace):
+            if not self._stopped.is_set() and not self._rests(state.namespace):
                 threading.Thread(
                     target=self._run, args=(state, policy, apply), name="cachesvc-train", daemon=True
                 ).start()
@@ -73,6 +78,12 @@ class Challenger:
         """Until nothing is trained."""
         with self._busy:
             pass
+
+    def stop(self) -> None:
+        """Leave what is being trained, and begin nothing more: from then on nothing of the store of trust is touched."""
+        self._stopped.set()
+        self._let_go()
+        self.wait()
 
     def _rests(self, namespace: str) -> bool:
         now_s = self._parts.clock.monotonic_s()
@@ -90,6 +101,8 @@ class Challenger:
             self._busy.release()
 
     def _fail(self, namespace: str, kind: Kind, message: str) -> None:
+        if self._stopped.is_set():
+            return  # it was told to
         self._failed_at_s[namespace] = self._parts.clock.monotonic_s()
         self._parts.observer.on(TaskFailed("trust_train", kind, message))
 

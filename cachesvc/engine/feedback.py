@@ -215,7 +215,7 @@ class Feedback:
 
     def _told(self, reuse: _Reuse, label: Label) -> None:
         self._labeller.tell(label)
-        if label.origin is Origin.AUDIT:
+        if label.origin is Origin.AUDIT and label.verdict is not None:
             self._count(reuse.entry.namespace, Tally(audits_answered=1))
 
 

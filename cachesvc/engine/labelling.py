@@ -16,12 +16,12 @@ from hashlib import blake2b
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import DropReason, Labelled, LabelsDropped, TaskFailed
-from cachesvc.core.gates import Gate, analyse, first_veto
+from cachesvc.core.gates import analyse, first_veto
 from cachesvc.core.policy import Policy
 from cachesvc.core.tickets import Ticket
 from cachesvc.core.trust import features as feature_set
 from cachesvc.core.trust.compare import Judged
-from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, News, Origin
+from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, News, Origin, foremost
 from cachesvc.core.types import Candidate, Entry, Identity, Unseen, Vector
 from cachesvc.core.visibility import unseen_difference
 from cachesvc.engine.comparing import Comparing
@@ -177,7 +177,8 @@ class Labeller:
 
     def judge(self, case: Case, policy: Policy, wait_s: float | None = None) -> Label | None:
         """The label that a case comes to; None when the candidates that matter are there no more. Whoever has no more
-        than ``wait_s`` waits no longer for inferences.
+        than ``wait_s`` waits no longer for inferences, and keeps a thread that lookups need: raises OVERLOADED where enough
+        others do.
         """
         rows = self._store.fetch(case.identity.scope, [one.entry_id for one in case.candidates])
         now_ms = self._clock.now_ms()
@@ -197,13 +198,12 @@ class Labeller:
         values = feature_set.features(ours, theirs, scores, answers=answers)
         vetoes = [first_veto(ours, analysis, policy.gates) for analysis in theirs]
         gates = [None if veto is None else veto.gate for veto in vetoes]
-        most_s = self._options.compare_wait_s
-        judged = self._judged(case, there, policy, most_s if wait_s is None else min(most_s, wait_s))
+        judged = self._judged(case, there, policy, wait_s)
         return Label(
             key=case.key,
             at_ms=now_ms,
             origin=case.origin,
-            comparator=judged[_foremost(served, gates)].comparator,
+            comparator=judged[foremost(served, gates)].comparator,
             share=case.share,
             rule_version=case.rule_version,
             features_version=feature_set.VERSION,
@@ -218,8 +218,7 @@ class Labeller:
 
     def tell(self, label: Label) -> None:
         """A label was kept."""
-        told = label.candidates[_foremost(label.served, [one.gate for one in label.candidates])]
-        self._observer.on(Labelled(label.origin, label.comparator, told.same))
+        self._observer.on(Labelled(label.origin, label.comparator, label.verdict))
 
     def _is_barred(self, case: Case, one: "_Beside") -> bool:
         """Whether no rule could have served it: nothing is to be learned from it then."""
@@ -232,8 +231,11 @@ class Labeller:
             identity.scope, identity.exact_key, vector, one.entry
         )
 
-    def _judged(self, case: Case, there: "Sequence[_Beside]", policy: Policy, wait_s: float) -> list[Judged]:
-        answer, until_s = case.answer, self._clock.monotonic_s() + wait_s
+    def _judged(
+        self, case: Case, there: "Sequence[_Beside]", policy: Policy, wait_s: float | None
+    ) -> list[Judged]:
+        answer, most_s = case.answer, self._options.compare_wait_s
+        until_s = self._clock.monotonic_s() + (most_s if wait_s is None else min(most_s, wait_s))
         if isinstance(answer, bool):
             return [
                 Judged(answer if one.candidate.entry_id == case.served else None, Comparator.VERDICT)
@@ -241,7 +243,11 @@ class Labeller:
             ]
         return [
             self._comparing.compare(
-                answer, one.entry.payload.response, policy.trust, until_s - self._clock.monotonic_s()
+                answer,
+                one.entry.payload.response,
+                policy.trust,
+                until_s - self._clock.monotonic_s(),
+                is_asked=wait_s is not None,
             )
             for one in there
         ]
@@ -309,10 +315,3 @@ class _Beside:
 
     candidate: Candidate
     entry: Entry
-
-
-def _foremost(served: int | None, gates: Sequence[Gate | None]) -> int:
-    """The candidate that a label is about before all: that which was served, else the first that no gate refused."""
-    if served is not None:
-        return served
-    return next((place for place, gate in enumerate(gates) if gate is None), 0)

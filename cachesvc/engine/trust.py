@@ -17,7 +17,7 @@ from cachesvc.core.events import TaskFailed, TrustChanged, TrustStands
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label, News, Tally
 from cachesvc.core.trust.life import Advance, Audited
-from cachesvc.core.trust.state import Brake, Stance, Step, TrustState
+from cachesvc.core.trust.state import Brake, Stance, Step, TrustState, by_policy
 from cachesvc.engine.trust_parts import TrustParts
 
 _FOLLOW_S = 1.0
@@ -154,7 +154,11 @@ class Trust:
         known = self._known.get(namespace)
         if known is not None and known.policy is policy:
             return known.stance
-        return self._note(self._state_of(namespace), policy).stance
+        try:
+            return self._note(self._state_of(namespace), policy).stance
+        except Exception as error:  # noqa: BLE001 - the edge of the request: counted, and it costs trust, no lookup
+            self._fail("stance", Kind.INTERNAL, type(error).__name__)
+            return self._by_policy(namespace, policy)
 
     def count(self, namespace: str, tally: Tally) -> None:
         """A lookup came to something. What is counted for too many namespaces at once is lost."""
@@ -189,13 +193,17 @@ class Trust:
         while not self._stopped.wait(_FOLLOW_S):
             self.tick()
 
-    def _attempt(self, task: Callable[[], None], name: str = "") -> None:
+    def _attempt(self, task: Callable[[], None], name: str = "") -> bool:
+        """Whether it did not fail."""
         try:
             task()
         except CacheError as error:
             self._fail(name or task.__name__, error.kind, error.message)
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
             self._fail(name or task.__name__, Kind.INTERNAL, type(error).__name__)
+        else:
+            return True
+        return False
 
     def _fail(self, name: str, kind: Kind, message: str) -> None:
         self._observer.on(TaskFailed(f"trust_{name.strip('_')}", kind, message))
@@ -219,9 +227,11 @@ class Trust:
         policies = self._policies()
         with self._lock:
             known = list(self._known.items())
-        for namespace, held in known:
-            self._follow_one(namespace, held, policies.of(namespace))
-        self._sequence = sequence
+        followed = [
+            self._attempt(partial(self._follow_one, name, held, policies.of(name)), "follow")
+            for name, held in known
+        ]
+        self._sequence = sequence if all(followed) else -1
 
     def _follow_one(self, namespace: str, held: _Known, policy: Policy) -> None:
         """Counts change each second, and there may be thousands of namespaces: what is as it was costs a look."""
@@ -291,6 +301,17 @@ class Trust:
             self._sequence = -1  # read it when that works again
             self._fail("state", error.kind, error.message)
             return TrustState(namespace)
+
+    def _by_policy(self, namespace: str, policy: Policy) -> Stance:
+        """Noted, so that not each lookup fails anew, as older than any state: it is tried again when the store is followed."""
+        before = self._known.get(namespace)
+        state = replace(TrustState(namespace) if before is None else before.state, generation=-1)
+        stance = by_policy(namespace, policy)
+        with self._lock:
+            if before is not None or len(self._known) < self._options.max_namespaces:
+                self._known[namespace] = _Known(state, policy, stance, None)
+        self._sequence = -1
+        return stance
 
     def _note(self, state: TrustState, policy: Policy) -> _Known:
         audited = self._life.audited(state, policy)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label, Origin, Tally
-from cachesvc.core.trust.life import Audited, pinned
+from cachesvc.core.trust.life import VOTING, Audited, kept_rules, pinned
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import MAX_STEPS, Stance, Step, TrustState
 from cachesvc.engine.trust import Changed, Life, Trust
@@ -94,8 +94,15 @@ class TrustDesk:
     def _rule(self, namespace: str, version: int) -> Rule:
         if version == 0:
             return Rule(0, self._parts.policies().of(namespace).min_score)
-        state = self._parts.trust.state(namespace)
-        found = {rule.version: rule for rule in (() if state is None else state.rules)}
+        policy = self._parts.policies().of(namespace)
+        state = self._parts.trust.state(namespace) or TrustState(namespace)
+        found = {rule.version: rule for rule in kept_rules(state, policy)}
+        if version == VOTING and version not in found:
+            raise CacheError(
+                Kind.NOT_FOUND,
+                f"version: rule {version}, score and votes, is for namespaces whose policy states max_error_rate; that of "
+                f"{namespace} states a threshold",
+            )
         if version not in found:
             known = "".join(f", {one}" for one in sorted(found))
             raise CacheError(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cachesvc.core.trust import features as feature_set
 from cachesvc.core.trust.labels import Label, Tally
+from cachesvc.core.trust.life import kept_rules
 from cachesvc.core.trust.rules import Rule
 from cachesvc.engine.trust_desk import NamespaceReport, TrustDesk
 from cachesvc.serve.checks import Check, parse
@@ -62,7 +63,11 @@ def _report(report: NamespaceReport) -> pb.NamespaceTrust:
         mode=report.policy.mode.value,
         rule=_rule(stance.rule),
         pinned=state.pinned,
-        history=[_rule(rule) for rule in reversed(state.rules) if rule.version != stance.rule.version],
+        history=[
+            _rule(rule)
+            for rule in reversed(kept_rules(state, report.policy))
+            if rule.version != stance.rule.version
+        ],
         challenger=state.challenger,
         max_error_rate=terms.max_error_rate,
         labels={origin.name.lower(): count for origin, count in report.labels.items()},

@@ -817,7 +817,7 @@ class NamespaceTrust(_message.Message):
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
-        """Those that were in force before, the newest first."""
+        """Those that RevertRule can put in force, the newest first, but for 0 and the one that is."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -989,7 +989,7 @@ class LookupTally(_message.Message):
     audits_asked: _builtins.int
     """Hits for which a fresh answer was asked."""
     audits_answered: _builtins.int
-    """Those for which it came."""
+    """Those for which it came, and could be compared."""
     vetoed: _builtins.int
     """Those whose best candidate a gate or a veto refused."""
     def __init__(
@@ -1051,7 +1051,7 @@ class RevertRuleRequest(_message.Message):
     namespace: _builtins.str
     """The namespace."""
     version: _builtins.int
-    """The version to go back to; 0 is the policy's threshold."""
+    """The version to go back to; 0 is the policy's threshold, 1 score and votes, where the policy states max_error_rate."""
     def __init__(
         self,
         *,

@@ -112,6 +112,38 @@ def test_the_same_label_twice_is_one(make: Make) -> None:
     assert len(trust.labels("a", 0, 100)) == 2
 
 
+def untold(n: int, origin: Origin = Origin.AUDIT) -> Label:
+    """Of the same key as ``label(n)``, but nobody could tell."""
+    one = label(n, origin)
+    return replace(one, candidates=tuple(replace(each, same=None) for each in one.candidates))
+
+
+def test_what_could_not_be_told_gives_way(make: Make) -> None:
+    """A label that tells takes the place of one under its key that does not, behind all others; and never the reverse."""
+    trust = make()
+    trust.add("a", [untold(1), label(2)], NOTHING)
+    assert trust.add("a", [untold(1)], NOTHING) == 0
+    ((_, first), (last, second)) = trust.labels("a", 0, 9)
+    assert (first.verdict, second.key) == (None, label(2).key)
+    assert trust.add("a", [label(1, Origin.AUDIT)], NOTHING) == 1
+    assert trust.add("a", [untold(1), label(1, Origin.AUDIT)], NOTHING) == 0
+    held = trust.labels("a", 0, 9)
+    assert [one.key for _, one in held] == [label(2).key, label(1).key]
+    assert same(held[1][1], label(1, Origin.AUDIT))
+    assert held[1][0] > last
+    assert trust.label_counts("a") == {Origin.MISS: 1, Origin.AUDIT: 1}
+
+
+def test_bounds_hold_where_labels_gave_way(make: Make) -> None:
+    """Counts stay right: no label more goes than must."""
+    trust = make(max_labels=3)
+    trust.add("a", [untold(1), untold(5), label(2)], NOTHING)
+    trust.add("a", [label(1, Origin.AUDIT), label(5, Origin.AUDIT)], NOTHING)
+    assert len(trust.labels("a", 0, 9)) == 3
+    trust.add("a", [label(7)], NOTHING)
+    assert [one.key for _, one in trust.labels("a", 0, 9)] == [label(n).key for n in (1, 5, 7)]
+
+
 def test_the_oldest_labels_go(make: Make) -> None:
     """Past the bound each new label pushes out the oldest, and sequences go on; one that went may be told again."""
     trust = make(max_labels=10)

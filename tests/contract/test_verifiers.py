@@ -1,12 +1,13 @@
 """The contract of the Verifier port: an HTTP judge over a real socket, a cross-encoder compiled from a real model."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,61 @@ def test_a_slow_judge_costs_the_wait_and_no_more(judged: Any) -> None:
     assert busy.value.kind is Kind.DEADLINE
     assert time.monotonic() - started_s < 5
     leave.set()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: ", id="its head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", id="its body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", id="a body without an end"),
+    ],
+)
+def test_a_judge_that_drips_costs_the_wait_and_no_more(sent: bytes) -> None:
+    """The wait is for the whole exchange, not for each byte: a thread that asks is free again."""
+    leave = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        with suppress(OSError), listener.accept()[0] as connection:
+            connection.sendall(sent)
+            while not leave.wait(0.02):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dripping = threading.Thread(target=drip, args=(listener,), daemon=True)
+        dripping.start()
+        asked = HttpJudge(f"http://127.0.0.1:{listener.getsockname()[1]}/", "")
+        started_s = time.monotonic()
+        guard = threading.Timer(5.0, leave.set)
+        guard.start()
+        with pytest.raises(OSError, match="did not answer"):
+            asked("q", "c", 0.3)
+        took_s = time.monotonic() - started_s
+        guard.cancel()
+        leave.set()
+        dripping.join(10)
+        asked.close()
+    assert took_s < 3
+
+
+def test_a_judge_that_closes_after_each_reply_is_heard() -> None:
+    """The connection is let go of before the body is read, and the body is there all the same."""
+    said = b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"same": true}'
+
+    def say(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection:
+            heard = b""
+            while not heard.endswith(b"}"):
+                heard += connection.recv(65_536)
+            connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        speaking = threading.Thread(target=say, args=(listener,), daemon=True)
+        speaking.start()
+        asked = HttpJudge(f"http://127.0.0.1:{listener.getsockname()[1]}/", "")
+        assert asked("q", "c", 5.0) == 1.0
+        speaking.join(10)
+        asked.close()
 
 
 def test_too_many_are_refused_at_once() -> None:

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cachesvc.adapters.lmdb_preflight import is_readable
 from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.adapters.memory_trust import MemoryTrust
 from cachesvc.core.errors import CacheError, Kind
@@ -28,7 +30,7 @@ from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.challenging import Challenger, Exercise
 from cachesvc.engine.trust import Changed
 from cachesvc.engine.trust_parts import TrustParts
-from cachesvc.training import packed, train, trained, unpacked
+from cachesvc.training import Trainer, packed, trained, unpacked
 
 POLICY = Policy(trust=TrustTerms(max_error_rate=0.01))
 STATE = TrustState("n", tally=Tally(searched=40, near=20))
@@ -55,7 +57,9 @@ def label(n: int, *, same: bool = True) -> Label:
 
 
 class Bench:
-    def __init__(self, train: Callable[[Exercise], Rule | str]) -> None:
+    def __init__(
+        self, train: Callable[[Exercise], Rule | str], let_go: Callable[[], None] = lambda: None
+    ) -> None:
         self.trust = MemoryTrust()
         self.clock = ManualClock()
         self.seen: list[Event] = []
@@ -68,7 +72,7 @@ class Bench:
             clock=self.clock,
             observer=self,
         )
-        self.challenger = Challenger(parts, train, max_labels=2500)
+        self.challenger = Challenger(parts, train, max_labels=2500, let_go=let_go)
 
     def on(self, event: Event) -> None:
         self.seen.append(event)
@@ -140,9 +144,73 @@ def test_one_at_a_time() -> None:
     assert len(count) == 1
 
 
+def test_nothing_is_touched_after_it_stopped() -> None:
+    """What is being trained is let go of and waited for; that it fails is no failure, and nothing more is begun."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def hangs(exercise: Exercise) -> Rule:
+        begun.set()
+        assert gate.wait(10)
+        raise CacheError(Kind.UNAVAILABLE, "let go of")
+
+    bench = Bench(hangs, let_go=gate.set)
+    bench.challenger.challenge(bench.state, POLICY, bench.apply)
+    assert begun.wait(10)
+    bench.challenger.stop()
+    assert gate.is_set()
+    begun.clear()
+    assert bench.challenge() == STATE
+    assert (begun.is_set(), bench.seen) == (False, [])
+
+
+def trainers() -> list[str]:
+    """Processes of ours that train."""
+    children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+    commands = [Path(f"/proc/{child}/cmdline") for child in children]
+    return [text for one in commands if "cachesvc.training" in (text := one.read_text())]
+
+
+def test_a_process_that_trains_is_ended() -> None:
+    """At once, and no other one is begun."""
+    many = [label(n, same=n % 2 == 0) for n in range(20_000)]
+    exercise = Exercise(many, Rule(0, 0.95), 0.01, 0.6, 20_000, 1, 2)
+    trainer, kinds = Trainer(), list[Kind]()
+
+    def ask() -> None:
+        with pytest.raises(CacheError) as raised:
+            trainer(exercise)
+        kinds.append(raised.value.kind)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not (children := trainers()) and asking.is_alive():
+        """Until it was begun."""
+    trainer.stop()
+    asking.join(10)
+    assert children
+    assert not trainers()
+    assert not asking.is_alive()
+    ask()
+    assert kinds == [Kind.UNAVAILABLE] * 2
+
+
+def test_the_working_directory_is_no_place_for_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies where a server was started is not run by its children, though it has the name of a library."""
+    for name in ("lmdb", "numpy", "cachesvc"):
+        (tmp_path / f"{name}.py").write_text("import os\nos._exit(9)\n")
+    (tmp_path / "data.mdb").write_bytes(bytes(100))
+    monkeypatch.chdir(tmp_path)
+    few = Exercise([label(1)], Rule(0, 0.95), 0.01, 0.6, 20, 1, 2)
+    assert Trainer()(few) == "1 labels of 600"
+    assert not is_readable(tmp_path / "data.mdb"), "as damaged, and not as what could not be told"
+
+
 def test_training_is_done_in_a_process_of_its_own() -> None:
     """What it comes to there is what it comes to here: too few labels are told, and enough make a rule or a reason."""
     few = Exercise([label(n) for n in range(10)], Rule(0, 0.95), 0.01, 0.6, 20, 1, 2)
+    train = Trainer()
     assert train(few) == "10 labels of 600"
     many = replace(few, labels=[label(n, same=n % 2 == 0) for n in range(1200)], requests=1200)
     assert told(train(many)) == told(trained(many))

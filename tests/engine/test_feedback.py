@@ -46,7 +46,7 @@ class Bench:
         )
         self.vetoes = Vetoes(self.trust, world.store, 100, lambda error: None)
         labeller = Labeller(
-            parts, Comparing(world.guard, world.clock), self.vetoes, LabelOptions(10, 1 << 20, 5.0)
+            parts, Comparing(world.guard, world.clock, 4), self.vetoes, LabelOptions(10, 1 << 20, 5.0)
         )
         self.feedback = Feedback(parts, world.tickets, world.guard, labeller, self.vetoes, self.count)
         self.entry_id = world.keep(STORED, b"Sunny.").entry_id
@@ -147,10 +147,21 @@ def test_a_fresh_answer_is_compared(bench: Bench, fresh: bytes, *, same: bool | 
     assert bench.say(fresh, "a1").known
     ((origin, comparator, verdicts),) = bench.labels()
     assert (origin, comparator, verdicts[1]) == (Origin.AUDIT, Comparator.TEXT, same)
-    assert bench.tallies == Tally(audits_answered=1)
+    assert bench.tallies == Tally(audits_answered=0 if same is None else 1)
     assert not bench.refuses(ASKED)
     ((_, label),) = bench.trust.labels("default", 0, 9)
     assert (label.share, label.rule_version, label.served) == (0.01, 4, 1)
+
+
+def test_what_could_not_be_told_may_be_told_later(bench: Bench) -> None:
+    """An answer that could not be compared is kept, but does not keep a later one from being heard; it counts once."""
+    bench.hit("a1", audit=True)
+    assert bench.say(b"Sunny. Warm", "a1") == Heard(None, known=False, vetoed=False, quarantined=False)
+    assert bench.say(b"Sunny. Cold", "a1").known
+    assert bench.say(b"Sunny.", "a1") == Heard(same=True, known=False, vetoed=False, quarantined=False)
+    assert bench.say(b"Sunny. Warm", "a1").known
+    assert [verdicts[1] for _, _, verdicts in bench.labels()] == [True]
+    assert bench.tallies == Tally(audits_answered=1)
 
 
 def test_a_fresh_answer_that_was_not_asked_is_feedback(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ class Bench:
     def make(self, **options: object) -> Labeller:
         bounds = replace(LabelOptions(4, 1 << 20, SOON_S), **options)  # type: ignore[arg-type]  # by name
         vetoes = Vetoes(self.trust, self.store, 100, lambda error: None)
-        return Labeller(self.parts, Comparing(self.guard, self.clock), vetoes, bounds)
+        return Labeller(self.parts, Comparing(self.guard, self.clock, 2), vetoes, bounds)
 
     def on(self, event: Event) -> None:
         self.seen.append(event)
@@ -213,6 +214,41 @@ def test_embedding_waits_for_inferences_that_no_request_wants(bench: Bench) -> N
     label = bench.label(bench.case("weather of Rome", b"as it is now said", entry_id))
     assert label.candidates[0].same is None
     assert bench.embedder.calls == 0
+
+
+def test_few_calls_wait_for_inferences(bench: Bench) -> None:
+    """Each keeps a thread that lookups need: beyond the bound they are refused at once, those that need no inference are
+    not, and who works behind the requests waits as ever.
+    """
+    entry_id = bench.keep("weather in Rome", "as others would put it")
+    case = bench.case("weather of Rome", b"as it is now said", entry_id)
+    outcomes = Queue[object]()
+
+    def ask() -> None:
+        try:
+            label = bench.labeller.judge(case, bench.policy, wait_s=SOON_S)
+            outcomes.put(None if label is None else label.verdict)
+        except CacheError as error:
+            outcomes.put(error.kind)
+
+    bench.embedder.gate.clear()
+    request = threading.Thread(target=bench.guard.embed, args=("a", SOON_S, "n"))
+    request.start()
+    while not bench.embedder.calls:
+        """Until it has the one thread that embeds."""
+    asking = [threading.Thread(target=ask) for _ in range(5)]
+    for one in asking:
+        one.start()
+    assert [outcomes.get(timeout=SOON_S) for _ in range(3)] == [Kind.OVERLOADED] * 3
+    told = bench.labeller.judge(replace(case, answer=b"as others would put it"), bench.policy, wait_s=SOON_S)
+    assert told is not None
+    assert told.verdict
+    behind = threading.Thread(target=bench.labeller.judge, args=(case, bench.policy))
+    behind.start()
+    bench.embedder.gate.set()
+    assert [outcomes.get(timeout=SOON_S) for _ in range(2)] == [True] * 2
+    for one in (request, behind, *asking):
+        one.join(SOON_S)
 
 
 def test_what_was_served_is_what_a_label_is_about(bench: Bench) -> None:

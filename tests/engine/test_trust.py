@@ -74,6 +74,7 @@ class CountingLife:
     def __init__(self) -> None:
         self.rounds: list[int] = []
         self.stances = 0
+        self.failing: set[str] = set()
 
     def advance(
         self,
@@ -92,6 +93,8 @@ class CountingLife:
 
     def stance(self, state: TrustState, policy: Policy) -> Stance:
         self.stances += 1
+        if state.namespace in self.failing:
+            raise ValueError
         return Stance(state.rules[-1] if state.rules else Rule(0, policy.min_score))
 
     def audited(self, state: TrustState, policy: Policy) -> Audited | None:
@@ -293,6 +296,34 @@ def test_what_the_store_gave_up_begins_anew(bench: Bench) -> None:
     state = bench.trust.state("n")
     assert state is not None
     assert state.active == 3
+
+
+def test_whatever_fails_there_costs_trust_and_no_lookup(bench: Bench) -> None:
+    """A stance that cannot be made is told once, and the policy decides; others are followed, and so is it, later."""
+    trust = bench.process()
+    bench.threshold(trust, "m")
+    bench.life.failing = {"n"}
+    assert [bench.threshold(trust) for _ in range(3)] == [0.9] * 3
+    assert bench.failed() == ["trust_stance"]
+    bench.trust.add("n", [label(1)], NOTHING)
+    bench.trust.add("m", [label(1)], NOTHING)
+    bench.round(bench.process(), trust)
+    assert (bench.threshold(trust), bench.threshold(trust, "m")) == (0.9, 0.89)
+    assert set(bench.failed()) == {"trust_stance", "trust_follow", "trust_fold"}
+    bench.life.failing = set()
+    bench.round(trust)
+    assert bench.threshold(trust) == 0.89
+
+
+def test_a_stance_that_failed_once_is_made_anew(bench: Bench) -> None:
+    """Though nothing in the store changes meanwhile."""
+    trust = bench.process()
+    bench.life.failing = {"n"}
+    bench.threshold(trust)
+    bench.life.failing = set()
+    trust.tick()
+    made = bench.life.stances
+    assert (bench.threshold(trust), bench.failed(), bench.life.stances) == (0.9, ["trust_stance"], made)
 
 
 def test_its_thread_ends_and_keeps_what_was_counted(bench: Bench) -> None:

@@ -1,15 +1,22 @@
 """What an operator changes by hand: which rule decides, and what it is held to from then on."""
 
+from dataclasses import replace
+
+import pytest
+
 from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.adapters.memory_trust import MemoryTrust
+from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event
 from cachesvc.core.policy import Policy, PolicyBook, TrustTerms
 from cachesvc.core.trust import life
 from cachesvc.core.trust.control import ControlState
+from cachesvc.core.trust.life import kept_rules
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import TrustState
+from cachesvc.core.trust.votes import Voting
 from cachesvc.engine.analyses import Analyses
-from cachesvc.engine.trust import Trust, TrustOptions
+from cachesvc.engine.trust import Changed, Trust, TrustOptions
 from cachesvc.engine.trust_desk import TrustDesk
 from cachesvc.engine.trust_parts import TrustParts
 
@@ -19,7 +26,7 @@ POLICY = Policy(min_score=0.95, trust=TrustTerms(max_error_rate=0.01))
 class Bench:
     """A desk over a namespace whose third rule is in force, opened by control to .6 in its own terms."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = POLICY) -> None:
         trust = MemoryTrust()
         rules = (Rule(2, 0.8, note="older"), Rule(3, 0.9, note="newer"))
         control = ControlState(threshold=0.6, labels=900)
@@ -27,7 +34,7 @@ class Bench:
         self.parts = TrustParts(
             trust=trust,
             store=MemoryStore(),
-            policies=lambda: PolicyBook(POLICY, {}),
+            policies=lambda: PolicyBook(policy, {}),
             analyses=Analyses(10),
             clock=ManualClock(),
             observer=self,
@@ -44,7 +51,7 @@ class Bench:
 
 def test_what_one_rule_earned_opens_no_other() -> None:
     """Thresholds are in terms of a rule's own score: unpinned, a rule that was put in force begins at its own."""
-    for version, threshold in ((0, 0.95), (2, 0.8)):
+    for version, threshold in ((0, 0.95), (1, 0.95), (2, 0.8)):
         bench = Bench()
         assert bench.threshold() == 0.6
         bench.desk.revert("n", version)
@@ -59,3 +66,42 @@ def test_pinning_what_is_in_force_forgets_nothing() -> None:
     bench.desk.revert("n", 3)
     bench.desk.unpin("n")
     assert bench.threshold() == 0.6
+
+
+def versions(bench: Bench) -> list[int]:
+    report = bench.desk.report("n")
+    return [rule.version for rule in kept_rules(report.state, report.policy)]
+
+
+def test_the_rule_that_a_namespace_began_with_can_be_gone_back_to() -> None:
+    """It votes, and is kept by no state: it is there wherever the policy states a rate."""
+    bench = Bench()
+    assert versions(bench) == [1, 2, 3]
+    assert isinstance(bench.desk.revert("n", 1).model, Voting)
+    rule = bench.desk.report("n").stance.rule
+    assert (rule.version, isinstance(rule.model, Voting), rule.threshold) == (1, True, 0.95)
+    assert bench.desk.report("n").state.pinned
+
+
+def test_votes_go_on_where_they_were() -> None:
+    """What a namespace decides by before it adopts a rule is that same rule: pinning it forgets nothing."""
+    bench = Bench()
+    bench.desk.revert("n", 0)
+    bench.desk.unpin("n")
+    state = bench.desk.report("n").state
+    bench.trust.change(
+        "n", lambda _: Changed(replace(state, control=ControlState(threshold=0.7, labels=900)))
+    )
+    for version in (1, 0):
+        bench.desk.revert("n", version)
+        bench.desk.unpin("n")
+        assert (bench.threshold(), bench.desk.report("n").stance.rule.version) == (0.7, 1)
+
+
+def test_votes_need_a_policy_with_a_rate() -> None:
+    """Else the policy's threshold decides, whatever is pinned; the message says so."""
+    bench = Bench(replace(POLICY, trust=TrustTerms()))
+    assert versions(bench) == [2, 3]
+    with pytest.raises(CacheError, match="max_error_rate") as raised:
+        bench.desk.revert("n", 1)
+    assert raised.value.kind is Kind.NOT_FOUND

@@ -4,6 +4,7 @@ The labels of a namespace, in order, are the truth; everything else that trust k
 (``core.trust.state``), and can be made anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
 
@@ -77,6 +78,20 @@ class Label:
     features_version: int
     served: int | None
     candidates: tuple[LabelledCandidate, ...]
+
+    @property
+    def verdict(self) -> bool | None:
+        """Whether the candidate that it is about before all is right. None when that could not be told."""
+        if not self.candidates:
+            return None
+        return self.candidates[foremost(self.served, [one.gate for one in self.candidates])].same
+
+
+def foremost(served: int | None, gates: Sequence[Gate | None]) -> int:
+    """The candidate that a label is about before all: that which was served, else the first that no gate refused."""
+    if served is not None:
+        return served
+    return next((place for place, gate in enumerate(gates) if gate is None), 0)
 
 
 @dataclass(frozen=True, slots=True)

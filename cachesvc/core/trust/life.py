@@ -89,7 +89,7 @@ def control_terms(state: TrustState, policy: Policy) -> ControlTerms | None:
     trust = policy.trust
     if trust.max_error_rate is None:
         return None
-    if state.active == 0:
+    if _votes(state.active):
         return ControlTerms(trust.max_error_rate, policy.min_score, trust.hold_back_share)
     start = rule_of(state, policy).threshold
     return ControlTerms(trust.max_error_rate, start, trust.hold_back_share, CHANCES)
@@ -100,7 +100,12 @@ def rule_of(state: TrustState, policy: Policy) -> Rule:
     for rule in state.rules:
         if rule.version == state.active:
             return rule
-    return Rule(VOTING, policy.min_score, model=Voting(), note="score and votes")
+    return _voting(policy)
+
+
+def kept_rules(state: TrustState, policy: Policy) -> tuple[Rule, ...]:
+    """Those that can be gone back to, the newest last. Votes, which no state keeps, are one wherever a rate is stated."""
+    return state.rules if policy.trust.max_error_rate is None else (_voting(policy), *state.rules)
 
 
 def is_challenge_due(state: TrustState, policy: Policy) -> bool:
@@ -133,7 +138,8 @@ def pinned(state: TrustState, version: int, step: Step) -> Advance:
     """The state once an operator put an earlier rule in force, or 0, and pinned it. What was counted by the values of
     another rule says nothing of it.
     """
-    control = state.control if state.active == version else anew(state.control)
+    stays = state.active == version or (_votes(state.active) and _votes(version))
+    control = state.control if stays else anew(state.control)
     steps = (*state.steps, step)[-MAX_STEPS:]
     return Advance(replace(state, active=version, pinned=True, control=control, steps=steps), (step,))
 
@@ -151,6 +157,15 @@ def is_calibration_due(state: TrustState, policy: Policy) -> bool:
 def calibrated(state: TrustState, rule: Rule, given: confidence.Picked) -> TrustState:
     """The state once what this rule picks of the labels was read. Should another decide by now, it will be due anew."""
     return replace(state, confidence=confidence.made(state.confidence, rule, given))
+
+
+def _voting(policy: Policy) -> Rule:
+    return Rule(VOTING, policy.min_score, model=Voting(), note="score and votes")
+
+
+def _votes(version: int) -> bool:
+    """Whether control is in terms of votes while this one is active: also under 0, unless that is pinned."""
+    return version in (0, VOTING)
 
 
 def _unbraked(state: TrustState, policy: Policy) -> Stance:
