@@ -27,7 +27,8 @@ from bench.quality_sections import SECTIONS, Found, Work
 from bench.report import RESULTS, Measured, Record, markdown, record, show, split
 from cachesvc.evaluation.show import percent
 from cachesvc.making import make_embedder
-from cachesvc.settings_sections import EmbedderSettings, PolicySettings
+from cachesvc.settings_policy import PolicySettings
+from cachesvc.settings_sections import EmbedderSettings
 
 _QUICK_REQUESTS = 2_000
 

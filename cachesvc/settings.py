@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from cachesvc.core.errors import CacheError, Kind, Violation
 from cachesvc.core.policy import PolicyBook
+from cachesvc.settings_policy import PolicySettings, TrustSettings, VerifierSettings
 from cachesvc.settings_sections import (
     AdminSettings,
     EmbedderSettings,
@@ -29,14 +30,11 @@ from cachesvc.settings_sections import (
     LimitSettings,
     LogSettings,
     MetricsSettings,
-    PolicySettings,
     ReloadSettings,
     ServerSettings,
     StoreSettings,
     TelemetrySettings,
     TicketSettings,
-    TrustSettings,
-    VerifierSettings,
 )
 
 ENV_PREFIX = "CACHESVC_"

@@ -918,7 +918,7 @@ class Rule(_message.Message):
     version: _builtins.int
     """0 is the policy's threshold."""
     kind: _builtins.str
-    """cosine or learned."""
+    """cosine; votes: the score, moved by the stored answers of other candidates; or learned."""
     threshold: _builtins.float
     """The lowest score, or rule score, that is served."""
     evidence: _builtins.str

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cachesvc.settings import sections
-from cachesvc.settings_sections import PolicySettings
+from cachesvc.settings_policy import PolicySettings
 
 _FILE = Path(__file__).parent / "cachesvc" / "values.schema.json"
 DECIDED_BY_THE_CHART = (

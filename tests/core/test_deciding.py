@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -191,6 +192,7 @@ def test_terms_are_the_requests() -> None:
 class Told:
     """A model that gives candidates the values told, by place."""
 
+    kind: Literal["learned"] = "learned"
     importance: Mapping[str, float] = {}
 
     def __init__(self, *values: float) -> None:

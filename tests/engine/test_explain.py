@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -172,6 +172,7 @@ def test_candidates_are_shown_with_every_step(world: World) -> None:
 class Halved:
     """A model that halves the score."""
 
+    kind: Literal["learned"] = "learned"
     importance: Mapping[str, float] = {}
 
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -186,6 +186,7 @@ def test_the_ticket_of_a_near_miss_has_what_was_near(world: World) -> None:
 class Told:
     """A model that gives all candidates the value told."""
 
+    kind: Literal["learned"] = "learned"
     importance: Mapping[str, float] = {}
 
     def __init__(self, value: float) -> None:

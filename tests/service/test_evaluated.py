@@ -10,7 +10,7 @@ from cachesvc.core.policy import Policy
 from cachesvc.core.ports import Embedder
 from cachesvc.evaluation.data import Asked, embedded, read_stream, stream_of
 from cachesvc.evaluation.serving import Shop
-from cachesvc.settings_sections import PolicySettings
+from cachesvc.settings_policy import PolicySettings
 from cachesvc.v1 import cache_pb2 as pb
 from tests.conftest import Running
 

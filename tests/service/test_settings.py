@@ -7,7 +7,7 @@ import pytest
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.settings import Settings, keys, load
-from cachesvc.settings_sections import PolicySettings
+from cachesvc.settings_policy import PolicySettings
 from cachesvc.settings_text import config_file
 
 WRONG_FILES = [

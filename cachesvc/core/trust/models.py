@@ -6,7 +6,7 @@ stored as plain numbers. Training is ``core.trust.learn``'s.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Additive:
     (measures, BINS - 1), edges rising. ``words`` (2, CODES): of those that differ and those that are shared, each with 0
     first, for none. ``weight_of`` says how much each feature counts.
     """
+
+    kind: ClassVar[Literal["learned"]] = "learned"
 
     bias: float
     slopes: NDArray[np.float64]

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 class Model(Protocol):
     """Features to a value that grows with the chance that the reuse is right. Pure and quick."""
 
+    @property
+    def kind(self) -> Literal["votes", "learned"]:
+        """Whether it was made from labels."""
+
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Of candidates (n, features): (n,), each 0 to 1."""
 
@@ -69,9 +73,9 @@ class Rule:
     features_version: int = field(default=0)
 
     @property
-    def kind(self) -> Literal["cosine", "learned"]:
+    def kind(self) -> Literal["cosine", "votes", "learned"]:
         """By what it judges."""
-        return "cosine" if self.model is None else "learned"
+        return "cosine" if self.model is None else self.model.kind
 
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Of candidates (n, features): (n,), what the threshold is set against. The score is the first feature."""

@@ -7,6 +7,7 @@ does. This needs neither labels nor training, only that stored answers can be to
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,8 @@ def voted(scores: Sequence[float], answers: Sequence[bytes | None]) -> NDArray[n
 @dataclass(frozen=True, slots=True)
 class Voting:
     """The same as a model of a rule, by the features ``score``, ``agreeing`` and ``over_dissent``."""
+
+    kind: ClassVar[Literal["votes"]] = "votes"
 
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Of candidates (n, features): (n,)."""
