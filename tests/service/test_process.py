@@ -246,7 +246,7 @@ def test_admin_pages(server: Running) -> None:
 
     assert json.loads(page("/healthz")) == {"alive": True}
     assert json.loads(page("/readyz"))["ready"] is True
-    assert json.loads(page("/config"))["policy"] == {}
+    assert list(json.loads(page("/config"))["policy"]) == ["default"]
     metrics = page("/metrics")
     for outcome in Outcome:
         assert f'cachesvc_lookups_total{{outcome="{outcome.label}"}} 0.0' in metrics
