@@ -91,6 +91,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "exported.onnx"
 
 
+@pytest.mark.slow
 def test_a_fused_graph_gives_the_vector_of_the_exported_one(exported: Path, tmp_path: Path) -> None:
     """At every length, in fp32 to rounding and in int8 nearly; attention that is not known is left as it was."""
     attentions = sum(known for _, known in KINDS)

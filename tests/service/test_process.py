@@ -179,6 +179,7 @@ def test_engine_cache_that_cannot_be_written() -> None:
     assert (result.returncode, "embedder.cache_dir" in result.stderr) == (4, True)
 
 
+@pytest.mark.slow
 def test_help_is_worth_reading() -> None:
     """Every command has a help text, and the top one lists the exit codes."""
     top = run("--help").stdout

@@ -612,6 +612,7 @@ def test_a_server_tells_of_a_migration(tmp_path: Path, capsys: pytest.CaptureFix
     assert events.index(told[-1]) < [event["event"] for event in events].index("serving")
 
 
+@pytest.mark.slow
 def test_offline_commands_mend_and_bring_over(server: Running, tmp_path: Path) -> None:
     """check --offline and rebuild refuse beside a server; on a stopped one they check, mend and re-embed."""
     fill(server)

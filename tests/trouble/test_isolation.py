@@ -380,6 +380,7 @@ def service(host: "Callable[..., Service]") -> "Service":
     return host(Adversary(), index={"max_bytes": 1 << 20}, policy={"default": {"gates": []}})
 
 
+@pytest.mark.slow
 def test_callers_side_by_side_cross_no_scope(service: "Service", seeded: Seeded) -> None:
     """Over gRPC and on disk, with others beside it, each caller's history answers as its own dict would."""
     with ThreadPoolExecutor(WIRE_CALLERS) as pool:

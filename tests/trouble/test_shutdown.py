@@ -54,6 +54,7 @@ class Done:
     refused: grpc.StatusCode | None = None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["sigterm", "sigint"])
 def test_a_signal_under_load_ends_it_in_order(
     launch: Launch, dial: Dial, page: Page, open_store: Callable[[], LmdbStore], number: signal.Signals
