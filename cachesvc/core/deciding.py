@@ -124,18 +124,18 @@ class Beside:
         self._analysis = analysis
 
     def against(self, row: Row) -> Against | None:
-        """What speaks against a row, the cheapest that does; None when nothing does."""
+        """What speaks against a row: what says most, first; None when nothing does."""
         refusal = refuse(row, self._terms)
         if refusal is not None or isinstance(row, Lost):
             return None if refusal is None else Against(refusal)
-        if unseen_difference(self._identity.text, row.prompt):
-            return Against(Outcome.MISS_UNSEEN_DIFFERENCE)
         if self._known.vetoed(row):
             return Against(Outcome.MISS_VETOED)
         if self._gates:
             veto = first_veto(self.analysis, self._known.analysis(row), self._gates)
             if veto is not None:
                 return Against(Outcome.MISS_GATED, veto.gate)
+        if unseen_difference(self._identity.text, row.prompt):
+            return Against(Outcome.MISS_UNSEEN_DIFFERENCE)
         return None
 
     def can_be_learned_from(self, row: Row) -> bool:

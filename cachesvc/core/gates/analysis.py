@@ -25,8 +25,14 @@ class Analysis:
 
     literals: Literals
     meaning: Meaning
-    line: str
+    words: tuple[str, ...]
     _profile: Profile | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def line(self) -> str:
+        """Its words in a row, folded, without signs."""
+        folded = " ".join(self.words).casefold().replace("’", "'").split(" ")
+        return " ".join([word for word in folded if word[:1].isalnum()])
 
     @property
     def profile(self) -> Profile:
@@ -41,6 +47,4 @@ def analyse(text: str) -> Analysis:
     """Analyse a text. Never raises; the same text gives an equal analysis."""
     seen = text[:MAX_LENGTH]
     found = words(seen)
-    folded = " ".join(found).casefold().replace("’", "'").split(" ")
-    line = " ".join([word for word in folded if word[:1].isalnum()])
-    return Analysis(literals(seen), meaning(seen, found), line)
+    return Analysis(literals(seen), meaning(seen, found), tuple(found))
