@@ -24,7 +24,7 @@ from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 
 MAX_LOSS = 0.005
-SAMPLE = 1_000
+_SAMPLE = 1_000
 _SEED = 20
 _RESAMPLES = 500
 _PAIR_FILES = ("pairs_qqp", "pairs_minpairs", "pairs_paws_qqp", "pairs_gsmplus")
@@ -46,9 +46,9 @@ class Loss:
     counts: bool
 
 
-def losses(files: Sequence[Path], sample: int) -> list[Loss]:
-    """Of each file and of all together, with at most so many pairs of each file; the table is printed."""
-    sets = _pair_sets(files, sample)
+def losses(files: Sequence[Path]) -> list[Loss]:
+    """Of each file and of all together, with at most ``_SAMPLE`` pairs of each file; the table is printed."""
+    sets = _pair_sets(files)
     texts = sorted({text for pairs in sets.values() for pair in pairs for text in (pair.a, pair.b)})
     vectors: dict[str, _Vectors] = {}
     for name, settings in (
@@ -68,26 +68,26 @@ def losses(files: Sequence[Path], sample: int) -> list[Loss]:
     return found
 
 
-def _pair_sets(files: Sequence[Path], sample: int) -> dict[str, list[Paired]]:
+def _pair_sets(files: Sequence[Path]) -> dict[str, list[Paired]]:
     """The labelled pairs that are there, and pairs made from the prompts of the demo where those are few."""
     sets = {
-        file.stem: _sample([row for row in read(file) if isinstance(row, Paired)], sample)
+        file.stem: _sample([row for row in read(file) if isinstance(row, Paired)])
         for file in files
         if file.stem in _PAIR_FILES
     }
-    if sum(map(len, sets.values())) < sample:
-        sets["demo prompts"] = _made_pairs(list(_rows(_PROMPTS)), sample)
+    if sum(map(len, sets.values())) < _SAMPLE:
+        sets["demo prompts"] = _made_pairs(list(_rows(_PROMPTS)))
     return sets
 
 
-def _sample(pairs: list[Paired], count: int) -> list[Paired]:
-    if len(pairs) <= count:
+def _sample(pairs: list[Paired]) -> list[Paired]:
+    if len(pairs) <= _SAMPLE:
         return pairs
-    chosen = np.random.default_rng(_SEED).choice(len(pairs), count, replace=False)
+    chosen = np.random.default_rng(_SEED).choice(len(pairs), _SAMPLE, replace=False)
     return [pairs[n] for n in sorted(chosen.tolist())]
 
 
-def _made_pairs(rows: Sequence[Mapping[str, str]], count: int) -> list[Paired]:
+def _made_pairs(rows: Sequence[Mapping[str, str]]) -> list[Paired]:
     """Random pairs of prompts, half with the same intent and half with another."""
     generator = np.random.default_rng(_SEED)
     by_intent: dict[str, list[str]] = {}
@@ -95,7 +95,7 @@ def _made_pairs(rows: Sequence[Mapping[str, str]], count: int) -> list[Paired]:
         by_intent.setdefault(row["answer_id"], []).append(row["prompt"])
     intents = [prompts for prompts in by_intent.values() if len(prompts) > 1]
     pairs: list[Paired] = []
-    while len(pairs) < count:
+    while len(pairs) < _SAMPLE:
         here, there = (intents[n] for n in generator.choice(len(intents), 2, replace=False))
         a, b = (here[n] for n in generator.choice(len(here), 2, replace=False))
         pairs.append(Paired(a, b, same=True))
