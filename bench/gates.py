@@ -185,12 +185,16 @@ def _worths(source: str, candidates: Sequence[_Candidate]) -> Iterator[Worth]:
 
 
 def _cost(candidates: Sequence[_Candidate]) -> Cost:
-    """What a lookup pays: its own analysis, and the first veto against up to five kept ones until one passes."""
+    """What a lookup pays: its own analysis, and the first veto against up to five kept ones until one passes. What the request
+    means is read when the first comparison asks.
+    """
     by_request: dict[str, list[str]] = {}
     for candidate in candidates:
         if len(candidate.ours.split()) in _TIMED_WORDS:
             by_request.setdefault(candidate.ours, []).append(candidate.theirs)
     kept = {text: analyse(text) for near in by_request.values() for text in near}
+    for analysis in kept.values():
+        _ = analysis.meaning  # lookups before have asked for it
     analysis_us, comparison_us = [], []
     for text, near in list(by_request.items())[:_TIMED_REQUESTS]:
         theirs = [kept[other] for other in near[:COUNT]]

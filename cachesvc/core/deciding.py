@@ -7,6 +7,7 @@ feedback said of them, is asked through the callables of ``Known``.
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,8 +96,7 @@ class Against:
     gate: Gate | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
+class Weighed(NamedTuple):  # several a lookup: made in a third of the time that a frozen dataclass takes
     """A candidate and its value by the rule in force: its score, or what the rule's model makes of it."""
 
     candidate: Candidate

@@ -19,19 +19,27 @@ MAX_LENGTH = 8192
 class Analysis:
     """The literals of a text (numbers, dates, names of things …), what carries its meaning, and its shape.
 
-    Not to be changed: it is only not frozen because its profile is made when it is first asked for. Two threads that ask at
-    once make two that are equal, and one is kept.
+    Not to be changed: it is only not frozen because what stands under ``_meaning`` and ``_profile`` is made when it is first
+    asked for. Two threads that ask at once make two that are equal, and one is kept.
     """
 
+    text: str
     literals: Literals
-    meaning: Meaning
-    words: tuple[str, ...]
+    _meaning: Meaning | None = field(default=None, compare=False, repr=False)
     _profile: Profile | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What it says. Many a candidate differs in its literals, and then nobody asks."""
+        made = self._meaning
+        if made is None:
+            made = self._meaning = meaning(self.text, words(self.text))
+        return made
 
     @property
     def line(self) -> str:
         """Its words in a row, folded, without signs."""
-        folded = " ".join(self.words).casefold().replace("’", "'").split(" ")
+        folded = " ".join(words(self.text)).casefold().replace("’", "'").split(" ")
         return " ".join([word for word in folded if word[:1].isalnum()])
 
     @property
@@ -46,5 +54,4 @@ class Analysis:
 def analyse(text: str) -> Analysis:
     """Analyse a text. Never raises; the same text gives an equal analysis."""
     seen = text[:MAX_LENGTH]
-    found = words(seen)
-    return Analysis(literals(seen), meaning(seen, found), tuple(found))
+    return Analysis(seen, literals(seen))

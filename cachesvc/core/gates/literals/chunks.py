@@ -4,14 +4,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cachesvc.core.gates.literals.atoms import Atom, cut
-from cachesvc.core.gates.literals.spans import is_odd, said
+from cachesvc.core.gates.literals.spans import is_odd
 from cachesvc.core.gates.words import KEPT_WORDS, MAX_KEPT_LENGTH
 
 
 class Chunk(NamedTuple):  # looked up once a word: cheaper to read than a dataclass is to make
-    """``said``: its words, a blank between two; ``is_odd``: spans are to be looked for; ``speaks``: literals are."""
+    """``is_odd``: spans are to be looked for; ``speaks``: literals are."""
 
-    said: str
     is_odd: bool
     speaks: bool
     atoms: tuple[Atom, ...]
@@ -24,7 +23,7 @@ def chunks(text: str) -> list[Chunk]:
 
 def _made(chunk: str) -> Chunk:
     atoms = tuple(cut(chunk))
-    return Chunk(said(chunk), is_odd(chunk), any(atom.speaks or atom.starts for atom in atoms), atoms)
+    return Chunk(is_odd(chunk), any(atom.speaks or atom.starts for atom in atoms), atoms)
 
 
 _kept = lru_cache(KEPT_WORDS)(_made)

@@ -7,7 +7,7 @@ from cachesvc.core.gates.literals.chunks import chunks
 from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME
 from cachesvc.core.gates.literals.scanner import Scan
 from cachesvc.core.gates.literals.slots import slots
-from cachesvc.core.gates.literals.spans import Spans, fold, quotes, spans
+from cachesvc.core.gates.literals.spans import Spans, fold, quotes, said, spans
 from cachesvc.core.gates.words import NONE
 
 
@@ -18,12 +18,12 @@ class Literals(
 
     ``ones`` and ``firsts``: how often those are said, which may be a number and may be nothing. ``loose``: what by its kind
     must not differ where both texts say it, and may be left out ("the top 5", "next Monday"). ``bare``: units without a number.
-    ``names``: identifiers; ``plain``: the words of the text between blanks; ``beside``: each number with the word before it,
+    ``names``: identifiers; ``text``: all of it, folded; ``beside``: each number with the word before it,
     which is where an identifier may be found that the other text writes apart. ``slots``: values by the words that they
     stand beside.
     """
 
-    plain: str
+    text: str
     quotes: tuple[str, ...]
     code: tuple[str, ...]
     operators: tuple[str, ...]
@@ -46,8 +46,13 @@ class Literals(
     slots: frozenset[tuple[str, str]] = NONE
 
     @property
+    def plain(self) -> str:
+        """The words of the text between blanks. Few comparisons ask."""
+        return f" {said(self.text)} "
+
+    @property
     def said(self) -> frozenset[str]:
-        """The words of the text, and those beside numbers. Few comparisons ask, so they are not kept."""
+        """The words of the text, and those beside numbers. Few comparisons ask."""
         return self.beside.union(self.plain.split())
 
 
@@ -55,19 +60,18 @@ def literals(text: str) -> Literals:
     """Find them. A text of prose has none, and of most that is all there is to find out."""
     folded = fold(text)
     parts = chunks(folded)
-    plain = f" {' '.join([part.said for part in parts if part.said])} "
     quoted = quotes(folded)
     found = Spans(folded)
     if any(part.is_odd for part in parts):
         found = spans(folded)
         parts = chunks(found.rest)
     if text.isascii() and not any(part.speaks for part in parts):
-        return Literals(plain, quoted, *found[1:])
+        return Literals(folded, quoted, *found[1:])
     scan = Scan(joined([atom for part in parts for atom in part.atoms])).run()
-    return _literals(plain, quoted, found, scan, foreign_numbers(found.rest))
+    return _literals(folded, quoted, found, scan, foreign_numbers(found.rest))
 
 
-def _literals(plain: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str]) -> Literals:
+def _literals(text: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str]) -> Literals:
     items = [item for item in scan.items if item.value != FIRST]
     numbers = [*foreign]
     values: dict[str, list[str]] = {NUMBER: numbers, COUNT: [], QUANTITY: [], DATE: [], TIME: []}
@@ -76,7 +80,7 @@ def _literals(plain: str, quoted: tuple[str, ...], found: Spans, scan: Scan, for
         if item.kind == COUNT:
             numbers.append(str(item.number))
     return Literals(
-        plain,
+        text,
         quoted,
         found.code,
         found.operators,

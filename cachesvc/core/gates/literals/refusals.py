@@ -130,8 +130,9 @@ def _sets(gate: Gate, mine: frozenset[str], other: frozenset[str]) -> Iterable[V
 
 def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     """A mere word between backticks may stand in the other text without them."""
-    mine = [code for code in _beyond(ours.code, theirs.code) if f" {code.casefold()} " not in theirs.plain]
-    other = [code for code in _beyond(theirs.code, ours.code) if f" {code.casefold()} " not in ours.plain]
+    here, there = ours.plain, theirs.plain
+    mine = [code for code in _beyond(ours.code, theirs.code) if f" {code.casefold()} " not in there]
+    other = [code for code in _beyond(theirs.code, ours.code) if f" {code.casefold()} " not in here]
     if mine or other:
         yield Veto(Gate.CODE, " ".join(mine), " ".join(other))
     elif ours.flags and theirs.flags and ours.flags != theirs.flags:
@@ -145,17 +146,23 @@ def _quotes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
 
     Where the other quotes nothing it may have put it more freely: then most of the words are enough.
     """
-    mine = [quote.strip() for quote in ours.quotes if not _stands_in(quote, theirs)]
-    other = [quote.strip() for quote in theirs.quotes if not _stands_in(quote, ours)]
+    mine, other = _unheard(ours.quotes, theirs), _unheard(theirs.quotes, ours)
     if mine or other:
         yield Veto(Gate.QUOTE, " ".join(mine), " ".join(other))
 
 
-def _stands_in(quote: str, there: Literals) -> bool:
-    if quote in there.plain:
-        return True
-    words = quote.split()
-    return not there.quotes and 2 * sum(word in there.said for word in words) > len(words)
+def _unheard(quotes: Sequence[str], there: Literals) -> list[str]:
+    """Those that do not stand in the other text."""
+    plain = there.plain
+    unheard = [quote.strip() for quote in quotes if quote not in plain]
+    if there.quotes or not unheard:
+        return unheard
+    said = there.said
+    return [quote for quote in unheard if not _mostly(quote.split(), said)]
+
+
+def _mostly(words: Sequence[str], said: frozenset[str]) -> bool:
+    return 2 * sum(word in said for word in words) > len(words)
 
 
 def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
