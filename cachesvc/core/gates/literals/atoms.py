@@ -1,7 +1,6 @@
 """A text cut into atoms: numbers, whether written in digits or in words, and everything else word by word."""
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -31,8 +30,7 @@ _ROUND = frozenset(TENS.values())
 _CENTURIES = range(11, 21)
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):  # as an atom
     """A number. ``written`` as in the text if that was in digits, else empty; ``ordinal``: it says which, not how many."""
 
     value: Fraction | int

@@ -36,6 +36,7 @@ _CODE_LENGTH = range(2, 7)
 _CENTURY_YEARS = range(1900, 2101)
 _CLOCK_PARTS = 2
 _HOURS = 12
+_HALF = Fraction(1, 2)
 _OF_SOMETHING = frozenset("the this that what as my his her its their our your".split())
 _SERIAL = 100
 """Smaller numbers before a hyphen count: a 4-way stop."""
@@ -153,7 +154,7 @@ class Scan(Moments, Amounts):
                 return self.add(NUMBER, str(value), place, end)
             self.firsts += atom.text == FIRST
             return self.add(NUMBER, FIRST if atom.text == FIRST else f"{value}th", place, end)
-        if value == Fraction(1, 2) and following.text == "past" and self._hour(end + 1):
+        if following.text == "past" and value == _HALF and self._hour(end + 1):
             return self._clock(place, end + 2, self._hour(end + 1), 30)
         if isinstance(value, int) and 0 < value <= _HOURS and self._says_time(end):
             return self._clock(place, end, value, 0)
