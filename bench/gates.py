@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from bench.labelled import Pairs, Stream, find, pairs, stream
 from cachesvc.core.gates import DEFAULT_GATES, Analysis, Gate, analyse, first_veto, verdicts
 from cachesvc.core.ports import Embedder
 from cachesvc.evaluation.intervals import Share, wilson
+from cachesvc.evaluation.near import nearby
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 
@@ -39,7 +39,6 @@ STREAMS = (
 )
 PAIRS = ("qqp", "paws_qqp", "gsmplus", "minpairs")
 COUNT = 5
-_BLOCK = 500
 _TIMED_WORDS = range(18, 23)
 _TIMED_REQUESTS = 500
 _ALL = "any gate that is on"
@@ -114,21 +113,12 @@ def _sources(embedder: Embedder, min_score: float) -> dict[str, list[_Candidate]
 
 
 def _of_stream(requests: Stream, min_score: float) -> Iterator[_Candidate]:
-    for place, near in enumerate(_nearest(requests.vectors, min_score)):
-        for other in near.tolist():
+    count = len(requests)
+    near = nearby(requests.vectors, np.ones(count, np.bool_), np.zeros(count, np.int64), min_score)
+    for place in range(count):
+        for other in near.of(place, min_score)[0][:COUNT].tolist():
             same = requests.answers[place] == requests.answers[other]
             yield _Candidate(requests.texts[place], requests.texts[other], same)
-
-
-def _nearest(vectors: NDArray[np.float32], min_score: float) -> Iterator[NDArray[np.int64]]:
-    """Of each request the places of its nearest earlier ones, best first."""
-    for start in range(0, len(vectors), _BLOCK):
-        scores = vectors[start : start + _BLOCK] @ vectors[: start + _BLOCK].T
-        for row, place in zip(scores, range(start, start + _BLOCK), strict=False):
-            earlier = row[:place]
-            top = np.argpartition(earlier, -COUNT)[-COUNT:] if place > COUNT else np.arange(place)
-            top = top[np.argsort(-earlier[top], kind="stable")]
-            yield top[earlier[top] >= min_score]
 
 
 def _of_pairs(asked: Pairs, min_score: float) -> Iterator[_Candidate]:
