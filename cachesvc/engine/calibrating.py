@@ -8,7 +8,6 @@ request and no round waits for it. Called from the rounds of trust, in the proce
 import threading
 from collections.abc import Callable
 
-from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import TaskFailed
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.confidence import NOTHING_PICKED, Picked, picked
@@ -60,10 +59,8 @@ class Calibrator:
         try:
             self._step_back()
             self._calibrated(state, policy, apply)
-        except CacheError as error:
-            self._parts.observer.on(TaskFailed("trust_calibrate", error.kind, error.message))
         except Exception as error:  # noqa: BLE001 - the edge of the thread: counted, and tried again
-            self._parts.observer.on(TaskFailed("trust_calibrate", Kind.INTERNAL, type(error).__name__))
+            self._parts.observer.on(TaskFailed.of("trust_calibrate", error))
         finally:
             self._busy.release()
 

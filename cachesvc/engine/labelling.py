@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import DropReason, Labelled, LabelsDropped, TaskFailed
 from cachesvc.core.gates import analyse, first_veto
 from cachesvc.core.policy import Policy
@@ -268,10 +267,9 @@ class Labeller:
         namespace = case.identity.namespace
         try:
             label = self.judge(case, self._policies().of(namespace))
-        except CacheError as error:
-            self._fail(error.kind, error.message)
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
-            self._fail(Kind.INTERNAL, type(error).__name__)
+            self._observer.on(TaskFailed.of("label", error))
+            self._drop("failed", 1)
         else:
             if label is None:
                 self._drop("entries_gone", 1)
@@ -291,18 +289,11 @@ class Labeller:
         try:
             self._trust.add_all([News(name, tuple(labels)) for name, labels in by_namespace.items()])
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
-            failure = (
-                error if isinstance(error, CacheError) else CacheError(Kind.INTERNAL, type(error).__name__)
-            )
-            self._observer.on(TaskFailed("label", failure.kind, failure.message))
+            self._observer.on(TaskFailed.of("label", error))
             self._drop("store_failed", len(made))
             return
         for _, label in made:
             self.tell(label)
-
-    def _fail(self, kind: Kind, message: str) -> None:
-        self._observer.on(TaskFailed("label", kind, message))
-        self._drop("failed", 1)
 
     def _drop(self, why: DropReason, count: int) -> None:
         if count:
