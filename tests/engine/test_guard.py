@@ -9,9 +9,10 @@ import pytest
 
 from cachesvc.adapters.memory import ManualClock
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import EmbedderChanged, Event, TaskFailed
+from cachesvc.core.events import EmbedderChanged, TaskFailed
 from cachesvc.core.types import Unseen, Vector
 from cachesvc.engine.guard import Guard, GuardOptions
+from tests.doubles import Events
 from tests.waiting import until
 
 VECTOR: Vector = np.ones(2, np.float32)
@@ -42,13 +43,7 @@ class Gated:
         return VECTOR
 
 
-class Events:
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-
-    def on(self, event: Event) -> None:
-        self.seen.append(event)
-
+class Told(Events):
     def failed(self) -> list[TaskFailed]:
         return [one for one in self.seen if isinstance(one, TaskFailed)]
 
@@ -61,7 +56,7 @@ class Bench:
 
     def __init__(self, threads: int = 1, max_waiting: int = 8, max_stuck: int = 1) -> None:
         self.clock = ManualClock()
-        self.events = Events()
+        self.events = Told()
         self.first = Gated()
         self.remade: list[Gated] = []
         self.remake_errors: list[Exception] = []
