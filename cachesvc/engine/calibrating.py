@@ -14,13 +14,10 @@ from cachesvc.core.trust.confidence import NOTHING_PICKED, Picked, picked
 from cachesvc.core.trust.life import calibrated, deciding
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import TrustState
-from cachesvc.engine.challenging import Apply
-from cachesvc.engine.trust import Changed
-from cachesvc.engine.trust_parts import TrustParts
+from cachesvc.engine.trust import Apply, Changed
+from cachesvc.engine.trust_parts import TrustParts, rest_s
 
 _PAGE_COUNT = 500
-_REST = 3.0  # after each page, as many times as long as it took: a quarter of a core at most
-_MOST_REST_S = 0.5
 
 
 class Calibrator:
@@ -81,5 +78,5 @@ class Calibrator:
                 return given
             after = page[-1][0]
             took_s = self._parts.clock.monotonic_s() - began_s
-            self._stopped.wait(min(_REST * took_s, _MOST_REST_S))
+            self._stopped.wait(rest_s(took_s))
         return None

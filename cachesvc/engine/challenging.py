@@ -14,7 +14,7 @@ from cachesvc.core.trust.labels import Label
 from cachesvc.core.trust.life import challenged, rule_of
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import TrustState
-from cachesvc.engine.trust import Changed
+from cachesvc.engine.trust import Apply, Changed
 from cachesvc.engine.trust_parts import TrustParts
 
 _PAGE_COUNT = 1000
@@ -38,9 +38,6 @@ class Exercise:
 
 Train = Callable[[Exercise], Rule | str]
 """The rule that won, or why none did. Blocks for a bounded time; raises UNAVAILABLE when that was not enough."""
-
-Apply = Callable[[str, Callable[[TrustState], Changed]], object]
-"""Puts a changed state of a namespace in force. Raises FULL, UNAVAILABLE."""
 
 
 class Challenger:

@@ -24,13 +24,11 @@ from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, New
 from cachesvc.core.types import Candidate, Entry, Identity, Unseen, Vector
 from cachesvc.core.visibility import unseen_difference
 from cachesvc.engine.comparing import Comparing
-from cachesvc.engine.trust_parts import TrustParts
+from cachesvc.engine.trust_parts import TrustParts, rest_s
 from cachesvc.engine.vetoes import Vetoes
 
 _GROUP_S = 1.0
 _GROUP_COUNT = 64
-_REST = 3.0  # after each case, as many times as long as it took: a quarter of a core at most
-_MOST_REST_S = 0.5
 _OVERHEAD_BYTES = 2048  # of a case without its texts
 
 
@@ -259,7 +257,7 @@ class Labeller:
             took_s = self._clock.monotonic_s() - began_s
             with self._state:
                 if was_there:
-                    self._state.wait_for(lambda: self._stopping, min(_REST * took_s, _MOST_REST_S))
+                    self._state.wait_for(lambda: self._stopping, rest_s(took_s))
                 else:
                     self._state.wait_for(lambda: self._stopping or bool(self._queue), _GROUP_S)
 

@@ -44,15 +44,14 @@ class Changed:
     steps: Sequence[Step] = ()
 
 
-Behind: TypeAlias = Callable[
-    [TrustState, Policy, Callable[[str, Callable[[TrustState], Changed]], TrustState]], None
-]
-"""Has something done for a namespace whose state calls for it, behind the rounds: a challenger trained, its rule calibrated.
-What comes of it is put in force by the callable.
-"""
+Apply: TypeAlias = Callable[[str, Callable[[TrustState], Changed]], object]
+"""Puts a changed state of a namespace in force. Raises FULL, UNAVAILABLE."""
+
+Errand: TypeAlias = Callable[[TrustState, Policy, Apply], None]
+"""Has something done for a namespace whose state calls for it, behind the rounds: a challenger trained, its rule calibrated."""
 
 
-def _nothing(state: TrustState, policy: Policy, apply: Callable[..., TrustState]) -> None:
+def _nothing(state: TrustState, policy: Policy, apply: Apply) -> None:
     """Nobody is there to do it."""
 
 
@@ -60,8 +59,8 @@ def _nothing(state: TrustState, policy: Policy, apply: Callable[..., TrustState]
 class Errands:
     """What rounds have done elsewhere, for it takes long. They must not block."""
 
-    challenge: Behind = _nothing
-    calibrate: Behind = _nothing
+    challenge: Errand = _nothing
+    calibrate: Errand = _nothing
 
 
 class Life(Protocol):
