@@ -4,13 +4,13 @@ The answers are written for this project: each with a paraphrase, the same with 
 and another answer on the topic. ADR 0033 has the table.
 """
 
-import json
 import sys
 from collections import Counter
 
 import numpy as np
 
 from bench.labelled import EXTRACTS
+from bench.prompts import rows_of
 from cachesvc.core.gates import analyse, verdicts
 from cachesvc.core.ports import Embedder
 from cachesvc.core.trust.compare import Prose, by_nearness, compare
@@ -26,7 +26,7 @@ _WAIT_S = 60.0
 def main() -> int:
     """See the module."""
     embedder = make_embedder(EmbedderSettings(), lambda _: None)
-    rows = [json.loads(line) for line in (EXTRACTS / "answers.jsonl").read_text().splitlines()]
+    rows = rows_of(EXTRACTS / "answers.jsonl")
     scores = {kind: [_cosine(embedder, row["answer"], row[kind]) for row in rows] for kind in KINDS}
     lines = ["| | " + " | ".join(KINDS) + " |", "|---" * (len(KINDS) + 1) + "|"]
     ranges = (f"{min(scores[kind]):.2f} to {max(scores[kind]):.2f}" for kind in KINDS)

@@ -3,21 +3,18 @@
 The model is simulated: one answer for each label, so that every answer served can be checked.
 """
 
-import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from bench.demo_server import DemoError
+from bench.prompts import DEMO_PROMPTS, rows_of
 from cachesvc import Client
 from cachesvc.calls import CachedEntry, Usage
-
-PROMPTS = Path(__file__).resolve().parent / "data" / "demo_prompts.jsonl"
 
 CALLERS = 4
 CALL_S = 5.0
@@ -50,8 +47,7 @@ class WrongHit:
 
 def load_prompts() -> list[LabelledPrompt]:
     """The extract that ships with the sources; see bench/data/README.md."""
-    rows = [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
-    return [LabelledPrompt(row["prompt"], row["answer_id"], row["source"]) for row in rows]
+    return [LabelledPrompt(row["prompt"], row["answer_id"], row["source"]) for row in rows_of(DEMO_PROMPTS)]
 
 
 def draw_requests(prompts: Sequence[LabelledPrompt], count: int, seed: int) -> list[LabelledPrompt]:

@@ -5,8 +5,7 @@ Each difference comes with a 95 % interval (paired bootstrap over the pairs): a 
 point of AUC from chance. What counts is all pairs together, and a set whose whole interval lies beyond ``MAX_LOSS``.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from bench.calls import say
-from bench.prompts import ROOT
+from bench.prompts import DEMO_PROMPTS, rows_of
 from cachesvc.core.types import Vector
 from cachesvc.evaluation.data import Paired, embedded, read
 from cachesvc.making import make_embedder
@@ -28,7 +27,6 @@ _SAMPLE = 1_000
 _SEED = 20
 _RESAMPLES = 500
 _PAIR_FILES = ("pairs_qqp", "pairs_minpairs", "pairs_paws_qqp", "pairs_gsmplus")
-_PROMPTS = ROOT / "bench" / "data" / "demo_prompts.jsonl"
 
 _Vectors = Mapping[str, Vector]
 
@@ -76,7 +74,7 @@ def _pair_sets(files: Sequence[Path]) -> dict[str, list[Paired]]:
         if file.stem in _PAIR_FILES
     }
     if sum(map(len, sets.values())) < _SAMPLE:
-        sets["demo prompts"] = _made_pairs(list(_rows(_PROMPTS)))
+        sets["demo prompts"] = _made_pairs(rows_of(DEMO_PROMPTS))
     return sets
 
 
@@ -101,12 +99,6 @@ def _made_pairs(rows: Sequence[Mapping[str, str]]) -> list[Paired]:
         pairs.append(Paired(a, b, same=True))
         pairs.append(Paired(a, there[int(generator.integers(len(there)))], same=False))
     return pairs
-
-
-def _rows(file: Path) -> Iterable[dict[str, str]]:
-    with file.open() as stream:
-        for line in stream:
-            yield json.loads(line)
 
 
 def _loss(name: str, pairs: Sequence[Paired], vectors: Mapping[str, _Vectors], *, whole: bool) -> Loss:

@@ -4,7 +4,6 @@ A request is the number of an item; a hit on an item saves its worth. Worth and 
 would reckon (``core/eviction.py``) for answers whose length is log-normal. Everything follows from the seed.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.prompts import rows_of
 from cachesvc.core.eviction import size_bytes, worth_usd
 from cachesvc.core.types import Payload
 
@@ -104,7 +104,7 @@ def real(data: Path, name: str) -> Callable[[Random], Stream] | None:
     file = data / f"stream_{name}.jsonl"
     if not file.is_file():
         return None
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows = rows_of(file)
 
     def make(random: Random) -> Stream:
         asked = numbered([row["answer_id"] for row in rows])
@@ -121,7 +121,7 @@ def exact_repeats(data: Path, name: str) -> int | None:
     file = data / f"stream_{name}.jsonl"
     if not file.is_file():
         return None
-    prompts = [json.loads(line)["prompt"] for line in file.read_text().splitlines()]
+    prompts = [row["prompt"] for row in rows_of(file)]
     return len(prompts) - len(set(prompts))
 
 

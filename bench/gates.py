@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +21,8 @@ from bench.calls import say
 from bench.labelled import Pairs, Stream, find, pairs, stream
 from cachesvc.core.gates import DEFAULT_GATES, Analysis, Gate, analyse, first_veto, verdicts
 from cachesvc.core.ports import Embedder
+from cachesvc.evaluation.intervals import Share, wilson
+from cachesvc.evaluation.near import nearby
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 
@@ -38,37 +39,9 @@ STREAMS = (
 )
 PAIRS = ("qqp", "paws_qqp", "gsmplus", "minpairs")
 COUNT = 5
-Z = 1.96
-_BLOCK = 500
 _TIMED_WORDS = range(18, 23)
 _TIMED_REQUESTS = 500
 _ALL = "any gate that is on"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """``count`` of ``total``, with its 95 % Wilson interval."""
-
-    count: int
-    total: int
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, count: int, total: int) -> "Share":
-        """Wilson (1927), score interval."""
-        if not total:
-            return cls(0, 0, 0.0, 1.0)
-        share = count / total
-        middle = (share + Z * Z / (2 * total)) / (1 + Z * Z / total)
-        half = Z * np.sqrt(share * (1 - share) / total + Z * Z / (4 * total * total)) / (1 + Z * Z / total)
-        return cls(count, total, max(0.0, float(middle - half)), min(1.0, float(middle + half)))
-
-    def __str__(self) -> str:
-        share = 100 * self.count / self.total if self.total else 0.0
-        return (
-            f"{share:.1f} % ({self.count:,} of {self.total:,}; {100 * self.low:.1f} to {100 * self.high:.1f})"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +113,12 @@ def _sources(embedder: Embedder, min_score: float) -> dict[str, list[_Candidate]
 
 
 def _of_stream(requests: Stream, min_score: float) -> Iterator[_Candidate]:
-    for place, near in enumerate(_nearest(requests.vectors, min_score)):
-        for other in near.tolist():
+    count = len(requests)
+    near = nearby(requests.vectors, np.ones(count, np.bool_), np.zeros(count, np.int64), min_score)
+    for place in range(count):
+        for other in near.of(place, min_score)[0][:COUNT].tolist():
             same = requests.answers[place] == requests.answers[other]
             yield _Candidate(requests.texts[place], requests.texts[other], same)
-
-
-def _nearest(vectors: NDArray[np.float32], min_score: float) -> Iterator[NDArray[np.int64]]:
-    """Of each request the places of its nearest earlier ones, best first."""
-    for start in range(0, len(vectors), _BLOCK):
-        scores = vectors[start : start + _BLOCK] @ vectors[: start + _BLOCK].T
-        for row, place in zip(scores, range(start, start + _BLOCK), strict=False):
-            earlier = row[:place]
-            top = np.argpartition(earlier, -COUNT)[-COUNT:] if place > COUNT else np.arange(place)
-            top = top[np.argsort(-earlier[top], kind="stable")]
-            yield top[earlier[top] >= min_score]
 
 
 def _of_pairs(asked: Pairs, min_score: float) -> Iterator[_Candidate]:
@@ -179,8 +143,8 @@ def _worths(source: str, candidates: Sequence[_Candidate]) -> Iterator[Worth]:
         yield Worth(
             name,
             source,
-            Share.of(hits.get((name, False), 0), false),
-            Share.of(hits.get((name, True), 0), true),
+            wilson(hits.get((name, False), 0), false),
+            wilson(hits.get((name, True), 0), true),
         )
 
 
@@ -225,13 +189,17 @@ def _print(worths: Sequence[Worth], cost: Cost, min_score: float) -> None:
         table.add_column(heading)
     for worth in sorted(worths, key=lambda worth: worth.gate):
         if worth.false_removed.count or worth.true_lost.count:
-            table.add_row(worth.gate, worth.source, str(worth.false_removed), str(worth.true_lost))
+            table.add_row(worth.gate, worth.source, _told(worth.false_removed), _told(worth.true_lost))
     console.print(table)
     console.print(
         f"Gates and decision, {cost.requests} requests of {_TIMED_WORDS[0]} to {_TIMED_WORDS[-1]} words, up to {COUNT} "
         f"candidates: p50 {cost.both_p50_us:.0f} µs (analysis {cost.analysis_p50_us:.0f}, "
         f"comparisons {cost.comparison_p50_us:.0f}), p99 {cost.both_p99_us:.0f} µs"
     )
+
+
+def _told(share: Share) -> str:
+    return f"{100 * share.share:.1f} % ({share.count:,} of {share.of:,}; {100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
 def _overview(worths: Sequence[Worth], min_score: float) -> Table:
@@ -248,10 +216,7 @@ def _overview(worths: Sequence[Worth], min_score: float) -> Table:
 
 
 def _cell(worth: Worth) -> str:
-    removed, lost = (
-        100 * share.count / share.total if share.total else 0.0
-        for share in (worth.false_removed, worth.true_lost)
-    )
+    removed, lost = 100 * worth.false_removed.share, 100 * worth.true_lost.share
     return f"{removed:.1f} / {lost:.1f}" if removed or lost else "–"
 
 

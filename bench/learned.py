@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import labelled
+from bench.simulate import Neighbours, Searched, nearest, simulate
 from cachesvc.core.gates import DEFAULT_GATES, Analysis, analyse, first_veto
 from cachesvc.core.trust.adoption import AHEAD, Terms, choose_for
 from cachesvc.core.trust.calibration import calibrate, expected_calibration_error
@@ -25,7 +26,6 @@ from cachesvc.core.trust.compare import digest
 from cachesvc.core.trust.features import NAMES, features
 from cachesvc.core.trust.learn import FOLDS, Examples, Picks, cross_fitted, picks, train
 from cachesvc.core.trust.rules import Model
-from cachesvc.evaluation.simulate import Neighbours, simulate
 from cachesvc.making import make_embedder
 from cachesvc.settings_sections import EmbedderSettings
 
@@ -89,7 +89,7 @@ def shadow(stream: labelled.Stream) -> Shadow:
     digests = [digest(answer.encode()) for answer in stream.answers]
     rows, same, is_open, request = [np.zeros((0, len(NAMES)), np.float32)], [], [], []
     for place in range(1, len(stream)):
-        near = _near(stream.vectors, place)
+        near = nearest(stream.vectors[:place], stream.vectors[place], COUNT)
         kept = near.scores >= FLOOR
         if not kept.any():
             continue
@@ -199,7 +199,7 @@ class _Served:
 
 def _served(seen: Shadow, one: _Drawn, promise: Promise) -> _Served:
     rule = _Learned(seen, one.model, _threshold(one, promise), one.is_label)
-    run = simulate(seen.stream.answers, seen.stream.vectors, rule, count=COUNT)
+    run = simulate(seen.stream.answers, Searched(seen.stream.vectors), rule, COUNT)
     hit = (run.served >= 0) & ~one.is_label
     return _Served(
         float((hit & run.right).sum() / one.requests), float((hit & ~run.right).sum() / one.requests)
@@ -229,7 +229,7 @@ class _Learned:
                 return other
         return None
 
-    def learn(self, place: int, near: Neighbours, served: int | None) -> None:
+    def learn(self, place: int) -> None:
         """Learns nothing more."""
 
 
@@ -250,13 +250,6 @@ def _features(
         near.scores.tolist(),
         answers=[digests[other] for other in others],
     )
-
-
-def _near(vectors: NDArray[np.float32], place: int) -> Neighbours:
-    scores = vectors[:place] @ vectors[place]
-    top = np.argpartition(scores, -COUNT)[-COUNT:] if place > COUNT else np.arange(place)
-    top = top[np.argsort(-scores[top], kind="stable")]
-    return Neighbours(top, scores[top])
 
 
 def main() -> None:

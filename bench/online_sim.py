@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.labelled import Stream
+from bench.simulate import Neighbours, simulate
 from cachesvc.core.gates import DEFAULT_GATES, Analysis, analyse, first_veto
 from cachesvc.core.trust.control import UNTOLD, ControlTerms, Seen, fold, hold_back_share, reckon
 from cachesvc.core.trust.labels import Tally
 from cachesvc.core.trust.votes import voted
-from cachesvc.evaluation.simulate import Neighbours, simulate
 
 FLOOR = 0.6
 _MOST_NEAR = 400
@@ -109,13 +109,13 @@ def play(near: Near, how: Play) -> Course:
     answers = near.answers if how.answers is None else how.answers
     ours = [answers[row] for row in how.order]
     judge = _Online(near, how, ours)
-    run = simulate(ours, np.empty((0, 0), np.float32), judge, index=_Found(near, how.order))
+    run = simulate(ours, _Found(near, how.order), judge)
     wrong = (run.served >= 0) & ~run.right
     return Course(run.right, wrong, np.array(judge.thresholds), judge.steps, judge.picks)
 
 
 class _Found:
-    """An index of scores that are known."""
+    """An ``Index`` of scores that are known, for as many runs as are wanted."""
 
     def __init__(self, near: Near, order: NDArray[np.int64]) -> None:
         self._near = near
@@ -175,7 +175,7 @@ class _Online:
         self._told.append(Seen(best[1], wrong, would_hit, 1 / self._held_back if would_hit else 1.0))
         return None
 
-    def learn(self, place: int, near: Neighbours, served: int | None) -> None:
+    def learn(self, place: int) -> None:
         frozen_at = self._how.frozen_at
         if len(self._told) < _ROUND or (frozen_at is not None and place >= frozen_at):
             return

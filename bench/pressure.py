@@ -8,7 +8,6 @@ new. Ratios are of the full one to the roomy one, so that what else the machine 
 
 import argparse
 import itertools
-import json
 import subprocess
 import sys
 import tempfile
@@ -28,14 +27,13 @@ import numpy as np
 from bench.eviction import SERVED
 from bench.eviction_sim import Cache, Room, by_policy
 from bench.eviction_streams import Stream, answer_lengths, made
-from bench.prompts import MODEL, ROOT, answer
+from bench.prompts import DEMO_PROMPTS, MODEL, ROOT, answer, rows_of
 from bench.servers import Server, cachesvc, write_config
 from cachesvc.scrape import scrape
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 
 RESULT = Path(__file__).parent / "results" / "pressure.md"
-WORDS = Path(__file__).parent / "data" / "demo_prompts.jsonl"
 MAX_BYTES = 8 << 20
 CALLERS = 4
 TURN_S = 1.0
@@ -89,7 +87,7 @@ class Load:
         makers = made(requests=400_000, items=ITEMS[namespace])
         self.stream = makers["zipf 0.9"](np.random.default_rng(1))
         self._lengths = answer_lengths(self.stream)
-        texts = [json.loads(line)["prompt"] for line in WORDS.read_text().splitlines()]
+        texts = [row["prompt"] for row in rows_of(DEMO_PROMPTS)]
         self._words = sorted({word.lower() for text in texts for word in text.split() if word.isalpha()})
 
     def lookup(self, item: int) -> pb.LookupRequest:

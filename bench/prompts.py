@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+DEMO_PROMPTS = ROOT / "bench" / "data" / "demo_prompts.jsonl"
 SOURCES = ("stream_banking77.jsonl", "stream_clinc150.jsonl")
 MODEL = "bench-model"
 RESPONSE_BYTES = 1024
@@ -39,7 +40,7 @@ def load(count: int) -> tuple[list[str], str]:
     """``count`` distinct prompts, and where they are from."""
     files = [SHARED / name for name in SOURCES]
     if all(file.is_file() for file in files):
-        prompts = _distinct(line["prompt"] for file in files for line in _lines(file))
+        prompts = _distinct(row["prompt"] for file in files for row in rows_of(file))
         named = "BANKING77 and CLINC150"
     else:
         sentences = product(_STARTS, _VERBS, _THINGS, _CASES)
@@ -50,6 +51,12 @@ def load(count: int) -> tuple[list[str], str]:
     if len(prompts) < count:
         raise SystemExit(f"there are {len(prompts)} prompts, {count} are needed")
     return prompts[:count], named
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    """The rows of a file of JSON lines."""
+    with file.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def variant(prompt: str) -> str:
@@ -66,12 +73,6 @@ def answer(number: int) -> bytes:
         for step in range(24)
     )
     return text.encode()[:RESPONSE_BYTES]
-
-
-def _lines(file: Path) -> Iterable[dict[str, str]]:
-    with file.open() as stream:
-        for line in stream:
-            yield json.loads(line)
 
 
 def _distinct(prompts: Iterable[str]) -> list[str]:

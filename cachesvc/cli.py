@@ -24,8 +24,10 @@ from cachesvc.cli_common import (
     WRONG_INPUT,
     Config,
     Json,
+    MinScore,
     Model,
     Namespace,
+    Prompt,
     Server,
     Timeout,
     Vary,
@@ -74,12 +76,12 @@ def serve(config: Config = None) -> None:
 
 @app.command(rich_help_panel=USE)
 def lookup(
-    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    prompt: Prompt,
     *,
     namespace: Namespace = "default",
     model: Model = "",
     vary: Vary = None,
-    min_score: Annotated[float | None, typer.Option(help="Lowest score to accept; only tightens.")] = None,
+    min_score: MinScore = None,
     exact_only: Annotated[bool, typer.Option("--exact-only", help="Ask the exact tier only.")] = False,
     current_source: Annotated[
         list[str] | None,

@@ -1,6 +1,5 @@
 """Operators' commands: what the running server says of itself, and its configuration."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from cachesvc.calls import CallError
 from cachesvc.cli_common import (
@@ -19,9 +19,11 @@ from cachesvc.cli_common import (
     Config,
     Json,
     Server,
+    Timeout,
     called,
     exit_code,
     fail,
+    print_json,
     say,
     settings_of,
 )
@@ -45,16 +47,13 @@ def stats(
     as_json: Json = False,
     admin_server: AdminServer = "",
     config: Config = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 10.0,
+    timeout: Timeout = 10.0,
 ) -> None:
     """Show how full the running server is, whether its parts work, and what each namespace holds."""
     with admin_client(admin_server, config, timeout) as client:
         answer = called(client.stats)
     if as_json:
-        told = MessageToDict(
-            answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-        typer.echo(json.dumps(told, indent=2))
+        print_json(fields_of(answer))
         return
     typer.echo(f"version      {answer.version}, serving since {answer.start_time.ToJsonString()}")
     typer.echo(
@@ -80,7 +79,7 @@ def metrics(
     as_json: Json = False,
     admin: Annotated[str, typer.Option("--admin", help="Address of the admin port; else admin.listen.")] = "",
     config: Config = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 5.0,
+    timeout: Timeout = 5.0,
 ) -> None:
     """Show what the running server counts: its metrics, without histogram buckets."""
     from cachesvc.scrape import scrape  # noqa: PLC0415 - loads what only this command needs
@@ -93,7 +92,7 @@ def metrics(
     except (OSError, HTTPException) as error:
         fail(UNREACHABLE, f"no answer from the admin port {address}: {error}")
     if as_json:
-        typer.echo(json.dumps(values, indent=2))
+        print_json(values)
         return
     width = max(map(len, values))
     for name, value in values.items():
@@ -104,7 +103,7 @@ def health(
     *,
     server: Server = "",
     config: Config = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 2.0,
+    timeout: Timeout = 2.0,
 ) -> None:
     """Ask the server whether it serves: exit 0 if it does, 1 if it says not, 4 without an answer.
 
@@ -130,7 +129,7 @@ def show_config(
     *,
     admin_server: AdminServer = "",
     config: Config = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 10.0,
+    timeout: Timeout = 10.0,
 ) -> None:
     """Print the configuration that the running server goes by, as JSON.
 
@@ -149,7 +148,7 @@ def reload_config(
     *,
     admin_server: AdminServer = "",
     config: Config = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 10.0,
+    timeout: Timeout = 10.0,
 ) -> None:
     """Have the running server read its configuration again; exit 2 and the reason when it refuses."""
     with admin_client(admin_server, config, timeout) as client:
@@ -174,6 +173,11 @@ def admin_calls(address: str, config: Path | None) -> Iterator[Any]:
             yield client
     except CallError as error:
         fail(exit_code(error.code, error.message), str(error))
+
+
+def fields_of(answer: Message) -> dict[str, Any]:
+    """A server's answer for --json: every field, by its name in protos/."""
+    return MessageToDict(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def _mib(size_bytes: int) -> str:

@@ -61,6 +61,8 @@ Server = Annotated[
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="The namespace.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="The model that answers; must match exactly.")]
+Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
+MinScore = Annotated[float | None, typer.Option(help="Lowest score to accept; only tightens.")]
 Vary = Annotated[
     list[str] | None,
     typer.Option("--vary", help="KEY=VALUE that must match exactly, for example temperature=0. Repeatable."),
@@ -133,6 +135,12 @@ def bytes_of(argument: str) -> bytes:
         return Path(argument[1:]).read_bytes()
     except OSError as error:
         fail(WRONG_INPUT, f"{argument[1:]} cannot be read: {error.strerror}")
+
+
+def shortened(text: str, width: int) -> str:
+    """A text on one line, not wider than that."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def print_json(value: Any) -> None:

@@ -13,11 +13,13 @@ from cachesvc.cli_common import (
     Json,
     Namespace,
     Server,
+    Timeout,
     called,
     client_of,
     fail,
     print_json,
     say,
+    shortened,
 )
 
 _PROMPT_WIDTH = 60
@@ -90,7 +92,7 @@ def invalidate(
     as_json: Json = False,
     server: Server = "",
     config: Config = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the server.")] = 60.0,
+    timeout: Timeout = 60.0,
 ) -> None:
     """Remove every entry that meets all criteria given.
 
@@ -128,9 +130,8 @@ def invalidate(
 
 
 def _line(entry: Any) -> str:
-    prompt = " ".join(entry.prompt.split())
-    shown = prompt if len(prompt) <= _PROMPT_WIDTH else prompt[: _PROMPT_WIDTH - 1] + "…"
+    prompt = shortened(entry.prompt, _PROMPT_WIDTH)
     score = "" if entry.score is None else f"  {entry.score:.4f}"
     tags = ",".join(entry.tags) or "-"
     created = entry.created.isoformat(timespec="seconds")
-    return f"{entry.id}  {created}  {entry.hits:>6}  {entry.response_bytes:>9}  {tags}{score}  {shown}"
+    return f"{entry.id}  {created}  {entry.hits:>6}  {entry.response_bytes:>9}  {tags}{score}  {prompt}"

@@ -13,7 +13,7 @@ import typer
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 
 from cachesvc.calls import CallError
-from cachesvc.cli_admin import AdminServer, admin_calls
+from cachesvc.cli_admin import AdminServer, admin_calls, fields_of
 from cachesvc.cli_common import (
     MEND,
     MISS,
@@ -26,6 +26,7 @@ from cachesvc.cli_common import (
     Server,
     client_of,
     fail,
+    print_json,
     progress,
     say,
 )
@@ -176,9 +177,7 @@ def import_entries(
                 fail(WRONG_INPUT, records.wrong)
             raise
     if as_json:
-        typer.echo(
-            MessageToJson(last, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-        )
+        print_json(fields_of(last))
     else:
         for reason in last.errors:
             say(reason)

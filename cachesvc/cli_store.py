@@ -4,7 +4,6 @@ Those that ask a running server go through AdminService; ``rebuild``, ``reembed`
 open the store themselves and refuse while a server runs on it.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cachesvc.cli_admin import AdminServer, admin_calls
-from cachesvc.cli_common import MEND, MISS, Config, Json, progress, say, settings_of
+from cachesvc.cli_common import MEND, MISS, Config, Json, print_json, progress, say, settings_of
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +41,7 @@ def check(
             show(checked, total)
             problems += found
     if as_json:
-        typer.echo(json.dumps({"clean": not problems, "problems": problems}, indent=2))
+        print_json({"clean": not problems, "problems": problems})
     else:
         for problem in problems:
             typer.echo(problem)

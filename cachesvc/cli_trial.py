@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +61,7 @@ def evaluate(
         draw(evaluation, plot)
         say(f"drawn: {plot}")
     if as_json:
-        print_json(asdict(evaluation))
+        print_json(evaluation)
     else:
         show(evaluation, wide_console(), worst)
 
@@ -102,7 +101,7 @@ def traps(
     with progress("embedding") as bar:
         sprang = of.spring(made, settings.policy_book().of(namespace), embedder, bar)
     if as_json:
-        print_json(asdict(sprang))
+        print_json(sprang)
     else:
         show_traps(sprang, wide_console())
     raise typer.Exit(MISS if sprang.failed else 0)

@@ -1,13 +1,11 @@
 """Commands about trust: why a lookup decides as it does, whether its hits are right, and which rule decides."""
 
-import json
 from datetime import UTC
 from typing import Annotated, Any
 
 import typer
-from google.protobuf.json_format import MessageToDict
 
-from cachesvc.cli_admin import AdminServer, admin_client
+from cachesvc.cli_admin import AdminServer, admin_client, fields_of
 from cachesvc.cli_common import (
     LOOK,
     MISS,
@@ -15,8 +13,10 @@ from cachesvc.cli_common import (
     WRONG_INPUT,
     Config,
     Json,
+    MinScore,
     Model,
     Namespace,
+    Prompt,
     Server,
     Timeout,
     Vary,
@@ -27,6 +27,7 @@ from cachesvc.cli_common import (
     pairs,
     print_json,
     say,
+    shortened,
     text_of,
 )
 
@@ -43,13 +44,13 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    prompt: Prompt,
     *,
     entry: Annotated[str, typer.Option(help="Explain this entry, too, near or not.")] = "",
     namespace: Namespace = "default",
     model: Model = "",
     vary: Vary = None,
-    min_score: Annotated[float | None, typer.Option(help="Lowest score to accept; only tightens.")] = None,
+    min_score: MinScore = None,
     as_json: Json = False,
     server: Server = "",
     config: Config = None,
@@ -74,7 +75,7 @@ def explain(
 def _print_explanation(found: Any, min_score: float | None) -> None:
     typer.echo(f"outcome    {found.outcome}: {found.reason}")
     typer.echo(f"context    {found.context}\nscope      {found.scope}\nexact key  {found.exact_key}")
-    typer.echo(f"text       {_short(found.text)}")
+    typer.echo(f"text       {shortened(found.text, _PROMPT_WIDTH)}")
     if found.unseen:
         typer.echo(f"exact only {found.unseen}")
     rule = "the policy's threshold" if not found.rule_version else f"rule {found.rule_version}"
@@ -83,7 +84,7 @@ def _print_explanation(found: Any, min_score: float | None) -> None:
         rule = "the request's min_score"
     typer.echo(f"decided by {rule}{threshold}; mode {found.mode}, brake {found.brake}")
     for n, candidate in enumerate(found.candidates, 1):
-        typer.echo(f"\n{n}. entry {candidate.entry_id}  {_short(candidate.prompt)}")
+        typer.echo(f"\n{n}. entry {candidate.entry_id}  {shortened(candidate.prompt, _PROMPT_WIDTH)}")
         figures = [f"score {candidate.score:.4f}"]
         if candidate.rule_score is not None:
             figures.append(f"rule score {candidate.rule_score:.4f}")
@@ -154,7 +155,7 @@ def trust(
     as_json: Json = False,
     admin_server: AdminServer = "",
     config: Config = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 10.0,
+    timeout: Timeout = 10.0,
 ) -> None:
     """Show how right the hits of each namespace are, what that is known from, and which rule decides."""
     if (revert is not None or unpin) and not namespace:
@@ -170,10 +171,7 @@ def trust(
             say(f"{namespace} may adopt rules again")
         answer = called(lambda: client.trust(namespace))
     if as_json:
-        told = MessageToDict(
-            answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-        typer.echo(json.dumps(told["namespaces"], indent=2))
+        print_json(fields_of(answer)["namespaces"])
         return
     for known in answer.namespaces:
         _print_trust(known)
@@ -214,8 +212,3 @@ def _print_trust(known: Any) -> None:
     for step in known.steps[:_STEPS]:
         when = step.time.ToDatetime(tzinfo=UTC).isoformat(timespec="seconds")
         typer.echo(f"  {when}  {step.what}")
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _PROMPT_WIDTH else f"{line[: _PROMPT_WIDTH - 1]}…"

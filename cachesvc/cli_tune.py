@@ -138,7 +138,7 @@ def replay(
         same = old.embedder == new.embedder
         replayed = replay_stream(before, before if same else embedded_file(log, new), books, namespace)
     if as_json:
-        print_json(asdict(replayed))
+        print_json(replayed)
     else:
         show_replay(replayed, wide_console(), examples)
 

@@ -104,4 +104,4 @@ class Trusting:
 
 
 def _tell(observer: Observer, error: CacheError) -> None:
-    observer.on(TaskFailed("vetoes", error.kind, error.message))
+    observer.on(TaskFailed.of("vetoes", error))

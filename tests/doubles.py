@@ -1,15 +1,28 @@
-"""What tests put in the place of trust: nothing is known, nothing is vetoed, and coins fall as told."""
+"""What tests of several rooms put in the place of others: an Observer, and trust in which nothing is known, nothing is
+vetoed, and coins fall as told.
+"""
 
 from collections import deque
 from collections.abc import Iterable
 
 from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.events import Event
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import NOTHING, Tally
 from cachesvc.core.trust.state import Stance, by_policy
 from cachesvc.core.types import Entry, Vector
 from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.parts import Reuse, SecondOpinion
+
+
+class Events:
+    """An Observer that remembers."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def on(self, event: Event) -> None:
+        self.seen.append(event)
 
 
 class ToldVetoes:

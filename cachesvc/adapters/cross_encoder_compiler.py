@@ -4,7 +4,6 @@ The graph takes the token ids and types of one pair, unpadded, and gives its log
 what went in, and nothing is written unless it agrees.
 """
 
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from cachesvc.adapters.compiling import export_graph, step, write_tokenizer
 from cachesvc.adapters.cross_encoder import PRECISION, probability
-from cachesvc.adapters.engine_cache import RECIPE_VERSION
+from cachesvc.adapters.engine_cache import RECIPE_VERSION, Manifest, write_manifest
 from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_runtime import open_engine, write_engine
 
@@ -29,7 +29,7 @@ def main() -> int:
     """``python -m cachesvc.adapters.cross_encoder_compiler MODEL pair-fp32 OUT``"""
     model, out = sys.argv[1], Path(sys.argv[3])
     warnings.filterwarnings("ignore")
-    _step("loading the model")
+    step("loading the model")
     directory = fetched_directory(model)
     encoder = _loaded(directory)
     labels = int(encoder.config.num_labels)
@@ -37,35 +37,23 @@ def main() -> int:
         raise SystemExit(
             f"it has {labels} labels: a cross-encoder for verifier.model has one, or two of which the second is yes"
         )
-    _step("exporting to ONNX")
+    step("exporting to ONNX")
     _export(encoder, out / "exported.onnx")
     write_engine(out / "exported.onnx", out / "model.onnx")
     (out / "exported.onnx").unlink()
-    tokenizer = encoder.tokenizer.backend_tokenizer
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.save(str(out / "tokenizer.json"))
-    _step("comparing with the original")
+    tokenizer = write_tokenizer(encoder.tokenizer, out)
+    step("comparing with the original")
     _compare(encoder, tokenizer, out / "model.onnx")
     digest = model_digest(directory)
-    manifest = {
-        "recipe_version": RECIPE_VERSION,
-        "fingerprint": f"{PRECISION}-r{RECIPE_VERSION}:{digest[:32]}",
-        "model_digest": digest,
-        "model": model,
-        "precision": PRECISION,
-        "dimension": labels,
-        "window_tokens": _window_tokens(encoder),
-        "prefix": "",
-    }
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=2))
-    _step("done")
+    manifest = Manifest(
+        fingerprint=f"{PRECISION}-r{RECIPE_VERSION}:{digest[:32]}",
+        dimension=labels,
+        window_tokens=_window_tokens(encoder),
+        prefix="",
+    )
+    write_manifest(out, manifest, model, PRECISION, digest)
+    step("done")
     return 0
-
-
-def _step(name: str) -> None:
-    sys.stdout.write(f"step: {name}\n")
-    sys.stdout.flush()
 
 
 def _loaded(directory: Path) -> Any:
@@ -99,19 +87,8 @@ def _export(encoder: Any, path: Path) -> None:
     example = encoder.tokenizer([("an example", "of two texts")], return_tensors="pt")
     ids = example["input_ids"]
     types = example.get("token_type_ids", torch.zeros_like(ids))
-    length = torch.export.Dim("length", min=2, max=_window_tokens(encoder))
-    with torch.no_grad():
-        torch.onnx.export(
-            Logits().eval(),
-            (ids, types),
-            str(path),
-            input_names=["input_ids", "token_type_ids"],
-            output_names=["logits"],
-            dynamic_shapes=({1: length}, {1: length}),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    examples = {"input_ids": ids, "token_type_ids": types}
+    export_graph(Logits(), examples, "logits", path, _window_tokens(encoder))
 
 
 def _compare(encoder: Any, tokenizer: Any, path: Path) -> None:

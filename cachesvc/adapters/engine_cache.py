@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cachesvc.adapters.model_files import model_digest, model_directory
@@ -114,6 +114,18 @@ def compile_engine(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _read(path)
+
+
+def write_manifest(path: Path, manifest: Manifest, model: str, precision: str, digest: str) -> None:
+    """For compilers: say in the engine's directory what it is, and what it was made of."""
+    fields = {
+        "recipe_version": RECIPE_VERSION,
+        **asdict(manifest),
+        "model_digest": digest,
+        "model": model,
+        "precision": precision,
+    }
+    (path / "manifest.json").write_text(json.dumps(fields, indent=2))
 
 
 def _unwritable(cache_dir: Path, error: OSError) -> CacheError:

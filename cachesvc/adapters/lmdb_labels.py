@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import lmdb
 
-from cachesvc.adapters.lmdb_records import BadRecordError, Sealer
+from cachesvc.adapters.lmdb_records import Sealer
 from cachesvc.adapters.lmdb_schema import Table, get, integer, key_of, scan, size_bytes
 from cachesvc.adapters.lmdb_trust_records import LabelRecord, label_of, record_of
 from cachesvc.core.trust.labels import Label, Origin
@@ -57,7 +57,7 @@ class LmdbLabels:
         for place, sealed in scan(txn, self._labels, prefix + key_of(after + 1)):
             if not place.startswith(prefix) or len(found) == limit:
                 break
-            record = self._opened(place, sealed)
+            record = self._sealer.open_whole(LabelRecord, place, sealed)
             label = None if record is None else label_of(record)
             if label is not None:
                 found.append((integer(place[len(prefix) :]), label))
@@ -95,8 +95,7 @@ class LmdbLabels:
 
     def _gives_way(self, txn: lmdb.Transaction, place: bytes, label: Label) -> bool:
         """Whether what is kept there went: it does where it has no verdict, and this one has."""
-        sealed = get(txn, self._labels, place)
-        record = None if sealed is None else self._opened(place, sealed)
+        record = self._sealer.open_whole(LabelRecord, place, get(txn, self._labels, place))
         kept = None if record is None else label_of(record)
         if kept is None or kept.verdict is not None or label.verdict is None:
             return False
@@ -111,7 +110,7 @@ class LmdbLabels:
         with txn.cursor(db=self._labels) as cursor:
             found = cursor.set_range(prefix)
             while found and dropped < count and bytes(cursor.key()).startswith(prefix):
-                record = self._opened(bytes(cursor.key()), bytes(cursor.value()))
+                record = self._sealer.open_whole(LabelRecord, bytes(cursor.key()), bytes(cursor.value()))
                 if record is not None:  # else its key stays, and costs a few bytes
                     txn.delete(prefix + record.key, db=self._keys)
                     self._count_origin(txn, name, record.origin, -1)
@@ -132,9 +131,3 @@ class LmdbLabels:
         if origin in places:
             counts[places[origin]] = max(counts[places[origin]] + by, 0)
         txn.put(name, _ORIGINS.pack(*counts), db=self._origins)
-
-    def _opened(self, place: bytes, sealed: bytes) -> LabelRecord | None:
-        try:
-            return self._sealer.open(LabelRecord, place, sealed)
-        except BadRecordError:
-            return None

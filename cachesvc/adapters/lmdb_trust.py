@@ -14,7 +14,6 @@ from dataclasses import astuple, dataclass
 from errno import ENOSPC
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
 
 import lmdb
 import msgspec
@@ -22,12 +21,9 @@ import msgspec
 from cachesvc.adapters import lmdb_open
 from cachesvc.adapters.lmdb_labels import LABEL_TABLES, LmdbLabels
 from cachesvc.adapters.lmdb_preflight import DAMAGE, is_readable, is_whole
-from cachesvc.adapters.lmdb_records import BadRecordError, Sealer
+from cachesvc.adapters.lmdb_records import Sealer
 from cachesvc.adapters.lmdb_schema import get, integer, key_of, size_bytes
-from cachesvc.adapters.lmdb_trust_records import (
-    StateRecord,
-    TallyRecord,
-)
+from cachesvc.adapters.lmdb_trust_records import StateRecord, TallyRecord
 from cachesvc.adapters.lmdb_vetoes import VETO_TABLES, LmdbVetoes
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.trust.labels import NOTHING, Label, News, Origin, Tally, VetoPair
@@ -38,11 +34,7 @@ DIRECTORY = "trust"
 """Where stores of trust are, below that of the entries."""
 
 _MAX_READERS = 4096
-_TABLES = (
-    *("meta", "tallies", "states"),
-    *LABEL_TABLES,
-    *VETO_TABLES,
-)
+_TABLES = ("meta", "tallies", "states", *LABEL_TABLES, *VETO_TABLES)
 _MAC_KEY = b"mac_key"
 _SEQUENCE = b"sequence"
 # Pages that a transaction replaces are free when it and its readers are done, not before.
@@ -107,12 +99,9 @@ class LmdbTrust:
         )
         try:
             self._env.reader_check()
-            (
-                self._meta,
-                self._tallies,
-                self._states,
-                *tables,
-            ) = (self._env.open_db(name.encode()) for name in _TABLES)
+            self._meta, self._tallies, self._states, *tables = (
+                self._env.open_db(name.encode()) for name in _TABLES
+            )
             with self._env.begin(write=True, db=self._meta) as txn:
                 mac_key = get(txn, self._meta, _MAC_KEY)
                 if mac_key is None:
@@ -231,10 +220,8 @@ class LmdbTrust:
 
     def state(self, namespace: str) -> TrustState | None:
         """See ``TrustStore.state``."""
-        name = namespace.encode()
         with self._reading() as txn:
-            sealed = get(txn, self._states, name)
-        record = None if sealed is None else self._opened(StateRecord, name, sealed)
+            record = self._state_of(txn, namespace.encode())
         if record is None:
             return None
         try:
@@ -244,18 +231,15 @@ class LmdbTrust:
 
     def generation(self, namespace: str) -> int:
         """See ``TrustStore.generation``."""
-        name = namespace.encode()
         with self._reading() as txn:
-            sealed = get(txn, self._states, name)
-        record = None if sealed is None else self._opened(StateRecord, name, sealed)
+            record = self._state_of(txn, namespace.encode())
         return 0 if record is None else record.generation
 
     def put_state(self, state: TrustState) -> bool:
         """See ``TrustStore.put_state``."""
         name = state.namespace.encode()
         with self._writing() as txn:
-            sealed = get(txn, self._states, name)
-            kept = None if sealed is None else self._opened(StateRecord, name, sealed)
+            kept = self._state_of(txn, name)
             if kept is not None and kept.generation >= state.generation:
                 return False
             record = StateRecord(state.generation, msgspec.msgpack.encode(state_record(state)))
@@ -304,21 +288,17 @@ class LmdbTrust:
     def _sequence_of(self, txn: lmdb.Transaction) -> int:
         return integer(get(txn, self._meta, _SEQUENCE) or b"")
 
+    def _state_of(self, txn: lmdb.Transaction, name: bytes) -> StateRecord | None:
+        return self._sealer.open_whole(StateRecord, name, get(txn, self._states, name))
+
     def _tally_of(self, txn: lmdb.Transaction, name: bytes) -> Tally:
-        sealed = get(txn, self._tallies, name)
-        record = None if sealed is None else self._opened(TallyRecord, name, sealed)
+        record = self._sealer.open_whole(TallyRecord, name, get(txn, self._tallies, name))
         known = () if record is None else record.counts[: len(Tally.__slots__)]
         return Tally(*known)
 
     def _put_tally(self, txn: lmdb.Transaction, name: bytes, tally: Tally) -> None:
         record = TallyRecord(list(astuple(tally)))
         txn.put(name, self._sealer.seal(record, name), db=self._tallies)
-
-    def _opened(self, kind: "type[_R]", place: bytes, sealed: bytes) -> "_R | None":
-        try:
-            return self._sealer.open(kind, place, sealed)
-        except BadRecordError:
-            return None
 
     @contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction]:
@@ -344,6 +324,3 @@ class LmdbTrust:
             Kind.FULL if full else Kind.UNAVAILABLE,
             f"what is known of trust, in {self._directory}, could not be read or written ({error})",
         )
-
-
-_R = TypeVar("_R", bound=msgspec.Struct)

@@ -9,7 +9,7 @@ from itertools import islice
 import lmdb
 import numpy as np
 
-from cachesvc.adapters.lmdb_records import BadRecordError, Sealer
+from cachesvc.adapters.lmdb_records import Sealer
 from cachesvc.adapters.lmdb_schema import Table, get, integer, key_of, scan, size_bytes
 from cachesvc.adapters.lmdb_trust_records import VetoRecord
 from cachesvc.core.trust.labels import VetoPair
@@ -50,7 +50,7 @@ class LmdbVetoes:
         """Those with later sequences, in order."""
         found = []
         for place, sealed in self._placed(txn, scope, after):
-            record = self._opened(place, sealed)
+            record = self._sealer.open_whole(VetoRecord, place, sealed)
             if record is not None:
                 ours, theirs = (
                     np.frombuffer(half, "<f2").astype(np.float32) for half in (record.ours, record.theirs)
@@ -114,11 +114,4 @@ class LmdbVetoes:
             yield place, sealed
 
     def _at(self, txn: lmdb.Transaction, place: bytes) -> VetoRecord | None:
-        sealed = get(txn, self._vetoes, place)
-        return None if sealed is None else self._opened(place, sealed)
-
-    def _opened(self, place: bytes, sealed: bytes) -> VetoRecord | None:
-        try:
-            return self._sealer.open(VetoRecord, place, sealed)
-        except BadRecordError:
-            return None
+        return self._sealer.open_whole(VetoRecord, place, get(txn, self._vetoes, place))

@@ -1,6 +1,6 @@
 """SentenceTransformer → ONNX engine: the program that ``engine_cache`` runs in a subprocess.
 
-The only module that imports torch besides ``sbert_embedder``; the serving process never imports it.
+Only the compilers and ``sbert_embedder`` import torch; the serving process never does.
 The graph takes the token ids of one text, unpadded, and gives its unit vector: pooling and
 normalisation are part of it. ``onnx_fusion`` makes its operators fewer; a graph that would give other
 vectors for it is left as it was exported. Weights are quantised to int8 per channel with a reduced range, which
@@ -9,7 +9,6 @@ activations are quantised per tensor at run time, which is why texts are never b
 What comes out is compared with what went in, and nothing is written unless it agrees.
 """
 
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -17,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from cachesvc.adapters.engine_cache import RECIPE_VERSION
+from cachesvc.adapters.compiling import export_graph, step, write_tokenizer
+from cachesvc.adapters.engine_cache import RECIPE_VERSION, Manifest, write_manifest
 from cachesvc.adapters.model_files import fetched_directory, model_digest
 from cachesvc.adapters.onnx_fusion import fuse, telling_lengths
 from cachesvc.adapters.onnx_runtime import open_engine, write_engine
 
-_INPUT, _OUTPUT = "input_ids", "unit_vector"
+_INPUT = "input_ids"
 _SAMPLES = (
     "hello",
     "How do I reset my password?",
@@ -39,46 +39,34 @@ def main() -> int:
     """``python -m cachesvc.adapters.onnx_compiler MODEL int8|fp32 OUT``"""
     model, precision, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     warnings.filterwarnings("ignore")
-    _step("loading the model")
+    step("loading the model")
     directory = fetched_directory(model)
     transformer = loaded(directory)
-    _step("exporting to ONNX")
+    step("exporting to ONNX")
     graph = out / "exported.onnx"
     export(transformer, graph)
-    _step("fusing operators")
+    step("fusing operators")
     graph = fused(graph, transformer.max_seq_length)
     if precision == "int8":
-        _step("quantising to int8")
+        step("quantising to int8")
         graph = quantised(graph)
     write_engine(graph, out / "model.onnx")
     for made in ("exported", "fused", "quantised"):
         (out / f"{made}.onnx").unlink(missing_ok=True)
-    tokenizer = transformer.tokenizer.backend_tokenizer
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.save(str(out / "tokenizer.json"))
-    _step("comparing with the original")
+    tokenizer = write_tokenizer(transformer.tokenizer, out)
+    step("comparing with the original")
     prefix = transformer.prompts.get(transformer.default_prompt_name or "", "")
     _compare(transformer, tokenizer, prefix, out / "model.onnx", _MIN_COSINE[precision])
     digest = model_digest(directory)
-    manifest = {
-        "recipe_version": RECIPE_VERSION,
-        "fingerprint": f"onnx-{precision}-r{RECIPE_VERSION}:{digest[:32]}",
-        "model_digest": digest,
-        "model": model,
-        "precision": precision,
-        "dimension": transformer.get_embedding_dimension(),
-        "window_tokens": transformer.max_seq_length,
-        "prefix": prefix,
-    }
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=2))
-    _step("done")
+    manifest = Manifest(
+        fingerprint=f"onnx-{precision}-r{RECIPE_VERSION}:{digest[:32]}",
+        dimension=transformer.get_embedding_dimension(),
+        window_tokens=transformer.max_seq_length,
+        prefix=prefix,
+    )
+    write_manifest(out, manifest, model, precision, digest)
+    step("done")
     return 0
-
-
-def _step(name: str) -> None:
-    sys.stdout.write(f"step: {name}\n")
-    sys.stdout.flush()
 
 
 def loaded(directory: Path) -> Any:
@@ -109,19 +97,7 @@ def export(transformer: Any, path: Path) -> None:
             return embedding if self.is_unit else torch.nn.functional.normalize(embedding, dim=-1)
 
     example = transformer.tokenizer(["an example of some words"], return_tensors="pt")["input_ids"]
-    length = torch.export.Dim("length", min=2, max=transformer.max_seq_length)
-    with torch.no_grad():
-        torch.onnx.export(
-            Unit().eval(),
-            (example,),
-            str(path),
-            input_names=[_INPUT],
-            output_names=[_OUTPUT],
-            dynamic_shapes=({1: length},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    export_graph(Unit(), {_INPUT: example}, "unit_vector", path, transformer.max_seq_length)
 
 
 def fused(exported: Path, window_tokens: int) -> Path:
@@ -134,12 +110,12 @@ def fused(exported: Path, window_tokens: int) -> Path:
             ids = {_INPUT: np.random.default_rng(length).integers(0, 100, (1, length))}
             cosine = float(before.run(None, ids)[0][0] @ after.run(None, ids)[0][0])
             if not cosine >= _MIN_COSINE_FUSED:
-                _step(f"fused operators give another vector (cosine {cosine:.6f}): left as exported")
+                step(f"fused operators give another vector (cosine {cosine:.6f}): left as exported")
                 return exported
     except Exception as error:  # noqa: BLE001 - onnxruntime's have no common base, and a graph may be anything
-        _step(f"operators cannot be fused, or not run then ({type(error).__name__}): left as exported")
+        step(f"operators cannot be fused, or not run then ({type(error).__name__}): left as exported")
         return exported
-    _step(f"attentions fused: {count}")
+    step(f"attentions fused: {count}")
     return target
 
 

@@ -1,9 +1,9 @@
 """What happened, for observers: one event per operation. No event holds a prompt or a response."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from cachesvc.core.errors import Kind
+from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.gates import Gate
 from cachesvc.core.trust.labels import Comparator, Origin
 from cachesvc.core.trust.state import Brake
@@ -95,6 +95,13 @@ class TaskFailed:
     task: str
     kind: Kind
     message: str
+
+    @classmethod
+    def of(cls, task: str, error: Exception) -> Self:
+        """By what was raised. What other libraries say may hold a prompt: of theirs the type alone is told."""
+        if isinstance(error, CacheError):
+            return cls(task, error.kind, error.message)
+        return cls(task, Kind.INTERNAL, type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cachesvc.core.errors import CacheError
+from cachesvc.core.identity import canonical_text, canonical_vary, identify
 from cachesvc.core.trust.labels import Origin
-from cachesvc.core.types import Candidate, Identity, Unseen, Vector
+from cachesvc.core.types import Candidate, Identity, Request, Unseen, Vector
 
 _OVERHEAD_BYTES = 1024  # of a ticket without text, vector and candidates
 _CANDIDATE_BYTES = 128
@@ -53,3 +55,23 @@ class TicketBounds:
     max_count: int
     max_bytes: int
     ttl_s: float
+
+
+def check_agrees(given: Request, ticket: Ticket, fingerprint: str) -> None:
+    """What a call says of the request beside a lookup_id must be what the lookup said. Raises INVALID, naming the field.
+
+    Without messages it may say a part of it, or nothing. ``fingerprint`` as in ``identify``.
+    """
+    asked = ticket.identity
+    if given.messages:
+        if identify(given, fingerprint).exact_key != asked.exact_key:
+            raise CacheError.invalid("lookup_id", "is of another request than the identity fields give")
+        return
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("namespace", given.namespace, asked.namespace),
+        ("model", canonical_text(given.model), asked.model),
+        ("vary", canonical_vary(given), ticket.vary),
+    )
+    for field, value, expected in pairs:
+        if value and value != expected:
+            raise CacheError.invalid(field, "is not that of the lookup that lookup_id names")

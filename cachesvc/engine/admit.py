@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, StoreDone
-from cachesvc.core.identity import canonical_text, canonical_vary, identify
+from cachesvc.core.identity import identify
 from cachesvc.core.policy import lifetime_ms
-from cachesvc.core.tickets import Ticket
+from cachesvc.core.tickets import Ticket, check_agrees
 from cachesvc.core.types import (
     Draft,
     Entry,
@@ -21,7 +21,6 @@ from cachesvc.core.types import (
     Lost,
     Receipt,
     Removal,
-    Request,
     StoreResult,
     Unseen,
     Vector,
@@ -157,20 +156,16 @@ class Admit:
 
     def _identity(self, keep: Keep) -> tuple[Identity, Ticket | None]:
         ticket = self._tickets.find(keep.lookup_id) if keep.lookup_id else None
-        request = keep.request
-        if request is None or not request.messages:
-            if ticket is None:
-                raise CacheError(
-                    Kind.REFUSED,
-                    "lookup_id: is not known any more; send the identity fields (prompt or chat, model, vary) too",
-                )
-            if request is not None:
-                _agree(request, ticket)
+        if ticket is not None:
+            if keep.request is not None:
+                check_agrees(keep.request, ticket, self._embedder.fingerprint)
             return ticket.identity, ticket
-        identity = identify(request, self._embedder.fingerprint)
-        if ticket is not None and ticket.identity.exact_key != identity.exact_key:
-            raise CacheError.invalid("lookup_id", "is of another request than the identity fields give")
-        return identity, ticket
+        if keep.request is None or not keep.request.messages:
+            raise CacheError(
+                Kind.REFUSED,
+                "lookup_id: is not known any more; send the identity fields (prompt or chat, model, vary) too",
+            )
+        return identify(keep.request, self._embedder.fingerprint), None
 
     def _vector(
         self, keep: Keep, identity: Identity, embedded: Vector | Unseen | None, budget: EmbedBudget
@@ -223,16 +218,3 @@ class Admit:
         return StoreResult(
             receipt.entry_id, receipt.replaced_id, item.draft.expires_ms, semantic, item.reason
         )
-
-
-def _agree(given: Request, ticket: Ticket) -> None:
-    """What a Store without prompt says of the identity must be what the lookup said."""
-    asked = ticket.identity
-    pairs: tuple[tuple[str, object, object], ...] = (
-        ("namespace", given.namespace, asked.namespace),
-        ("model", canonical_text(given.model), asked.model),
-        ("vary", canonical_vary(given), ticket.vary),
-    )
-    for field, value, expected in pairs:
-        if value and value != expected:
-            raise CacheError.invalid(field, "is not that of the lookup that lookup_id names")

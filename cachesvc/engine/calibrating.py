@@ -8,20 +8,16 @@ request and no round waits for it. Called from the rounds of trust, in the proce
 import threading
 from collections.abc import Callable
 
-from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import TaskFailed
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.confidence import NOTHING_PICKED, Picked, picked
 from cachesvc.core.trust.life import calibrated, deciding
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import TrustState
-from cachesvc.engine.challenging import Apply
-from cachesvc.engine.trust import Changed
-from cachesvc.engine.trust_parts import TrustParts
+from cachesvc.engine.trust import Apply, Changed
+from cachesvc.engine.trust_parts import TrustParts, rest_s
 
 _PAGE_COUNT = 500
-_REST = 3.0  # after each page, as many times as long as it took: a quarter of a core at most
-_MOST_REST_S = 0.5
 
 
 class Calibrator:
@@ -60,10 +56,8 @@ class Calibrator:
         try:
             self._step_back()
             self._calibrated(state, policy, apply)
-        except CacheError as error:
-            self._parts.observer.on(TaskFailed("trust_calibrate", error.kind, error.message))
         except Exception as error:  # noqa: BLE001 - the edge of the thread: counted, and tried again
-            self._parts.observer.on(TaskFailed("trust_calibrate", Kind.INTERNAL, type(error).__name__))
+            self._parts.observer.on(TaskFailed.of("trust_calibrate", error))
         finally:
             self._busy.release()
 
@@ -84,5 +78,5 @@ class Calibrator:
                 return given
             after = page[-1][0]
             took_s = self._parts.clock.monotonic_s() - began_s
-            self._stopped.wait(min(_REST * took_s, _MOST_REST_S))
+            self._stopped.wait(rest_s(took_s))
         return None

@@ -8,14 +8,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import TaskFailed
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label
 from cachesvc.core.trust.life import challenged, rule_of
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import TrustState
-from cachesvc.engine.trust import Changed
+from cachesvc.engine.trust import Apply, Changed
 from cachesvc.engine.trust_parts import TrustParts
 
 _PAGE_COUNT = 1000
@@ -39,9 +38,6 @@ class Exercise:
 
 Train = Callable[[Exercise], Rule | str]
 """The rule that won, or why none did. Blocks for a bounded time; raises UNAVAILABLE when that was not enough."""
-
-Apply = Callable[[str, Callable[[TrustState], Changed]], object]
-"""Puts a changed state of a namespace in force. Raises FULL, UNAVAILABLE."""
 
 
 class Challenger:
@@ -93,18 +89,16 @@ class Challenger:
     def _run(self, state: TrustState, policy: Policy, apply: Apply) -> None:
         try:
             self._trained(state, policy, apply)
-        except CacheError as error:
-            self._fail(state.namespace, error.kind, error.message)
         except Exception as error:  # noqa: BLE001 - the edge of the thread: counted, and tried again
-            self._fail(state.namespace, Kind.INTERNAL, type(error).__name__)
+            self._fail(state.namespace, error)
         finally:
             self._busy.release()
 
-    def _fail(self, namespace: str, kind: Kind, message: str) -> None:
+    def _fail(self, namespace: str, error: Exception) -> None:
         if self._stopped.is_set():
             return  # it was told to
         self._failed_at_s[namespace] = self._parts.clock.monotonic_s()
-        self._parts.observer.on(TaskFailed("trust_train", kind, message))
+        self._parts.observer.on(TaskFailed.of("trust_train", error))
 
     def _trained(self, state: TrustState, policy: Policy, apply: Apply) -> None:
         assert policy.trust.max_error_rate is not None, "else none is due"

@@ -12,9 +12,9 @@ import numpy as np
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, FeedbackDone
-from cachesvc.core.identity import canonical_text, canonical_vary, identify
+from cachesvc.core.identity import identify
 from cachesvc.core.ports import TicketBook
-from cachesvc.core.tickets import Ticket
+from cachesvc.core.tickets import Ticket, check_agrees
 from cachesvc.core.trust.labels import NOTHING, Label, Origin, Tally, VetoPair
 from cachesvc.core.types import Candidate, Entry, Identity, Lost, Removal, Request, Unseen, Vector
 from cachesvc.engine.guard import Guard
@@ -118,7 +118,7 @@ class Feedback:
     def _of_ticket(self, judgement: Judgement, ticket: Ticket) -> _Reuse:
         if ticket.served is None or ticket.origin is not None:
             raise CacheError.invalid("lookup_id", "is of a miss: nothing was served that could be judged")
-        _agree(judgement, ticket, self._embedder.fingerprint)
+        check_agrees(judgement.request, ticket, self._embedder.fingerprint)
         if judgement.entry_id not in (None, ticket.served):
             raise CacheError.invalid("entry_id", "is not the entry that was served to this lookup_id")
         entry = self._entry(ticket.identity.namespace, ticket.served)
@@ -238,20 +238,3 @@ def _case(judgement: Judgement, reuse: _Reuse) -> Case:
         answer=said,
         vector=reuse.vector,
     )
-
-
-def _agree(judgement: Judgement, ticket: Ticket, fingerprint: str) -> None:
-    """What is said of the request beside a lookup_id must be what the lookup said."""
-    given, asked = judgement.request, ticket.identity
-    if given.messages:
-        if identify(given, fingerprint).exact_key != asked.exact_key:
-            raise CacheError.invalid("lookup_id", "is of another request than the identity fields give")
-        return
-    pairs: tuple[tuple[str, object, object], ...] = (
-        ("namespace", given.namespace, asked.namespace),
-        ("model", canonical_text(given.model), asked.model),
-        ("vary", canonical_vary(given), ticket.vary),
-    )
-    for field, value, expected in pairs:
-        if value and value != expected:
-            raise CacheError.invalid(field, "is not that of the lookup that lookup_id names")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import EntriesRemoved, TaskFailed
 from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore
@@ -151,10 +150,8 @@ class Janitor:
     def _attempt(self, task: Callable[[], None]) -> None:
         try:
             task()
-        except CacheError as error:
-            self._observer.on(TaskFailed(task.__name__.strip("_"), error.kind, error.message))
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
-            self._observer.on(TaskFailed(task.__name__.strip("_"), Kind.INTERNAL, type(error).__name__))
+            self._observer.on(TaskFailed.of(task.__name__.strip("_"), error))
 
     def _drop_damaged(self) -> None:
         while self._damaged:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import DropReason, Labelled, LabelsDropped, TaskFailed
 from cachesvc.core.gates import analyse, first_veto
 from cachesvc.core.policy import Policy
@@ -25,13 +24,11 @@ from cachesvc.core.trust.labels import Comparator, Label, LabelledCandidate, New
 from cachesvc.core.types import Candidate, Entry, Identity, Unseen, Vector
 from cachesvc.core.visibility import unseen_difference
 from cachesvc.engine.comparing import Comparing
-from cachesvc.engine.trust_parts import TrustParts
+from cachesvc.engine.trust_parts import TrustParts, rest_s
 from cachesvc.engine.vetoes import Vetoes
 
 _GROUP_S = 1.0
 _GROUP_COUNT = 64
-_REST = 3.0  # after each case, as many times as long as it took: a quarter of a core at most
-_MOST_REST_S = 0.5
 _OVERHEAD_BYTES = 2048  # of a case without its texts
 
 
@@ -260,7 +257,7 @@ class Labeller:
             took_s = self._clock.monotonic_s() - began_s
             with self._state:
                 if was_there:
-                    self._state.wait_for(lambda: self._stopping, min(_REST * took_s, _MOST_REST_S))
+                    self._state.wait_for(lambda: self._stopping, rest_s(took_s))
                 else:
                     self._state.wait_for(lambda: self._stopping or bool(self._queue), _GROUP_S)
 
@@ -268,10 +265,9 @@ class Labeller:
         namespace = case.identity.namespace
         try:
             label = self.judge(case, self._policies().of(namespace))
-        except CacheError as error:
-            self._fail(error.kind, error.message)
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
-            self._fail(Kind.INTERNAL, type(error).__name__)
+            self._observer.on(TaskFailed.of("label", error))
+            self._drop("failed", 1)
         else:
             if label is None:
                 self._drop("entries_gone", 1)
@@ -291,18 +287,11 @@ class Labeller:
         try:
             self._trust.add_all([News(name, tuple(labels)) for name, labels in by_namespace.items()])
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
-            failure = (
-                error if isinstance(error, CacheError) else CacheError(Kind.INTERNAL, type(error).__name__)
-            )
-            self._observer.on(TaskFailed("label", failure.kind, failure.message))
+            self._observer.on(TaskFailed.of("label", error))
             self._drop("store_failed", len(made))
             return
         for _, label in made:
             self.tell(label)
-
-    def _fail(self, kind: Kind, message: str) -> None:
-        self._observer.on(TaskFailed("label", kind, message))
-        self._drop("failed", 1)
 
     def _drop(self, why: DropReason, count: int) -> None:
         if count:

@@ -44,15 +44,14 @@ class Changed:
     steps: Sequence[Step] = ()
 
 
-Behind: TypeAlias = Callable[
-    [TrustState, Policy, Callable[[str, Callable[[TrustState], Changed]], TrustState]], None
-]
-"""Has something done for a namespace whose state calls for it, behind the rounds: a challenger trained, its rule calibrated.
-What comes of it is put in force by the callable.
-"""
+Apply: TypeAlias = Callable[[str, Callable[[TrustState], Changed]], object]
+"""Puts a changed state of a namespace in force. Raises FULL, UNAVAILABLE."""
+
+Errand: TypeAlias = Callable[[TrustState, Policy, Apply], None]
+"""Has something done for a namespace whose state calls for it, behind the rounds: a challenger trained, its rule calibrated."""
 
 
-def _nothing(state: TrustState, policy: Policy, apply: Callable[..., TrustState]) -> None:
+def _nothing(state: TrustState, policy: Policy, apply: Apply) -> None:
     """Nobody is there to do it."""
 
 
@@ -60,8 +59,8 @@ def _nothing(state: TrustState, policy: Policy, apply: Callable[..., TrustState]
 class Errands:
     """What rounds have done elsewhere, for it takes long. They must not block."""
 
-    challenge: Behind = _nothing
-    calibrate: Behind = _nothing
+    challenge: Errand = _nothing
+    calibrate: Errand = _nothing
 
 
 class Life(Protocol):
@@ -157,7 +156,7 @@ class Trust:
         try:
             return self._note(self._state_of(namespace), policy).stance
         except Exception as error:  # noqa: BLE001 - the edge of the request: counted, and it costs trust, no lookup
-            self._fail("stance", Kind.INTERNAL, type(error).__name__)
+            self._fail("stance", error)
             return self._by_policy(namespace, policy)
 
     def count(self, namespace: str, tally: Tally) -> None:
@@ -197,16 +196,14 @@ class Trust:
         """Whether it did not fail."""
         try:
             task()
-        except CacheError as error:
-            self._fail(name or task.__name__, error.kind, error.message)
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the thread lives on
-            self._fail(name or task.__name__, Kind.INTERNAL, type(error).__name__)
+            self._fail(name or task.__name__, error)
         else:
             return True
         return False
 
-    def _fail(self, name: str, kind: Kind, message: str) -> None:
-        self._observer.on(TaskFailed(f"trust_{name.strip('_')}", kind, message))
+    def _fail(self, name: str, error: Exception) -> None:
+        self._observer.on(TaskFailed.of(f"trust_{name.strip('_')}", error))
 
     def _flush(self) -> None:
         with self._lock:
@@ -299,7 +296,7 @@ class Trust:
             return self._store.state(namespace) or TrustState(namespace)
         except CacheError as error:
             self._sequence = -1  # read it when that works again
-            self._fail("state", error.kind, error.message)
+            self._fail("state", error)
             return TrustState(namespace)
 
     def _by_policy(self, namespace: str, policy: Policy) -> Stance:

@@ -8,7 +8,7 @@ from cachesvc.core.policy import Policy
 from cachesvc.core.trust.labels import Label, Origin, Tally
 from cachesvc.core.trust.life import VOTING, Audited, kept_rules, pinned
 from cachesvc.core.trust.rules import Rule
-from cachesvc.core.trust.state import MAX_STEPS, Stance, Step, TrustState
+from cachesvc.core.trust.state import Stance, Step, TrustState
 from cachesvc.engine.trust import Changed, Life, Trust
 from cachesvc.engine.trust_parts import TrustParts
 
@@ -76,7 +76,7 @@ class TrustDesk:
         step = Step(self._parts.clock.now_ms(), "the rule was unpinned by hand")
 
         def change(state: TrustState) -> Changed:
-            return Changed(replace(state, pinned=False, steps=_with(state, step)), [step])
+            return Changed(replace(state, pinned=False).stepped(step), [step])
 
         self._trust.change(namespace, change)
 
@@ -110,7 +110,3 @@ class TrustDesk:
                 f"version: namespace {namespace} has no rule {version}; kept are 0, which is the policy's threshold{known}",
             )
         return found[version]
-
-
-def _with(state: TrustState, step: Step) -> tuple[Step, ...]:
-    return (*state.steps, step)[-MAX_STEPS:]

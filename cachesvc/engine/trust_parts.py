@@ -7,6 +7,9 @@ from cachesvc.core.policy import PolicyBook
 from cachesvc.core.ports import Clock, Observer, ResponseStore, TrustStore
 from cachesvc.engine.analyses import Analyses
 
+_REST = 3.0
+_MOST_REST_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class TrustParts:
@@ -18,3 +21,10 @@ class TrustParts:
     analyses: Analyses
     clock: Clock
     observer: Observer
+
+
+def rest_s(took_s: float) -> float:
+    """How long who learns behind the requests rests after a piece of work that took so long: it has a quarter of a core at
+    most, but for pieces that are long.
+    """
+    return min(_REST * took_s, _MOST_REST_S)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cachesvc.core.errors import CacheError, Kind
+from cachesvc.core.errors import CacheError
 from cachesvc.core.events import IndexWarmed, TaskFailed
 from cachesvc.core.ports import Clock, Observer, ScopeNotes
 from cachesvc.core.warming import ScopeNote, Warming
@@ -77,7 +77,7 @@ class Warmup:
             try:
                 self._save(self._current())
             except CacheError as error:  # housekeeping, which would tell, has had its last round
-                self._observer.on(TaskFailed("note", error.kind, error.message))
+                self._observer.on(TaskFailed.of("note", error))
 
     def note(self) -> None:
         """Keep which scopes are in memory, in order of use, when that changed and was not noted just now."""
@@ -124,10 +124,8 @@ class Warmup:
                     return None
                 if step.is_loaded:
                     return step.rows
-        except CacheError as error:
-            self._observer.on(TaskFailed("warm", error.kind, error.message))
         except Exception as error:  # noqa: BLE001 - the edge of the worker: counted, and the others are loaded
-            self._observer.on(TaskFailed("warm", Kind.INTERNAL, type(error).__name__))
+            self._observer.on(TaskFailed.of("warm", error))
         return None
 
     def _rest(self, worked_s: float) -> None:

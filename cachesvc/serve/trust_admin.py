@@ -8,14 +8,11 @@ from cachesvc.core.trust.life import kept_rules
 from cachesvc.core.trust.rules import Rule
 from cachesvc.engine.trust_desk import NamespaceReport, TrustDesk
 from cachesvc.serve.checks import Check, parse
-from cachesvc.serve.wire import VERDICTS, fill_time
+from cachesvc.serve.wire import GATES, VERDICTS, fill_time
 from cachesvc.v1 import admin_pb2 as pb
 from cachesvc.v1 import cache_pb2
 
 _NAMESPACE_COUNT = 1000
-_GATES = {None: cache_pb2.GATE_UNSPECIFIED} | {
-    name: value for name, value in cache_pb2.Gate.items() if value != cache_pb2.GATE_UNSPECIFIED
-}
 
 
 def get_trust(desk: TrustDesk, data: bytes) -> pb.GetTrustResponse:
@@ -123,7 +120,7 @@ def _label(label: Label) -> pb.ListedLabel:
         message.candidates.add(
             score=candidate.score,
             features=candidate.features,
-            gate=_GATES[None if candidate.gate is None else f"GATE_{candidate.gate.name}"],
+            gate=cache_pb2.GATE_UNSPECIFIED if candidate.gate is None else GATES[candidate.gate],
             verdict=VERDICTS[candidate.same],
         )
     return message

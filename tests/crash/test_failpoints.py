@@ -4,12 +4,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from threading import Event
 
 import grpc
 import pytest
@@ -19,6 +17,7 @@ from cachesvc.calls import CallError
 from cachesvc.core.ports import Embedder
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -69,12 +68,12 @@ class Field:
         with log.open("w") as stream:
             command = [sys.executable, str(SERVER), str(config), name, str(nth)]
             self.processes.append(subprocess.Popen(command, stderr=stream))
-        until_s = time.monotonic() + 30
-        while '"serving"' not in log.read_text():
+
+        def serving() -> str | None:
             assert self.processes[-1].poll() is None, log.read_text()
-            assert time.monotonic() < until_s, "it does not serve"
-            Event().wait(0.02)
-        said = next(json.loads(line) for line in log.read_text().splitlines() if '"serving"' in line)
+            return next((line for line in log.read_text().splitlines() if '"serving"' in line), None)
+
+        said = json.loads(until(serving, 30, told=log.read_text))
         return Running(self.processes[-1], said["address"], said["admin_rpc"])
 
 

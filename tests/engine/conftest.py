@@ -8,7 +8,6 @@ import pytest
 
 from cachesvc.adapters.memory import ManualClock, MemoryIndex, MemoryStore
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import Event
 from cachesvc.core.policy import Policy, PolicyBook
 from cachesvc.core.selection import Selector
 from cachesvc.core.tickets import TicketBounds
@@ -41,7 +40,7 @@ from cachesvc.engine.move import Mover
 from cachesvc.engine.parts import EmbedBudget, Parts, Tuning
 from cachesvc.engine.tickets import Tickets
 from cachesvc.engine.views import Views
-from tests.doubles import ToldTrust
+from tests.doubles import Events, ToldTrust
 
 DIMENSION = 32
 MAX_WAIT_S = 0.25
@@ -138,16 +137,6 @@ class ToldStore(MemoryStore):
     def touch(self, uses: Mapping[int, Use]) -> None:
         self._fail("touch")
         super().touch(uses)
-
-
-class Events:
-    """An Observer that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-
-    def on(self, event: Event) -> None:
-        self.seen.append(event)
 
 
 class World:

@@ -9,9 +9,11 @@ import pytest
 
 from cachesvc.adapters.memory import ManualClock
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import EmbedderChanged, Event, TaskFailed
+from cachesvc.core.events import EmbedderChanged, TaskFailed
 from cachesvc.core.types import Unseen, Vector
 from cachesvc.engine.guard import Guard, GuardOptions
+from tests.doubles import Events
+from tests.waiting import until
 
 VECTOR: Vector = np.ones(2, np.float32)
 SOON_S = 10.0
@@ -41,13 +43,7 @@ class Gated:
         return VECTOR
 
 
-class Events:
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-
-    def on(self, event: Event) -> None:
-        self.seen.append(event)
-
+class Told(Events):
     def failed(self) -> list[TaskFailed]:
         return [one for one in self.seen if isinstance(one, TaskFailed)]
 
@@ -60,7 +56,7 @@ class Bench:
 
     def __init__(self, threads: int = 1, max_waiting: int = 8, max_stuck: int = 1) -> None:
         self.clock = ManualClock()
-        self.events = Events()
+        self.events = Told()
         self.first = Gated()
         self.remade: list[Gated] = []
         self.remake_errors: list[Exception] = []
@@ -82,13 +78,6 @@ class Bench:
         except CacheError as error:
             return error.kind
         return None
-
-    def eventually(self, condition: Callable[[], bool]) -> None:
-        for _ in range(int(SOON_S / 0.01)):
-            if condition():
-                return
-            threading.Event().wait(0.01)
-        raise AssertionError("it did not happen")
 
 
 @pytest.fixture
@@ -132,11 +121,11 @@ def test_a_stuck_thread_is_given_up_and_replaced(make: Callable[..., Bench]) -> 
     bench.clock.advance(5001)
     assert bench.kind("x", 0.01) is Kind.OVERLOADED
     assert bench.was_remade.acquire(timeout=SOON_S)
-    bench.eventually(lambda: bench.kind("x", 1.0) is None)
+    until(lambda: bench.kind("x", 1.0) is None)
     assert bench.remade[0].began
     assert (bench.guard.healthy, bench.guard.stuck_count) == (True, 1)
     bench.first.gate.set()
-    bench.eventually(lambda: bench.guard.stuck_count == 0)
+    until(lambda: bench.guard.stuck_count == 0)
     assert bench.events.health()[0] == (False, 1)
     assert bench.events.health()[-1] == (True, 0)
 
@@ -151,7 +140,7 @@ def test_when_too_many_are_stuck_it_fails_at_once_until_one_comes_back(make: Cal
     assert not bench.guard.healthy
     assert not bench.remade
     bench.first.gate.set()
-    bench.eventually(lambda: bench.kind("x", 1.0) is None)
+    until(lambda: bench.kind("x", 1.0) is None)
     assert bench.guard.healthy
     assert bench.guard.stuck_count == 0
 
@@ -169,11 +158,11 @@ def test_an_embedder_that_cannot_be_made_anew_is_tried_again(
     bench.clock.advance(5001)
     assert bench.kind("x", 0.01) is Kind.OVERLOADED
     assert bench.was_remade.acquire(timeout=SOON_S)
-    bench.eventually(lambda: [one.task for one in bench.events.failed()] == ["remake_embedder"])
+    until(lambda: [one.task for one in bench.events.failed()] == ["remake_embedder"])
     assert bench.kind("x", 60.0) is Kind.UNAVAILABLE
     assert not bench.remade
     bench.clock.advance(5001)
-    bench.eventually(lambda: bench.kind("x", 1.0) is None)
+    until(lambda: bench.kind("x", 1.0) is None)
     assert len(bench.remade) == 1
     assert bench.guard.stuck_count == 1
 
@@ -202,7 +191,7 @@ def test_places_to_wait_are_bounded(make: Callable[..., Bench]) -> None:
         busy = pool.submit(bench.guard.embed, "wait", SOON_S)
         assert bench.first.entered.acquire(timeout=SOON_S)
         waiting = [pool.submit(bench.guard.embed, f"{n}", SOON_S) for n in range(2)]
-        bench.eventually(lambda: bench.guard._waiting == 2)
+        until(lambda: bench.guard._waiting == 2)
         assert bench.kind("one too many", 60.0) is Kind.OVERLOADED
         bench.first.gate.set()
         assert all(one.result() is VECTOR for one in (busy, *waiting))
@@ -215,9 +204,9 @@ def test_no_namespace_takes_all_places(make: Callable[..., Bench]) -> None:
         busy = pool.submit(bench.guard.embed, "wait", SOON_S, "flood")
         assert bench.first.entered.acquire(timeout=SOON_S)
         flood = [pool.submit(bench.kind, f"flood {n}", SOON_S, "flood") for n in range(4)]
-        bench.eventually(lambda: bench.guard._waiting == 4)
+        until(lambda: bench.guard._waiting == 4)
         modest = [pool.submit(bench.kind, f"modest {n}", SOON_S, "modest") for n in range(2)]
-        bench.eventually(lambda: len(bench.guard._queues.get("modest", ())) == 2)
+        until(lambda: len(bench.guard._queues.get("modest", ())) == 2)
         assert bench.kind("flood again", 60.0, "flood") is Kind.OVERLOADED
         bench.first.gate.set()
         assert busy.result() is VECTOR
@@ -244,7 +233,7 @@ def _hold(bench: Bench, pool: ThreadPoolExecutor, *shares: str) -> "list[Future[
     calls = [pool.submit(bench.guard.embed, "wait", SOON_S, "")]
     assert bench.first.entered.acquire(timeout=SOON_S)
     calls += [pool.submit(bench.guard.embed, f"{n}", SOON_S, share) for n, share in enumerate(shares)]
-    bench.eventually(lambda: bench.guard._waiting == len(shares))
+    until(lambda: bench.guard._waiting == len(shares))
     return calls
 
 
@@ -257,7 +246,7 @@ def test_who_would_wait_too_long_is_sent_away_at_once(make: Callable[..., Bench]
         assert bench.kind("hopeless", 0.25) is Kind.OVERLOADED
         assert bench.guard._waiting == 2, "it was given a place"
         calls.append(pool.submit(bench.guard.embed, "just", 0.35))
-        bench.eventually(lambda: bench.guard._waiting == 3)
+        until(lambda: bench.guard._waiting == 3)
         bench.first.gate.set()
         assert all(call.result() is VECTOR for call in calls)
     assert "hopeless" not in bench.first.began
@@ -271,7 +260,7 @@ def test_a_namespace_with_few_places_waits_less(make: Callable[..., Bench]) -> N
         calls = _hold(bench, pool, "flood", "flood", "flood")
         assert bench.kind("more", 0.25, "flood") is Kind.OVERLOADED
         calls.append(pool.submit(bench.guard.embed, "modest", 0.25, "modest"))
-        bench.eventually(lambda: bench.guard._waiting == 4)
+        until(lambda: bench.guard._waiting == 4)
         bench.first.gate.set()
         assert calls[-1].result() is VECTOR
         assert all(call.result() is VECTOR for call in calls)
@@ -284,9 +273,9 @@ def test_no_inference_is_begun_that_would_end_too_late(make: Callable[..., Bench
         _one_takes(bench, pool, 100)
         calls = _hold(bench, pool)
         late = pool.submit(bench.kind, "late", 2.0)
-        bench.eventually(lambda: bench.guard._waiting == 1)
+        until(lambda: bench.guard._waiting == 1)
         calls.append(pool.submit(bench.guard.embed, "in time", SOON_S))
-        bench.eventually(lambda: bench.guard._waiting == 2)
+        until(lambda: bench.guard._waiting == 2)
         bench.clock.advance(1950)
         bench.first.gate.set()
         assert all(call.result() is VECTOR for call in calls)
@@ -311,9 +300,9 @@ def test_what_waited_in_vain_says_nothing_of_inferences(make: Callable[..., Benc
         _one_takes(bench, pool, 100)
         calls = _hold(bench, pool)
         late = [pool.submit(bench.kind, f"late {n}", 60.0) for n in range(5)]
-        bench.eventually(lambda: bench.guard._waiting == 5)
+        until(lambda: bench.guard._waiting == 5)
         calls.append(pool.submit(bench.guard.embed, "in time", 1000.0))
-        bench.eventually(lambda: bench.guard._waiting == 6)
+        until(lambda: bench.guard._waiting == 6)
         bench.clock.advance(59_950)
         bench.guard._workers[0].since_s = (
             bench.clock.monotonic_s() - 0.1
@@ -330,7 +319,7 @@ def test_working_threads_find_the_stuck_one(make: Callable[..., Bench]) -> None:
     assert bench.kind("wait", 0.02) is Kind.OVERLOADED
     bench.clock.advance(5001)
     assert bench.guard.embed("x", SOON_S) is VECTOR
-    bench.eventually(lambda: bench.guard.stuck_count == 1)
+    until(lambda: bench.guard.stuck_count == 1)
 
 
 def test_made_up_names_are_let_in_within_bounds(make: Callable[..., Bench]) -> None:
@@ -398,9 +387,9 @@ def test_long_texts_leave_a_thread_to_short_ones(make: Callable[..., Bench]) -> 
         calls.append(pool.submit(bench.guard.embed, "wait short", SOON_S))
         assert bench.first.entered.acquire(timeout=SOON_S)
         calls.append(pool.submit(bench.guard.embed, "wait" + "y" * LONG, SOON_S, "b"))
-        bench.eventually(lambda: bench.guard._waiting == 1)
+        until(lambda: bench.guard._waiting == 1)
         calls.append(pool.submit(bench.guard.embed, "wait later", SOON_S, "b"))
-        bench.eventually(lambda: bench.guard._waiting == 2)
+        until(lambda: bench.guard._waiting == 2)
         bench.first.short_gate.set()
         assert bench.first.entered.acquire(timeout=SOON_S)
         assert bench.first.began[-1] == "wait later"

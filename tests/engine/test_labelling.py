@@ -35,6 +35,7 @@ from cachesvc.engine.guard import Guard, GuardOptions
 from cachesvc.engine.labelling import Case, Labeller, LabelOptions, label_key
 from cachesvc.engine.trust_parts import TrustParts
 from cachesvc.engine.vetoes import Vetoes
+from tests.waiting import until
 
 SOON_S = 10.0
 
@@ -373,10 +374,7 @@ def test_its_thread_labels_and_stops(bench: Bench) -> None:
     """Started it labels by itself; what was made is kept at the end."""
     bench.labeller.start()
     bench.labeller.offer(bench.case("weather of Rome", b"a", bench.keep("weather in Rome", "a")))
-    for _ in range(int(SOON_S / 0.01)):
-        if bench.labeller.queued == 0:
-            break
-        threading.Event().wait(0.01)
+    until(lambda: bench.labeller.queued == 0)
     bench.labeller.stop()
     assert len(bench.labels()) == 1
     assert not any(thread.name == "cachesvc-label" for thread in threading.enumerate())

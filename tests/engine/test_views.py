@@ -14,11 +14,12 @@ from cachesvc.adapters.faiss_index import FaissIndex
 from cachesvc.adapters.lmdb_store import LmdbStore, StoreOptions
 from cachesvc.adapters.memory import ManualClock, MemoryIndex, MemoryStore
 from cachesvc.core.errors import CacheError, Kind
-from cachesvc.core.events import Event, ScopesChanged
+from cachesvc.core.events import ScopesChanged
 from cachesvc.core.identity import identify
 from cachesvc.core.ports import ResponseStore, VectorIndex
 from cachesvc.core.types import Change, Draft, Identity, Message, Payload, Request, ScopeVectors, Vector
 from cachesvc.engine.views import ScopeLoadingError, ScopeTooLargeError, Views
+from tests.doubles import Events
 
 DIMENSION = 16
 ROW_BYTES = DIMENSION * 4 + 8
@@ -71,16 +72,6 @@ class CountingIndex(MemoryIndex):
     def remove(self, ids: NDArray[np.int64]) -> None:
         self.removes += 1
         super().remove(ids)
-
-
-class Events:
-    """An Observer that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-
-    def on(self, event: Event) -> None:
-        self.seen.append(event)
 
 
 class CountingStore(MemoryStore):

@@ -153,7 +153,14 @@ def test_clopper_pearson(count: int, of: int, low: float, high: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (0, 0, 0, 1)]
+    ("count", "of", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (50, 100, 0.4038, 0.5962),
+        (0, 0, 0, 1),
+    ],
 )
 def test_wilson(count: int, of: int, low: float, high: float) -> None:
     """As in tables of the score interval."""

@@ -1,7 +1,6 @@
 """What the tests of a bare gRPC server share: how it is made and listens, and who sees its events."""
 
 from cachesvc.adapters.clock import SystemClock
-from cachesvc.core.events import Event
 from cachesvc.core.ports import Observer
 from cachesvc.serve.door import Admission
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer, Service
@@ -19,16 +18,6 @@ OPTIONS = GrpcOptions(
     max_message_bytes=1 << 20,
     drain_s=1.0,
 )
-
-
-class Events:
-    """An Observer that keeps what it saw."""
-
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-
-    def on(self, event: Event) -> None:
-        self.seen.append(event)
 
 
 def server_of(

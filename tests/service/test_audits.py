@@ -15,6 +15,7 @@ import cachesvc
 from cachesvc.audits import MAX_WAITING
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceServicer, add_CacheServiceServicer_to_server
+from tests.waiting import until
 
 CACHED = "the cached answer"
 
@@ -58,10 +59,9 @@ def address(service: _Service) -> Iterator[str]:
     server.stop(None).wait()
 
 
-def until(client: Any, **counts: int) -> None:
-    """Wait for what the client has counted behind the caller's back."""
-    while {name: client.counts().get(name) for name in counts} != counts:
-        threading.Event().wait(0.005)
+def until_counted(client: Any, **counts: int) -> None:
+    """What is done behind the caller's back is done when the client has counted it."""
+    until(lambda: {name: client.counts().get(name) for name in counts} == counts, told=client.counts)
 
 
 def test_a_fresh_answer_is_reported(service: _Service, address: str) -> None:
@@ -81,7 +81,7 @@ def test_a_fresh_answer_is_reported(service: _Service, address: str) -> None:
         tenant.set("t-1")
         assert ask("a question") == CACHED
         assert service.reported.wait(5)
-        until(client, AUDITED=1)
+        until_counted(client, AUDITED=1)
     (report,) = service.reports
     assert (report.namespace, report.lookup_id, report.source) == ("n", "l-1", "audit")
     assert (report.fresh.response, report.WhichOneof("judgement")) == (b"fresh: a question", "fresh")
@@ -102,7 +102,7 @@ def test_what_goes_wrong_there_is_only_counted(
     with cachesvc.Client(address, timeout_s=5.0) as client:
         ask = client.cached(prompt="q", name="ask")(lambda q: answer())
         assert ask("a question") == CACHED
-        until(client, NOT_AUDITED=1)
+        until_counted(client, NOT_AUDITED=1)
     assert service.reports == []
 
 
@@ -112,9 +112,9 @@ def test_a_function_that_ends_the_program_ends_no_audits(service: _Service, addr
     with cachesvc.Client(address, timeout_s=5.0) as client:
         ask = client.cached(prompt="q", name="ask")(lambda q: answers.pop(0)())
         assert ask("a question") == CACHED
-        until(client, NOT_AUDITED=1)
+        until_counted(client, NOT_AUDITED=1)
         assert ask("another") == CACHED
-        until(client, NOT_AUDITED=1, AUDITED=1)
+        until_counted(client, NOT_AUDITED=1, AUDITED=1)
 
 
 def test_a_service_that_takes_no_report_is_only_counted(service: _Service, address: str) -> None:
@@ -123,7 +123,7 @@ def test_a_service_that_takes_no_report_is_only_counted(service: _Service, addre
     with cachesvc.Client(address, timeout_s=5.0) as client:
         ask = client.cached(prompt="q", name="ask")(lambda q: "fresh")
         assert ask("a question") == CACHED
-        until(client, NOT_AUDITED=1)
+        until_counted(client, NOT_AUDITED=1)
 
 
 def test_audits_can_be_left_out(service: _Service, address: str) -> None:
@@ -169,7 +169,7 @@ def test_asyncio_reports_too(service: _Service, address: str) -> None:
 
             assert await ask("a question") == CACHED
             assert await fail("a question") == CACHED
-            await asyncio.to_thread(until, client, AUDITED=1, NOT_AUDITED=1)
+            await asyncio.to_thread(until_counted, client, AUDITED=1, NOT_AUDITED=1)
             return client.counts()
 
     counts = asyncio.run(run())
@@ -180,17 +180,19 @@ def test_asyncio_reports_too(service: _Service, address: str) -> None:
 
 def test_asyncio_gives_up_what_is_under_way(address: str) -> None:
     """Closing the client waits for no audit."""
+    begun = asyncio.Event()
 
     async def run() -> dict[str, int]:
         async with cachesvc.aio.Client(address, timeout_s=5.0) as client:
 
             @client.cached()
             async def ask(prompt: str) -> str:
+                begun.set()
                 await asyncio.Event().wait()
                 return prompt
 
             assert await ask("a question") == CACHED
-            await asyncio.sleep(0)
+            await begun.wait()
         return client.counts()
 
     assert asyncio.run(run())["NOT_AUDITED"] == 1

@@ -1,6 +1,5 @@
 """Confidence over gRPC: in replies, Explain, GetTrust and the metrics, whatever rule is in force, once labels are enough."""
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,8 +18,8 @@ from cachesvc.v1 import admin_pb2
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.admin_pb2_grpc import AdminServiceStub
 from tests.conftest import Running
+from tests.waiting import until
 
-SOON_S = 15.0
 STORED = "How do I reset the password of my account?"
 NEAR = "How can I reset the password of my account?"
 SHARE_RIGHT = 0.9
@@ -58,12 +57,12 @@ def label(number: int) -> Label:
 def until_folded(server: Running, holds: Callable[[admin_pb2.NamespaceTrust], bool]) -> admin_pb2.NamespaceTrust:  # fmt: skip
     with grpc.insecure_channel(server.app.admin_rpc_address) as channel:
         admin = AdminServiceStub(channel)
-        for _ in range(int(SOON_S / 0.05)):
-            trust = admin.GetTrust(admin_pb2.GetTrustRequest(namespace="default")).namespaces[0]
-            if holds(trust):
-                return trust
-            time.sleep(0.05)
-    raise AssertionError(f"it did not happen: {trust}")
+
+        def trust() -> admin_pb2.NamespaceTrust:
+            return admin.GetTrust(admin_pb2.GetTrustRequest(namespace="default")).namespaces[0]
+
+        until(lambda: holds(trust()), told=trust)
+        return trust()
 
 
 def hit(server: Running) -> pb.LookupResponse:

@@ -19,7 +19,8 @@ from cachesvc.engine.parts import EmbedBudget, Tuning
 from cachesvc.serve.door import Admission, Doorkeeper, Metadata
 from cachesvc.serve.edge import Call, Edge
 from cachesvc.v1 import cache_pb2 as pb
-from tests.service.ports import OPTIONS, Events, server_of
+from tests.doubles import Events
+from tests.service.ports import OPTIONS, server_of
 
 NAME = "test.Service"
 

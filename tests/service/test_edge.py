@@ -12,7 +12,8 @@ from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import CallFailed
 from cachesvc.serve.edge import Call, Edge
 from cachesvc.v1 import cache_pb2 as pb
-from tests.service.ports import Events, server_of
+from tests.doubles import Events
+from tests.service.ports import server_of
 
 SECRET = "a prompt that nobody else may hear"
 NAME = "test.Service"

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -22,6 +21,7 @@ from cachesvc.core.errors import Kind
 from cachesvc.core.types import Outcome, Removal
 from cachesvc.settings_sections import EmbedderSettings
 from tests.conftest import Running
+from tests.waiting import until
 
 CLI = [sys.executable, "-m", "cachesvc.cli"]
 PROMPT = "How do I reset my password?"
@@ -61,14 +61,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def wait_for_serving(process: "subprocess.Popen[bytes]", log: Path) -> str:
     """The address of the admin port, once the log says that calls are answered."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        for line in log.read_text().splitlines():
-            event = json.loads(line)
-            if event["event"] == "serving":
-                return str(event["admin"])
-        time.sleep(0.02)
-    raise AssertionError(f"the server did not start: {log.read_text()}")
+
+    def admin() -> str | None:
+        assert process.poll() is None, log.read_text()
+        events = map(json.loads, log.read_text().splitlines())
+        return next((str(event["admin"]) for event in events if event["event"] == "serving"), None)
+
+    return until(admin, 60, told=log.read_text)
 
 
 def test_a_day_at_the_command_line(config: Path) -> None:
@@ -302,10 +301,7 @@ def test_signal_during_start_up(tmp_path: Path) -> None:
         "CACHESVC_ADMIN__RPC_LISTEN": "127.0.0.1:0",
     }
     process = subprocess.Popen([*CLI, "serve"], env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "store" / "server.lock").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until((tmp_path / "store" / "server.lock").exists, 60)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
 
@@ -320,9 +316,7 @@ def test_log_that_cannot_be_written(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         process = subprocess.Popen([*CLI, "serve", "--config", str(config)], stderr=full)
     with cachesvc.Client(f"unix:{tmp_path}/s.sock", timeout_s=5.0) as client:
-        deadline = time.monotonic() + 60
-        while client.lookup(PROMPT).outcome != "MISS_EMPTY":
-            assert time.monotonic() < deadline
+        until(lambda: client.lookup(PROMPT).outcome == "MISS_EMPTY", 60)
     process.terminate()
     assert process.wait(30) == 0
 

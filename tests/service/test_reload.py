@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from cachesvc.settings import Settings, changes, is_live, keys, load
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
 from tests.service.test_settings import WRONG_FILES
+from tests.waiting import until
 
 GOOD = "[reload]\nwatch_s = {watch_s}\n[policy.default]\nmin_score = {min_score}\nttl_s = {ttl_s}\n"
 WAIT_S = 15.0
@@ -412,11 +412,3 @@ def test_sighup_and_the_watch_reload_a_real_process(embedder: Embedder, tmp_path
     finally:
         process.terminate()
         assert process.wait(30) == 0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what happens in another process."""
-    ended_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < ended_s, "it did not happen"
-        threading.Event().wait(0.02)

@@ -23,7 +23,8 @@ from cachesvc.serve.edge import Call, Edge
 from cachesvc.serve.grpc_server import GrpcOptions, GrpcServer
 from cachesvc.serve.straight import USABLE, Pollers
 from cachesvc.v1 import cache_pb2 as pb
-from tests.service.ports import OPTIONS, Events, server_of
+from tests.doubles import Events
+from tests.service.ports import OPTIONS, server_of
 
 NAME = "test.Service"
 PATIENCE_S = 10.0

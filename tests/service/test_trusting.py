@@ -1,6 +1,5 @@
 """Trust over gRPC with the real model: misses label themselves, feedback vetoes, audits are told, operators see it."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from cachesvc.v1 import admin_pb2
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.admin_pb2_grpc import AdminServiceStub
 from tests.conftest import Running
+from tests.waiting import until
 
 SOON_S = 15.0
 STORED = "how do I change the address of my account"
@@ -73,11 +73,7 @@ class Client:
         return [label for part in parts for label in part.labels]
 
     def until(self, holds: Callable[[], bool]) -> None:
-        for _ in range(int(SOON_S / 0.05)):
-            if holds():
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"it did not happen: {self.trust()}")
+        until(holds, SOON_S, told=self.trust)
 
 
 @pytest.fixture

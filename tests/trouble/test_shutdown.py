@@ -33,6 +33,7 @@ from tests.trouble.http2 import (
     frame,
     frames,
 )
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.trouble.conftest import Process
@@ -42,7 +43,6 @@ Dial: TypeAlias = Callable[[str], grpc.Channel]
 Page: TypeAlias = Callable[[str, str], str]
 
 CALL_S = 30.0
-POLL_S = 0.01
 IN_USE = 5  # the exit code that the command's help documents
 
 
@@ -175,10 +175,7 @@ def test_a_signal_while_it_starts_ends_it_in_order(
 ) -> None:
     """From the moment that it handles signals, however little is open yet: exit 0 and a whole store."""
     process = launch({})
-    ended_s = time.monotonic() + CALL_S
-    while not process.handles(signal.SIGTERM):
-        assert time.monotonic() < ended_s, process.log
-        threading.Event().wait(POLL_S)
+    until(lambda: process.handles(signal.SIGTERM), CALL_S, told=lambda: process.log)
     process.signal(signal.SIGTERM)
     assert process.ended() == 0, process.log
     assert "Traceback" not in process.log
@@ -278,14 +275,13 @@ def _long_call(channel: grpc.Channel, items: int) -> Any:
 
 def _wait_until_under_way(process: "Process", page: Page) -> None:
     """Until the metrics tell that items of the long call were answered: only they miss as empty."""
-    pause = threading.Event()
-    until_s = time.monotonic() + CALL_S
-    while time.monotonic() < until_s:
-        for line in page(process.admin, "/metrics").splitlines():
-            if line.startswith('cachesvc_lookups_total{outcome="miss_empty"}') and float(line.split()[1]) > 4:
-                return
-        pause.wait(POLL_S)
-    raise AssertionError("the long call did not begin")
+
+    def answered() -> float:
+        lines = page(process.admin, "/metrics").splitlines()
+        (line,) = (line for line in lines if line.startswith('cachesvc_lookups_total{outcome="miss_empty"}'))
+        return float(line.split()[1])
+
+    until(lambda: answered() > 4, CALL_S, told=answered)
 
 
 def _watch_health(channel: grpc.Channel) -> "Future[bool]":

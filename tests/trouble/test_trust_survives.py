@@ -1,7 +1,6 @@
 """``kill -9``: feedback and audits that were acknowledged are there again, and so are labels that were written."""
 
 import json
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +11,7 @@ from cachesvc.v1 import admin_pb2
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.admin_pb2_grpc import AdminServiceStub
 from cachesvc.v1.cache_pb2_grpc import CacheServiceStub
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.trouble.conftest import Process
@@ -90,11 +90,7 @@ def test_labels_survive_once_they_are_written(launch: Launch, dial: Dial) -> Non
         found = server.ask(f"how can I change my account's {topic}")
         answer = pb.StoreRequest(lookup_id=found.lookup_id, response=topic.encode())
         server.cache.Store(answer, timeout=CALL_S)
-    for _ in range(100):
-        if server.labels() == {"miss": len(TOPICS)}:
-            break
-        threading.Event().wait(0.1)
-    written = server.labels()
+    written = {"miss": len(TOPICS)}
+    until(lambda: server.labels() == written, told=server.labels)
     server.process.kill()
-    assert written == {"miss": len(TOPICS)}
     assert Server(launch(policy), dial).labels() == written

@@ -1,6 +1,5 @@
 """Trust is one, however many workers there are: what one was told refuses at all, one leads, and a death takes nothing."""
 
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,6 +10,7 @@ import pytest
 from cachesvc.v1 import admin_pb2
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.admin_pb2_grpc import AdminServiceStub
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.workers.conftest import Server
@@ -37,14 +37,6 @@ def trust_of(server: "Server", namespace: str) -> admin_pb2.NamespaceTrust:
     with grpc.insecure_channel(server.admin_rpc) as channel:
         request = admin_pb2.GetTrustRequest(namespace=namespace)
         return AdminServiceStub(channel).GetTrust(request, timeout=CALL_S).namespaces[0]
-
-
-def until(holds: Callable[[], bool]) -> bool:
-    for _ in range(int(CALL_S / 0.1)):
-        if holds():
-            return True
-        threading.Event().wait(0.1)
-    return False
 
 
 def ask(server: "Server", by: int, namespace: str, topic: str) -> pb.LookupResponse:
@@ -98,7 +90,7 @@ def test_what_all_workers_learn_is_one(server: "Server") -> None:
             feedback = pb.SubmitFeedbackRequest(namespace="audited", lookup_id=hit.lookup_id, fresh=fresh)
             server.stubs[by].SubmitFeedback(feedback, timeout=CALL_S)
         count = (round_ + 1) * len(TOPICS)
-        assert until(partial(_has_audited, server, count))
+        until(partial(_has_audited, server, count), CALL_S)
         server.kill_worker()
         server.whole().dial()
     trust = trust_of(server, "audited")

@@ -19,7 +19,7 @@ from cachesvc.core.trust.control import (
 )
 from cachesvc.core.trust.labels import Label, Tally
 from cachesvc.core.trust.rules import Rule
-from cachesvc.core.trust.state import MAX_HISTORY, MAX_STEPS, Stance, Step, TrustState, by_policy
+from cachesvc.core.trust.state import MAX_HISTORY, Stance, Step, TrustState, by_policy
 from cachesvc.core.trust.votes import Voting
 
 VOTING = 1
@@ -128,10 +128,9 @@ def challenged(state: TrustState, winner: Rule | None, why: str, policy: Policy,
         state,
         rules=(*state.rules, winner)[-MAX_HISTORY:],
         active=winner.version,
-        steps=(*state.steps, step)[-MAX_STEPS:],
         control=anew(state.control),
     )
-    return Advance(state, (step,))
+    return Advance(state.stepped(step), (step,))
 
 
 def pinned(state: TrustState, version: int, step: Step) -> Advance:
@@ -140,8 +139,7 @@ def pinned(state: TrustState, version: int, step: Step) -> Advance:
     """
     stays = state.active == version or (_votes(state.active) and _votes(version))
     control = state.control if stays else anew(state.control)
-    steps = (*state.steps, step)[-MAX_STEPS:]
-    return Advance(replace(state, active=version, pinned=True, control=control, steps=steps), (step,))
+    return Advance(replace(state, active=version, pinned=True, control=control).stepped(step), (step,))
 
 
 def deciding(state: TrustState, policy: Policy) -> Rule:
@@ -189,8 +187,7 @@ def _braked(state: TrustState, labels: Sequence[Label], policy: Policy, now_ms: 
         steps += [] if turn.step is None else [turn.step]
     turn = brake.tick(braking, policy.trust, now_ms)
     steps += [] if turn.step is None else [turn.step]
-    kept = (*state.steps, *steps)[-MAX_STEPS:]
-    return Advance(replace(state, audits=audits, braking=turn.braking, steps=kept), tuple(steps))
+    return Advance(replace(state, audits=audits, braking=turn.braking).stepped(*steps), tuple(steps))
 
 
 def _told(labels: Iterable[Label], rule: Rule, policy: Policy) -> list[Seen]:
@@ -201,4 +198,4 @@ def _told(labels: Iterable[Label], rule: Rule, policy: Policy) -> list[Seen]:
 def _controlled(state: TrustState, folded: Folded, now_ms: int) -> Advance:
     steps = tuple(Step(now_ms, what) for what in folded.steps)
     control = reckon(folded.state, state.tally)
-    return Advance(replace(state, control=control, steps=(*state.steps, *steps)[-MAX_STEPS:]), steps)
+    return Advance(replace(state, control=control).stepped(*steps), steps)

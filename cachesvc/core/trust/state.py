@@ -1,7 +1,8 @@
 """What is known of a namespace's trust: a fold over its labels, and which rule that puts in force."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, unique
+from typing import Self
 
 from cachesvc.core.policy import Policy
 from cachesvc.core.trust.audit import NO_AUDITS, Audits
@@ -12,7 +13,7 @@ from cachesvc.core.trust.labels import NOTHING, Tally
 from cachesvc.core.trust.rules import Rule
 
 MAX_HISTORY = 10
-MAX_STEPS = 50
+_MAX_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,10 @@ class TrustState:
     control: ControlState = UNTOLD
     challenged_at: int = 0
     confidence: Confidence = UNKNOWN
+
+    def stepped(self, *steps: Step) -> Self:
+        """After these steps; it has the last ones."""
+        return replace(self, steps=(*self.steps, *steps)[-_MAX_STEPS:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Each request looks up; a hit is served and is right iff its answer id is that of
 right answer. The texts are those that the embedder sees, and no two are the same to the exact tier.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,13 +21,13 @@ class Neighbours:
 
 
 class Judge(Protocol):
-    """Decides on requests in order, and may learn from the misses."""
+    """Decides on requests in order, and may learn from them."""
 
     def choose(self, place: int, near: Neighbours) -> int | None:
         """Which of the neighbours serves this request: its place in the stream; None for a miss."""
 
-    def learn(self, place: int, near: Neighbours, served: int | None) -> None:
-        """The request is over; ``served`` as chosen."""
+    def learn(self, place: int) -> None:
+        """The request is over."""
 
 
 class Index(Protocol):
@@ -47,46 +47,24 @@ class Run:
     served: NDArray[np.int64]
     right: NDArray[np.bool_]
 
-    @property
-    def useful_share(self) -> float:
-        """Right hits ÷ requests."""
-        return float(self.right.mean())
 
-    @property
-    def error_share(self) -> float:
-        """Wrong hits ÷ requests."""
-        return float(((self.served >= 0) & ~self.right).mean())
-
-
-def simulate(
-    answers: Sequence[str],
-    vectors: NDArray[np.float32],
-    judge: Judge,
-    *,
-    count: int = 5,
-    stores: Callable[[int, int | None], bool] = lambda place, served: served is None,
-    index: Index | None = None,
-) -> Run:
-    """Serve the stream in order. ``vectors`` (n, dimension) are of unit norm; ``count`` neighbours are looked at.
-
-    Who runs a stream many times may bring an ``index`` that knows the scores already.
-    """
-    searched = Searched(vectors) if index is None else index
+def simulate(answers: Sequence[str], index: Index, judge: Judge, count: int = 5) -> Run:
+    """Serve the stream in order; ``count`` neighbours are looked at."""
     served = np.full(len(answers), -1, np.int64)
     for place in range(len(answers)):
-        near = searched.nearest(place, count)
+        near = index.nearest(place, count)
         chosen = judge.choose(place, near)
-        if chosen is not None:
+        judge.learn(place)
+        if chosen is None:
+            index.add(place)
+        else:
             served[place] = chosen
-        judge.learn(place, near, chosen)
-        if stores(place, chosen):
-            searched.add(place)
     ids = np.asarray(answers)
     return Run(served, (served >= 0) & (ids[served] == ids))
 
 
 class Searched:
-    """Every vector held against every other that is stored."""
+    """An ``Index`` of vectors (n, dimension) of unit norm: each is held against every other that was added."""
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         self._vectors = vectors
@@ -96,7 +74,8 @@ class Searched:
 
     def nearest(self, place: int, count: int) -> Neighbours:
         """See ``Index``."""
-        return _nearest(self._stored[: self._size], self._places, self._vectors[place], count)
+        found = nearest(self._stored[: self._size], self._vectors[place], count)
+        return Neighbours(self._places[found.places], found.scores)
 
     def add(self, place: int) -> None:
         """See ``Index``."""
@@ -104,13 +83,12 @@ class Searched:
         self._size += 1
 
 
-def _nearest(
-    stored: NDArray[np.float32], places: NDArray[np.int64], vector: NDArray[np.float32], count: int
-) -> Neighbours:
+def nearest(stored: NDArray[np.float32], vector: NDArray[np.float32], count: int) -> Neighbours:
+    """Rows of ``stored`` and their scores, at most ``count``."""
     scores = stored @ vector
     if len(scores) > count:
         top = np.argpartition(scores, -count)[-count:]
         top = top[np.argsort(-scores[top], kind="stable")]
     else:
         top = np.argsort(-scores, kind="stable")
-    return Neighbours(places[top], scores[top])
+    return Neighbours(top, scores[top])
