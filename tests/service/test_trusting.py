@@ -8,7 +8,9 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from typer.testing import CliRunner
 
+from cachesvc.cli import app
 from cachesvc.v1 import admin_pb2
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.admin_pb2_grpc import AdminServiceStub
@@ -199,6 +201,24 @@ def test_a_rule_is_reverted_and_unpinned(client: Callable[..., Client]) -> None:
     assert told[0] == "NOT_FOUND"
     wrong = admin_pb2.RevertRuleRequest(namespace="No!", version=-1)
     assert code(lambda: one.admin.RevertRule(wrong))[::2] == ("INVALID_ARGUMENT", ["namespace", "version"])
+
+
+def test_a_mistyped_namespace_is_said_not_to_be_there(client: Callable[..., Client]) -> None:
+    """By each command that names one, with the one that is meant; a state of it is not kept."""
+    one = client()
+    at = ["--admin-server", one.server.app.admin_rpc_address]
+    for arguments in (["--revert", "0"], ["--unpin"], []):
+        slip = CliRunner().invoke(app, ["trust", "defualt", *arguments, *at])
+        assert (slip.exit_code, slip.stdout) == (1, "")
+        assert slip.stderr.startswith("cachesvc: NOT_FOUND: namespace: there is no defualt: ")
+        assert slip.stderr.endswith("is default meant?\n")
+    asked = admin_pb2.ListLabelsRequest(namespace="defualt")
+    assert code(lambda: list(one.admin.ListLabels(asked)))[0] == "NOT_FOUND"
+    assert not one.admin.GetTrust(admin_pb2.GetTrustRequest()).namespaces
+    assert CliRunner().invoke(app, ["trust", "default", "--revert", "0", *at]).exit_code == 0
+    assert [known.namespace for known in one.admin.GetTrust(admin_pb2.GetTrustRequest()).namespaces] == [
+        "default"
+    ]
 
 
 def test_every_namespace_of_which_anything_is_known_is_told(client: Callable[..., Client]) -> None:
