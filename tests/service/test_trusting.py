@@ -234,6 +234,19 @@ def test_every_namespace_of_which_anything_is_known_is_told(client: Callable[...
     other.close()
 
 
+def test_an_answer_that_is_no_text_harms_no_lookup(client: Callable[..., Client]) -> None:
+    """JSON may spell half a surrogate pair, which cannot be encoded: lookups near it, Explain and feedback go on."""
+    one = client(max_error_rate=0.05, hold_back_share=0.0)
+    answer = r'{"choices": [{"message": {"content": "Open Settings \ud800 and choose Address"}}]}'
+    entry_id = one.store(STORED, answer).entry_id
+    one.store(NEAR, answer)
+    assert one.ask(ASKED).outcome in (pb.OUTCOME_HIT_SEMANTIC, pb.OUTCOME_MISS_HELD_BACK)
+    explained = one.stub.Explain(pb.ExplainRequest(lookup=pb.LookupRequest(prompt=ASKED)), timeout=SOON_S)
+    assert len(explained.candidates) == 2
+    for fresh in (answer, answer.replace("Open", "Close"), "Open Settings and choose Address."):
+        one.say(entry_id=entry_id, prompt=ASKED, fresh=pb.FreshAnswer(response=fresh.encode()))
+
+
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "nothing": ({}, ["lookup_id", "verdict"]),
     "entry without request": ({"entry_id": "0" * 16, "verdict": 1}, ["prompt"]),
