@@ -247,6 +247,42 @@ def test_an_answer_that_is_no_text_harms_no_lookup(client: Callable[..., Client]
         one.say(entry_id=entry_id, prompt=ASKED, fresh=pb.FreshAnswer(response=fresh.encode()))
 
 
+ODD: dict[str, bytes] = {
+    "no text": b"\xff\xfe" * 100,
+    "nul": b"a\0b and more of it",
+    "brackets without end": b"[" * 100_000,
+    "nested deep": b'{"a":' * 900 + b'"one two three four"' + b"}" * 900,
+    "a number of 250,000 digits": b"9" * 250_000,
+    "a number beyond all bounds": b'{"answer": 1e99999999999999999999}',
+    "no number": b'{"answer": NaN}',
+    "a key twice": b'{"answer": "one two three four", "answer": 1}',
+    "half a surrogate pair": b'{"answer": "one two three \\ud800 four"}',
+    "3 MiB": b"word " * (3 << 20 // 5),
+    "white space": b" " * 250_000 + b"one two three four",
+    "one word of 250,000 letters": b"x" * 250_000,
+    "unfolding": ("\ufdfa" * 80_000).encode(),
+    "combining": ("a" + "\u0301" * 100_000).encode(),
+    "right to left": "\u202eone two three four".encode(),
+    "special tokens": b"[CLS] [SEP] [MASK] and [PAD]",
+    "emoji": "👩\u200d🚀 one two three four".encode(),
+}  # fmt: skip
+
+
+def test_whatever_an_audit_answers_is_taken(client: Callable[..., Client]) -> None:
+    """Odd answers, stored or fresh, are compared in time, once each, and lookups go on."""
+    one = client(audit_share=1.0, max_audit_share=1.0, max_false_hit_rate=0.99)
+    plain = (b"You choose Address there.", b'{"answer": "choose it there"}')
+    pairs = [(stored, fresh) for stored in plain for fresh in ODD.values()]
+    for stored, answer in [*pairs, *((odd, plain[0]) for odd in ODD.values())]:
+        one.stub.Store(pb.StoreRequest(prompt=STORED, response=stored), timeout=SOON_S)
+        hit = one.ask(ASKED)
+        assert (hit.outcome, hit.audit) == (pb.OUTCOME_HIT_SEMANTIC, True)
+        fresh = pb.FreshAnswer(response=answer)
+        assert not one.say(lookup_id=hit.lookup_id, fresh=fresh).known
+        assert one.say(lookup_id=hit.lookup_id, fresh=fresh).known
+    one.until(lambda: one.trust().tally.audits_asked == len(ODD) * 3)
+
+
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "nothing": ({}, ["lookup_id", "verdict"]),
     "entry without request": ({"entry_id": "0" * 16, "verdict": 1}, ["prompt"]),
