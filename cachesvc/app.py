@@ -167,7 +167,7 @@ class App:
             policies=lambda: self._live.tuning.policies,
             clock=clock,
             observer=observer,
-            chores=[self._views.save_snapshots, self._warmup.note],
+            chores=[self._views.save_snapshots, self._warmup.note, self._trust_in_place],
             leads=leads,
         )
         tickets, analyses = self._tickets(settings, clock), Analyses(settings.index.max_analyses)
@@ -324,6 +324,9 @@ class App:
     def _rest(self) -> None:
         self._at_rest()
 
+    def _trust_in_place(self) -> None:
+        self._trusting.store.refuse_removed()
+
     def _snapshots(self, settings: Settings, embedder: Embedder, observer: Observer) -> Snapshots | None:
         if not settings.index.snapshot_min_vectors:
             return None
@@ -392,19 +395,21 @@ class App:
     def _components(self) -> Mapping[str, bool]:
         return {
             "grpc": not self._stopping,
-            "store": self._store.alive,
+            "store": self._store.alive and self._store.in_place,
             "housekeeping": self._janitor.alive,
             "embedder": self._guard.healthy,
             "config": not self.reloader.now.last_error,
             "index": self._warmup.progress().is_done,
+            "trust": self._trusting.store.in_place,
         }
 
 
 _CLOCK_ODD_S = 60.0  # less is what machines differ by
 
 # Parts that may fail while the service answers all the same: without an embedder from the exact tier, with
-# a refused configuration by the last good one, while indexes are loaded from the exact tier and those that are in.
-_INFORMATIONAL = ("embedder", "config", "index")
+# a refused configuration by the last good one, while indexes are loaded from the exact tier and those that are in,
+# without files of trust by what is known of it until the end.
+_INFORMATIONAL = ("embedder", "config", "index", "trust")
 
 
 def serve(settings: Settings, path: Path | None) -> None:

@@ -38,6 +38,7 @@ RUN, USE, LOOK, TRY, MEND = (
 MISS = 1
 WRONG_INPUT = 2
 UNREACHABLE = 4
+_NO_TEXT = "what is given is not text: it must be UTF-8"
 # What a server says by gRPC's codes; all others are WRONG_INPUT.
 _EXIT_CODES_OF_CALLS: Mapping[str, int] = {
     "NOT_FOUND": MISS,
@@ -107,6 +108,8 @@ def called(call: Callable[[], Any]) -> Any:
         return call()
     except CallError as error:
         fail(exit_code(error.code, error.message), str(error))
+    except UnicodeError:
+        fail(WRONG_INPUT, _NO_TEXT)
     except ValueError as error:  # what cannot be sent
         fail(WRONG_INPUT, str(error))
 
@@ -124,13 +127,16 @@ def pairs(option: str, values: list[str] | None) -> dict[str, str]:
 
 def text_of(argument: str) -> str:
     """An argument, or standard input for -."""
-    return sys.stdin.read() if argument == "-" else argument
+    try:
+        return sys.stdin.read() if argument == "-" else argument
+    except UnicodeError:
+        fail(WRONG_INPUT, _NO_TEXT)
 
 
 def bytes_of(argument: str) -> bytes:
     """An argument as bytes, or the file that @FILE names."""
     if not argument.startswith("@"):
-        return argument.encode()
+        return argument.encode(errors="surrogateescape")  # whatever was typed
     try:
         return Path(argument[1:]).read_bytes()
     except OSError as error:

@@ -131,6 +131,10 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"policy.{name}.ttl_s {policy.ttl_s} is above its max_ttl_s {policy.max_ttl_s}"
                 )
+            if policy.audit_share > policy.max_audit_share:
+                raise ValueError(
+                    f"policy.{name}.audit_share {policy.audit_share} is above its max_audit_share {policy.max_audit_share}"
+                )
             if not _PATTERN.match(name):
                 raise ValueError(
                     f"policy.{name!r} is not a namespace or pattern: lower-case letters, digits, . _ - * ?"
@@ -289,12 +293,22 @@ def _violations(error: ValidationError) -> Iterator[Violation]:
         path = ".".join(str(part) for part in mistake["loc"])
         match mistake["type"]:
             case "extra_forbidden":
-                yield Violation(path, f"is not a setting{_suggest(path, list(_siblings(path)))}")
+                meant = _elsewhere(path) or _suggest(path, list(_siblings(path)))
+                yield Violation(path, f"is not a setting{meant}")
             case "value_error":
                 yield Violation(path or "settings", str(mistake["ctx"]["error"]))
             case _:
                 said = mistake["msg"][0].lower() + mistake["msg"][1:]
                 yield Violation(path, f"{said}, got {mistake['input']!r:.80}")
+
+
+def _elsewhere(path: str) -> str:
+    """Settings, or sections, of the very name that was put where it does not belong."""
+    name = path.rpartition(".")[2]
+    found = [
+        key for key in (*keys(), *Settings.model_fields) if key.rpartition(".")[2] == name and key != path
+    ]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def _siblings(path: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from cachesvc.adapters import lmdb_open, lmdb_select
 from cachesvc.adapters.lmdb_begin import StoreOptions, begin
+from cachesvc.adapters.lmdb_files import OpenFiles
 from cachesvc.adapters.lmdb_fork import Forsaken
 from cachesvc.adapters.lmdb_read import Reading
 from cachesvc.adapters.lmdb_records import (
@@ -80,6 +81,7 @@ class LmdbStore:
         self._options = options
         opened = begin(options, fingerprint, migrating)
         self._env = opened.env
+        self._files = OpenFiles(options.path, "the store")
         self._tables = opened.tables
         self._sealer = opened.sealer
         self._lock = opened.lock
@@ -174,6 +176,7 @@ class LmdbStore:
         return self._writer.run(work, wait_s)
 
     def _opening(self, txn: lmdb.Transaction) -> Write:
+        self._files.refuse_removed()
         return Write(txn, self._tables, self._sealer, self._write_options)
 
     # ----------------------------------------------------------------- reads
@@ -363,6 +366,11 @@ class LmdbStore:
     def alive(self) -> bool:
         """Whether it takes writes."""
         return self._writer.alive
+
+    @property
+    def in_place(self) -> bool:
+        """Whether what it holds will be there after a restart; else its files were removed, and nothing more is stored."""
+        return self._files.in_place
 
     @property
     def moved_aside(self) -> Path | None:

@@ -19,6 +19,7 @@ import lmdb
 import msgspec
 
 from cachesvc.adapters import lmdb_open
+from cachesvc.adapters.lmdb_files import OpenFiles
 from cachesvc.adapters.lmdb_labels import LABEL_TABLES, LmdbLabels
 from cachesvc.adapters.lmdb_preflight import DAMAGE, is_readable, is_whole
 from cachesvc.adapters.lmdb_records import Sealer
@@ -110,6 +111,7 @@ class LmdbTrust:
             self._sealer = Sealer(mac_key, _NO_COMPRESSION)
             self._labels = LmdbLabels(self._sealer, tables[: len(LABEL_TABLES)])
             self._vetoes = LmdbVetoes(self._sealer, tables[len(LABEL_TABLES) :])
+            self._files = OpenFiles(self._directory, "trust")
         except BaseException:
             self._env.close()
             raise
@@ -117,6 +119,15 @@ class LmdbTrust:
     def close(self) -> None:
         """Let go of it."""
         self._env.close()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether what it holds will be there after a restart; else its files were removed, and nothing more is taken."""
+        return self._files.in_place
+
+    def refuse_removed(self) -> None:
+        """Raises UNAVAILABLE when its files were removed."""
+        self._files.refuse_removed()
 
     def backup(self, directory: Path) -> None:
         """A compacted copy, as of one moment, into a directory where it can be opened as it is here. Raises FULL."""
@@ -310,6 +321,7 @@ class LmdbTrust:
 
     @contextmanager
     def _writing(self) -> Iterator[lmdb.Transaction]:
+        self._files.refuse_removed()
         with self._lock:
             try:
                 with self._env.begin(write=True) as txn:

@@ -9,6 +9,11 @@ from typing import Literal, TypeAlias
 from cachesvc.core.gates import DEFAULT_GATES, Gate
 from cachesvc.core.types import UNBOUNDED, Quota
 
+DEFAULT = "default"
+"""The name of the default policy, and the namespace of whoever names none."""
+
+_WILDCARDS = frozenset("*?")
+
 
 @unique
 class Mode(Enum):
@@ -79,6 +84,11 @@ class PolicyBook:
     default: Policy
     by_pattern: Mapping[str, Policy]
 
+    @property
+    def named(self) -> frozenset[str]:
+        """Namespaces that have a policy of their own name, and the one that has the default's."""
+        return frozenset(name for name in (DEFAULT, *self.by_pattern) if not _WILDCARDS.intersection(name))
+
     def of(self, namespace: str) -> Policy:
         """The most specific policy: an exact name first, then the pattern with most literal characters.
 
@@ -96,7 +106,7 @@ class PolicyBook:
 
 
 def _literal_count(pattern: str) -> int:
-    return sum(1 for character in pattern if character not in "*?")
+    return sum(1 for character in pattern if character not in _WILDCARDS)
 
 
 def lifetime_ms(policy: Policy, asked_ms: int | None) -> int:

@@ -137,11 +137,15 @@ class Feedback:
             )
         if entry.exact_key == identity.exact_key:
             return _Reuse(identity, None, entry, (), None)
-        vector = self._embedder.embed(identity.text, self._wait_s(judgement), identity.namespace)
         (theirs,) = self._parts.store.vectors(identity.scope, [entry.id])
-        if isinstance(vector, Unseen) or theirs is None:
+        if theirs is None:
             raise CacheError.invalid(
-                request.query_field, "is not what this entry could be served for by meaning"
+                "entry_id", "is of an entry that is served for its identical request only"
+            )
+        vector = self._embedder.embed(identity.text, self._wait_s(judgement), identity.namespace)
+        if isinstance(vector, Unseen):
+            raise CacheError.invalid(
+                request.query_field, f"is a request that no entry is served for by meaning: {vector.value}"
             )
         return _Reuse(identity, vector, entry, (Candidate(entry.id, float(vector @ theirs)),), None)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.policy import Policy
+from cachesvc.core.selection import Selector
 from cachesvc.core.trust.labels import Label, Origin, Tally
 from cachesvc.core.trust.life import VOTING, Audited, kept_rules, pinned
 from cachesvc.core.trust.rules import Rule
@@ -13,6 +15,7 @@ from cachesvc.engine.trust import Changed, Life, Trust
 from cachesvc.engine.trust_parts import TrustParts
 
 _PAGE_COUNT = 256
+_HINTS_FROM_COUNT = 1000  # namespaces with entries, the largest first, that may have been meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,11 @@ class NamespaceReport:
 
 
 class TrustDesk:
-    """Thread-safe. Raises NOT_FOUND, FULL or UNAVAILABLE."""
+    """Thread-safe. Raises NOT_FOUND, FULL or UNAVAILABLE.
+
+    A namespace is there once anything is stored in it or known of it, or a policy has its name. Asked about another,
+    which is a mistyped one, the desk says so, and nothing is kept of it.
+    """
 
     def __init__(self, parts: TrustParts, trust: Trust, life: Life) -> None:
         self._parts = parts
@@ -38,6 +45,10 @@ class TrustDesk:
 
     def report(self, namespace: str) -> NamespaceReport:
         """Of one namespace, whether or not anything is known of it."""
+        self._refuse_unknown(namespace)
+        return self._report(namespace)
+
+    def _report(self, namespace: str) -> NamespaceReport:
         store, policy = self._parts.trust, self._parts.policies().of(namespace)
         state = store.state(namespace) or TrustState(namespace)
         return NamespaceReport(
@@ -56,11 +67,12 @@ class TrustDesk:
         names = store.namespaces()
         searched = {name: store.tally(name).searched for name in names} if len(names) > limit else {}
         names.sort(key=lambda name: (-searched.get(name, 0), name))
-        reports = [self.report(name) for name in names[:limit]]
+        reports = [self._report(name) for name in names[:limit]]
         return sorted(reports, key=lambda one: (-one.tally.searched, one.state.namespace))
 
     def revert(self, namespace: str, version: int) -> Rule:
         """Put an earlier rule in force, and keep it there."""
+        self._refuse_unknown(namespace)
         rule = self._rule(namespace, version)
         step = Step(self._parts.clock.now_ms(), f"rule {version} was put in force, and pinned, by hand")
 
@@ -73,6 +85,7 @@ class TrustDesk:
 
     def unpin(self, namespace: str) -> None:
         """Let the namespace adopt rules again."""
+        self._refuse_unknown(namespace)
         step = Step(self._parts.clock.now_ms(), "the rule was unpinned by hand")
 
         def change(state: TrustState) -> Changed:
@@ -89,7 +102,24 @@ class TrustDesk:
 
     def tally(self, namespace: str) -> Tally:
         """What the namespace's lookups came to."""
+        self._refuse_unknown(namespace)
         return self._parts.trust.tally(namespace)
+
+    def _refuse_unknown(self, namespace: str) -> None:
+        parts = self._parts
+        named, known = parts.policies().named, parts.trust.namespaces()
+        if namespace in named or namespace in known:
+            return
+        found = parts.store.select(Selector(namespace=namespace), None, 1)
+        if found.matches or found.damaged:
+            return
+        stored = [held.namespace for held in parts.store.usage(_HINTS_FROM_COUNT)]
+        near = get_close_matches(namespace, {*named, *known, *stored})
+        hint = f": is {' or '.join(near)} meant?" if near else ""
+        raise CacheError(
+            Kind.NOT_FOUND,
+            f"namespace: there is no {namespace}: nothing is stored in it or known of it, and no policy has its name{hint}",
+        )
 
     def _rule(self, namespace: str, version: int) -> Rule:
         if version == 0:

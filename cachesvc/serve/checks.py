@@ -13,8 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from cachesvc.core.errors import CacheError, Kind, Violation
+from cachesvc.core.policy import DEFAULT
 
-DEFAULT_NAMESPACE = "default"
 NAME_BYTES = 256  # model, journey, request_id, keys
 TAG_BYTES = 128
 
@@ -53,7 +53,7 @@ class Check:
                 "must be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit, "
                 "at most 63 characters",
             )
-        return value or DEFAULT_NAMESPACE
+        return value or DEFAULT
 
     def entry_id(self, field: str, value: str) -> int:
         """The id of an entry."""

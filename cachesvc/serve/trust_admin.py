@@ -16,7 +16,7 @@ _NAMESPACE_COUNT = 1000
 
 
 def get_trust(desk: TrustDesk, data: bytes) -> pb.GetTrustResponse:
-    """``GetTrust``. Raises INVALID."""
+    """``GetTrust``. Raises INVALID, NOT_FOUND."""
     name = parse(pb.GetTrustRequest, data).namespace
     reports = [desk.report(_namespace(name))] if name else desk.reports(_NAMESPACE_COUNT)
     return pb.GetTrustResponse(namespaces=[_report(report) for report in reports])
@@ -33,13 +33,13 @@ def revert_rule(desk: TrustDesk, data: bytes) -> pb.RevertRuleResponse:
 
 
 def unpin_rule(desk: TrustDesk, data: bytes) -> pb.UnpinRuleResponse:
-    """``UnpinRule``. Raises INVALID."""
+    """``UnpinRule``. Raises INVALID, NOT_FOUND."""
     desk.unpin(_namespace(parse(pb.UnpinRuleRequest, data).namespace))
     return pb.UnpinRuleResponse()
 
 
 def list_labels(desk: TrustDesk, data: bytes) -> Iterator[pb.ListLabelsResponse]:
-    """``ListLabels``. Raises INVALID."""
+    """``ListLabels``. Raises INVALID, NOT_FOUND."""
     namespace = _namespace(parse(pb.ListLabelsRequest, data).namespace)
     yield pb.ListLabelsResponse(tally=_tally(desk.tally(namespace)), features=feature_set.NAMES)
     for labels in desk.labels(namespace):

@@ -98,9 +98,10 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def components(self) -> _containers.ScalarMap[_builtins.str, _builtins.bool]:
-        """Whether each part works: grpc, store, housekeeping, embedder, config, index. The index does not yet while
+        """Whether each part works: grpc, store, housekeeping, embedder, config, index, trust. The index does not yet while
         scopes that were in memory before the start are loaded; exact hits are served meanwhile, and a lookup in a
-        scope that is not in loads it.
+        scope that is not in loads it. Store and trust do not once their files were removed under them: what they hold is
+        read and nothing more is taken.
         """
 
     @_builtins.property

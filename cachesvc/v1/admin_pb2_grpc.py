@@ -149,7 +149,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTrust(self, request, context):
-        """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides.
+        """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides. Of one in which
+        nothing is stored, of which nothing is known and whose name no policy has, this call and the next three say NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,9 @@ class AdminServiceStub:
     admin.backup_dir while lookups and stores go on.
     """
     GetTrust: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTrustRequest, _admin_pb2.GetTrustResponse]
-    """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides."""
+    """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides. Of one in which
+    nothing is stored, of which nothing is known and whose name no policy has, this call and the next three say NOT_FOUND.
+    """
     RevertRule: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevertRuleRequest, _admin_pb2.RevertRuleResponse]
     """RevertRule puts an earlier rule of a namespace in force again, or the policy's threshold, and keeps it
     there: nothing is adopted until UnpinRule.
@@ -90,7 +92,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     admin.backup_dir while lookups and stores go on.
     """
     GetTrust: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTrustRequest, _admin_pb2.GetTrustResponse]  # type: ignore[assignment]
-    """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides."""
+    """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides. Of one in which
+    nothing is stored, of which nothing is known and whose name no policy has, this call and the next three say NOT_FOUND.
+    """
     RevertRule: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevertRuleRequest, _admin_pb2.RevertRuleResponse]  # type: ignore[assignment]
     """RevertRule puts an earlier rule of a namespace in force again, or the policy's threshold, and keeps it
     there: nothing is adopted until UnpinRule.
@@ -171,7 +175,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetTrustRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetTrustResponse, _abc.Awaitable[_admin_pb2.GetTrustResponse]]:
-        """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides."""
+        """GetTrust says of namespaces how right their hits are, what that is known from, and which rule decides. Of one in which
+        nothing is stored, of which nothing is known and whose name no policy has, this call and the next three say NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def RevertRule(

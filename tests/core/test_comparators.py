@@ -174,3 +174,32 @@ def test_digests_tell_json_apart_as_comparing_does(ours: object, theirs: object)
 def test_everything_has_a_digest(response: bytes) -> None:
     """Bytes, too."""
     assert len(digest(response)) == 16
+
+
+HALVES = {
+    "in a model's reply": rb'{"choices": [{"message": {"content": "of four words, this \ud800"}}]}',
+    "in a message": rb'{"type": "message", "content": [{"type": "text", "text": "of four words, \uDFFF this"}]}',
+    "in a sentence": rb'{"why": "it is \udc00 so, and no other way"}',
+    "in a key": rb'{"\ud83d": 1}',
+    "the wrong way round": rb'["a sentence of words \ude00\ud83d"]',
+}
+
+
+@pytest.mark.parametrize("how", ["auto", "json"])
+@pytest.mark.parametrize("answer", HALVES.values(), ids=HALVES.keys())
+def test_half_a_surrogate_pair_is_no_json(answer: bytes, how: Compare) -> None:
+    """It is no text that could be embedded or digested: the answer is compared as it is written."""
+    assert len(digest(answer)) == 16
+    for other in (
+        b'{"choices": [{"message": {"content": "of four words, or more"}}]}',
+        b"Words, and more of them.",
+    ):
+        found = compare(answer, other, how)
+        assert found == (Judged(None, JSON) if how == "json" else Prose(answer.decode(), other.decode()))
+
+
+def test_a_whole_surrogate_pair_is_a_character() -> None:
+    """However it is written."""
+    escaped, plain = rb'{"why": "\ud83d\ude00 it is so"}', '{"why": "😀 it is so"}'.encode()
+    assert digest(escaped) == digest(plain)
+    assert compare(escaped, plain, "json") == Judged(True, JSON)

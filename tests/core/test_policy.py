@@ -26,6 +26,11 @@ def test_the_most_specific_policy_is_used(namespace: str, pattern: str) -> None:
     assert _BOOK.of(namespace) is _BOOK.by_pattern[pattern]
 
 
+def test_patterns_name_no_namespace() -> None:
+    """The default and exact names do."""
+    assert _BOOK.named == {"default", "support-de"}
+
+
 @pytest.mark.parametrize(
     "book",
     [

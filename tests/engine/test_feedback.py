@@ -267,6 +267,12 @@ def unseen(bench: Bench) -> Heard:
     return bench.say(False, text=ASKED, entry_id=bench.entry_id)
 
 
+def exact_only(bench: Bench) -> Heard:
+    bench.world.policy(semantic=False)
+    entry_id = bench.world.keep("where is the sun", b"Up there.").entry_id
+    return bench.say(False, text=ASKED, entry_id=entry_id)
+
+
 def embedder_down(bench: Bench) -> Heard:
     bench.world.embedder.error = Kind.UNAVAILABLE
     return bench.say(False, text=ASKED, entry_id=bench.entry_id)
@@ -283,7 +289,8 @@ REFUSALS: dict[Callable[[Bench], Heard], tuple[Kind, str]] = {
     entry_of_another_namespace: (Kind.NOT_FOUND, "in namespace other"),
     entry_gone: (Kind.NOT_FOUND, "entry_id: no entry"),
     other_scope: (Kind.INVALID, "prompt: is of a request that this entry cannot be served for"),
-    unseen: (Kind.INVALID, "prompt: is not what this entry could be served for"),
+    unseen: (Kind.INVALID, "prompt: is a request that no entry is served for by meaning: the text is longer"),
+    exact_only: (Kind.INVALID, "entry_id: is of an entry that is served for its identical request only"),
     embedder_down: (Kind.UNAVAILABLE, "fails as told"),
 }
 

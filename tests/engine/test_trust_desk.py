@@ -1,5 +1,6 @@
 """What an operator changes by hand: which rule decides, and what it is held to from then on."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -8,13 +9,16 @@ from cachesvc.adapters.memory import ManualClock, MemoryStore
 from cachesvc.adapters.memory_trust import MemoryTrust
 from cachesvc.core.errors import CacheError, Kind
 from cachesvc.core.events import Event
+from cachesvc.core.identity import identify
 from cachesvc.core.policy import Policy, PolicyBook, TrustTerms
 from cachesvc.core.trust import life
 from cachesvc.core.trust.control import ControlState
+from cachesvc.core.trust.labels import Tally
 from cachesvc.core.trust.life import kept_rules
 from cachesvc.core.trust.rules import Rule
 from cachesvc.core.trust.state import TrustState
 from cachesvc.core.trust.votes import Voting
+from cachesvc.core.types import Draft, Message, Payload, Request
 from cachesvc.engine.analyses import Analyses
 from cachesvc.engine.trust import Changed, Trust, TrustOptions
 from cachesvc.engine.trust_desk import TrustDesk
@@ -26,7 +30,7 @@ POLICY = Policy(min_score=0.95, trust=TrustTerms(max_error_rate=0.01))
 class Bench:
     """A desk over a namespace whose third rule is in force, opened by control to .6 in its own terms."""
 
-    def __init__(self, policy: Policy = POLICY) -> None:
+    def __init__(self, policy: Policy = POLICY, by_pattern: Mapping[str, Policy] = {}) -> None:
         trust = MemoryTrust()
         rules = (Rule(2, 0.8, note="older"), Rule(3, 0.9, note="newer"))
         control = ControlState(threshold=0.6, labels=900)
@@ -34,7 +38,7 @@ class Bench:
         self.parts = TrustParts(
             trust=trust,
             store=MemoryStore(),
-            policies=lambda: PolicyBook(policy, {}),
+            policies=lambda: PolicyBook(policy, by_pattern),
             analyses=Analyses(10),
             clock=ManualClock(),
             observer=self,
@@ -105,3 +109,40 @@ def test_votes_need_a_policy_with_a_rate() -> None:
     with pytest.raises(CacheError, match="max_error_rate") as raised:
         bench.desk.revert("n", 1)
     assert raised.value.kind is Kind.NOT_FOUND
+
+
+Asked = Callable[[TrustDesk], object]
+ASKED: dict[str, Asked] = {
+    "report": lambda desk: desk.report("supprot"),
+    "revert": lambda desk: desk.revert("supprot", 0),
+    "unpin": lambda desk: desk.unpin("supprot"),
+    "labels": lambda desk: desk.tally("supprot"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED.keys())
+def test_a_mistyped_namespace_is_refused(asked: Asked) -> None:
+    """With the name that may be meant, and nothing is kept of it."""
+    bench = Bench(by_pattern={"support": POLICY, "*prot": POLICY})
+    with pytest.raises(
+        CacheError, match=r"^namespace: there is no supprot: .*: is support meant\?$"
+    ) as raised:
+        asked(bench.desk)
+    assert raised.value.kind is Kind.NOT_FOUND
+    assert bench.parts.trust.namespaces() == ["n"]
+    assert bench.parts.trust.state("supprot") is None
+
+
+def test_a_namespace_is_there_by_name_or_entries_or_what_is_known_of_it() -> None:
+    """Each suffices; a pattern that it fits does not."""
+    bench = Bench(by_pattern={"configured": POLICY, "un*": POLICY})
+    of = identify(Request("stored", (Message("user", "q"),), "m", {}), "e")
+    bench.parts.store.put([Draft(of, Payload(b"r"), of.text, None, 0, 1 << 40)], None)
+    bench.parts.trust.add("known", [], Tally(searched=1))
+    for namespace in ("default", "configured", "stored", "known"):
+        bench.desk.revert(namespace, 0)
+        assert bench.desk.report(namespace).state.pinned
+    with pytest.raises(
+        CacheError, match=r"there is no unknown: [^:]*known of it, and no policy has its name: is known meant"
+    ):
+        bench.desk.revert("unknown", 0)

@@ -28,7 +28,7 @@ PROMPT = "How do I reset my password?"
 
 
 def run(
-    *arguments: str, stdin: str = "", env: dict[str, str] | None = None
+    *arguments: str | bytes, stdin: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*CLI, *arguments],
@@ -106,6 +106,18 @@ def test_response_from_a_file(config: Path, tmp_path: Path) -> None:
     assert "/does/not/exist" in missing.stderr
 
 
+def test_an_answer_of_any_bytes(config: Path) -> None:
+    """What is typed is stored as it is, and need not be text; a prompt from standard input must be."""
+    stored = run("store", "What is no text?", b"a\xffb", "--config", str(config)).stdout.strip()
+    got = subprocess.run(
+        [*CLI, "get", stored, "--config", str(config)], capture_output=True, timeout=60, check=True
+    )
+    assert got.stdout == b"a\xffb"
+    told = ["feedback", "wrong", "--entry", stored, "--prompt", "-", "--config", str(config)]
+    refused = subprocess.run([*CLI, *told], input=b"\xff", capture_output=True, timeout=60, check=False)
+    assert (refused.returncode, b"must be UTF-8" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -114,10 +126,17 @@ def test_response_from_a_file(config: Path, tmp_path: Path) -> None:
         pytest.param(["lookup", "x", "--vary", "novalue"], 2, "KEY=VALUE", id="bad-vary"),
         pytest.param(["get", "zz"], 2, "id", id="bad-id"),
         pytest.param(["store", "x", ""], 2, "response", id="empty-response"),
+        pytest.param(["explain", b"a\xff"], 2, "must be UTF-8", id="no-text"),
+        pytest.param(
+            ["feedback", "wrong", "--entry", "0" * 16, "--prompt", b"\xff"],
+            2,
+            "must be UTF-8",
+            id="no-text-told",
+        ),
         pytest.param(["nonsense"], 2, "No such command", id="no-such-command"),
     ],
 )
-def test_wrong_input(config: Path, arguments: list[str], code: int, message: str) -> None:
+def test_wrong_input(config: Path, arguments: list[str | bytes], code: int, message: str) -> None:
     """Wrong input exits 2 and says what is wrong, without a traceback."""
     options = [] if arguments == ["nonsense"] else ["--config", str(config)]
     result = run(*arguments, *options)

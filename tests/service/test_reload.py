@@ -323,7 +323,7 @@ def test_the_operator_s_api_tells_and_reloads(
     stats = admin.stats()
     assert stats.entries == 1
     assert dict(stats.components) == dict.fromkeys(
-        ("grpc", "store", "housekeeping", "embedder", "config", "index"), True
+        ("grpc", "store", "housekeeping", "embedder", "config", "index", "trust"), True
     )
     assert [(one.namespace, one.entries) for one in stats.namespaces] == [("n", 1)]
     assert stats.namespaces[0].bytes > 1000

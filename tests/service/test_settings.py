@@ -30,6 +30,16 @@ WRONG_FILES = [
     pytest.param(
         "[server]\nlissten = 'a:1'", "server.lissten: is not a setting; did you mean server.listen?", id="key"
     ),
+    pytest.param(
+        "[trust]\nmax_error_rate = 0.01",
+        "trust.max_error_rate: is not a setting; did you mean policy.default.max_error_rate?",
+        id="of another section",
+    ),
+    pytest.param(
+        "[policy.shop.trust]\nmax_queue = 10",
+        "policy.shop.trust: is not a setting; did you mean trust?",
+        id="nested",
+    ),
     pytest.param("[sever]\n", "sever: is not a setting; did you mean server?", id="section"),
     pytest.param("x = 1", "x: is not a setting", id="key-outside-a-section"),
     pytest.param("[server]\nthreads = 'many'", "server.threads: input should be a valid integer", id="type"),
@@ -80,6 +90,11 @@ WRONG_FILES = [
     pytest.param("[log]\nlevel = 'loud'", "log.level: input should be 'debug', 'info'", id="log-level"),
     pytest.param(
         "[policy.default]\nmax_ttl_s = 60", "policy.default.ttl_s 86400.0 is above", id="ttl-above-maximum"
+    ),
+    pytest.param(
+        "[policy.default]\nmax_audit_share = 0",
+        "policy.default.audit_share 0.01 is above its max_audit_share 0",
+        id="audits-above-maximum",
     ),
     pytest.param(
         "[limits]\nresponse_bytes = 60_000_000",

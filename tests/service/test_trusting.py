@@ -7,7 +7,9 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from typer.testing import CliRunner
 
+from cachesvc.cli import app
 from cachesvc.v1 import admin_pb2
 from cachesvc.v1 import cache_pb2 as pb
 from cachesvc.v1.admin_pb2_grpc import AdminServiceStub
@@ -197,6 +199,24 @@ def test_a_rule_is_reverted_and_unpinned(client: Callable[..., Client]) -> None:
     assert code(lambda: one.admin.RevertRule(wrong))[::2] == ("INVALID_ARGUMENT", ["namespace", "version"])
 
 
+def test_a_mistyped_namespace_is_said_not_to_be_there(client: Callable[..., Client]) -> None:
+    """By each command that names one, with the one that is meant; a state of it is not kept."""
+    one = client()
+    at = ["--admin-server", one.server.app.admin_rpc_address]
+    for arguments in (["--revert", "0"], ["--unpin"], []):
+        slip = CliRunner().invoke(app, ["trust", "defualt", *arguments, *at])
+        assert (slip.exit_code, slip.stdout) == (1, "")
+        assert slip.stderr.startswith("cachesvc: NOT_FOUND: namespace: there is no defualt: ")
+        assert slip.stderr.endswith("is default meant?\n")
+    asked = admin_pb2.ListLabelsRequest(namespace="defualt")
+    assert code(lambda: list(one.admin.ListLabels(asked)))[0] == "NOT_FOUND"
+    assert not one.admin.GetTrust(admin_pb2.GetTrustRequest()).namespaces
+    assert CliRunner().invoke(app, ["trust", "default", "--revert", "0", *at]).exit_code == 0
+    assert [known.namespace for known in one.admin.GetTrust(admin_pb2.GetTrustRequest()).namespaces] == [
+        "default"
+    ]
+
+
 def test_every_namespace_of_which_anything_is_known_is_told(client: Callable[..., Client]) -> None:
     """The busiest first."""
     one = client()
@@ -208,6 +228,55 @@ def test_every_namespace_of_which_anything_is_known_is_told(client: Callable[...
     one.until(lambda: len(one.admin.GetTrust(everything).namespaces) == 2)
     assert [trust.namespace for trust in one.admin.GetTrust(everything).namespaces] == ["busy", "default"]
     other.close()
+
+
+def test_an_answer_that_is_no_text_harms_no_lookup(client: Callable[..., Client]) -> None:
+    """JSON may spell half a surrogate pair, which cannot be encoded: lookups near it, Explain and feedback go on."""
+    one = client(max_error_rate=0.05, hold_back_share=0.0)
+    answer = r'{"choices": [{"message": {"content": "Open Settings \ud800 and choose Address"}}]}'
+    entry_id = one.store(STORED, answer).entry_id
+    one.store(NEAR, answer)
+    assert one.ask(ASKED).outcome in (pb.OUTCOME_HIT_SEMANTIC, pb.OUTCOME_MISS_HELD_BACK)
+    explained = one.stub.Explain(pb.ExplainRequest(lookup=pb.LookupRequest(prompt=ASKED)), timeout=SOON_S)
+    assert len(explained.candidates) == 2
+    for fresh in (answer, answer.replace("Open", "Close"), "Open Settings and choose Address."):
+        one.say(entry_id=entry_id, prompt=ASKED, fresh=pb.FreshAnswer(response=fresh.encode()))
+
+
+ODD: dict[str, bytes] = {
+    "no text": b"\xff\xfe" * 100,
+    "nul": b"a\0b and more of it",
+    "brackets without end": b"[" * 100_000,
+    "nested deep": b'{"a":' * 900 + b'"one two three four"' + b"}" * 900,
+    "a number of 250,000 digits": b"9" * 250_000,
+    "a number beyond all bounds": b'{"answer": 1e99999999999999999999}',
+    "no number": b'{"answer": NaN}',
+    "a key twice": b'{"answer": "one two three four", "answer": 1}',
+    "half a surrogate pair": b'{"answer": "one two three \\ud800 four"}',
+    "3 MiB": b"word " * (3 << 20 // 5),
+    "white space": b" " * 250_000 + b"one two three four",
+    "one word of 250,000 letters": b"x" * 250_000,
+    "unfolding": ("\ufdfa" * 80_000).encode(),
+    "combining": ("a" + "\u0301" * 100_000).encode(),
+    "right to left": "\u202eone two three four".encode(),
+    "special tokens": b"[CLS] [SEP] [MASK] and [PAD]",
+    "emoji": "👩\u200d🚀 one two three four".encode(),
+}  # fmt: skip
+
+
+def test_whatever_an_audit_answers_is_taken(client: Callable[..., Client]) -> None:
+    """Odd answers, stored or fresh, are compared in time, once each, and lookups go on."""
+    one = client(audit_share=1.0, max_audit_share=1.0, max_false_hit_rate=0.99)
+    plain = (b"You choose Address there.", b'{"answer": "choose it there"}')
+    pairs = [(stored, fresh) for stored in plain for fresh in ODD.values()]
+    for stored, answer in [*pairs, *((odd, plain[0]) for odd in ODD.values())]:
+        one.stub.Store(pb.StoreRequest(prompt=STORED, response=stored), timeout=SOON_S)
+        hit = one.ask(ASKED)
+        assert (hit.outcome, hit.audit) == (pb.OUTCOME_HIT_SEMANTIC, True)
+        fresh = pb.FreshAnswer(response=answer)
+        assert not one.say(lookup_id=hit.lookup_id, fresh=fresh).known
+        assert one.say(lookup_id=hit.lookup_id, fresh=fresh).known
+    one.until(lambda: one.trust().tally.audits_asked == len(ODD) * 3)
 
 
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {

@@ -92,6 +92,11 @@ def _explain(id_: str, field: str, entry_id: str = "", **fields: Any) -> Bad:
     return Bad(f"explain-{id_}", "Explain", pb.ExplainRequest(lookup=lookup, entry_id=entry_id), field)
 
 
+def _feedback(id_: str, field: str, **fields: Any) -> Bad:
+    request = pb.SubmitFeedbackRequest(**{"lookup_id": "ab", "verdict": pb.VERDICT_WRONG, **fields})
+    return Bad(f"feedback-{id_}", "SubmitFeedback", request, field)
+
+
 def _entry_id(id_: str, value: str) -> list[Bad]:
     return [
         Bad(f"get-id-{id_}", "Get", pb.GetRequest(id=value), "id"),
@@ -249,6 +254,26 @@ FIELD_CASES: list[Bad] = [
     _explain("min-score", "lookup.min_score", min_score=1.5),
     _explain("entry-id", "entry_id", "zz"),
     _explain("entry-id-beside-another", "entry_id", "zz", model="a\nb"),
+    # feedback
+    Bad("feedback-no-bytes", "SubmitFeedback", b"", "lookup_id"),
+    *(_feedback(f"namespace-{id_}", "namespace", namespace=name) for id_, name in NAMESPACES.items()),
+    *(_feedback(f"entry-id-{id_}", "entry_id", entry_id=value) for id_, value in IDS.items() if value),
+    *(_feedback(f"source-{id_}", "source", source=text) for id_, text in LABELS.items()),
+    *(_feedback(f"model-{id_}", "model", model=text) for id_, text in LABELS.items()),
+    *(_feedback(f"vary-{id_}", f"vary{at}", vary=values) for id_, (values, at) in MAPS.items()),
+    _feedback("source-1-mib", "source", source="s" * MIB),
+    _feedback("lookup-id-1-mib", "lookup_id", lookup_id="a" * MIB),
+    _feedback("lookup-id-in-capitals", "lookup_id", lookup_id="AB"),
+    _feedback("prompt-over-256-kib", "prompt", prompt="w" * (256 << 10) + "w"),
+    _feedback("prompt-blank", "prompt", prompt=" \n", lookup_id="", entry_id="0" * 16),
+    _feedback("no-verdict", "verdict", verdict=pb.VERDICT_UNSPECIFIED),
+    _feedback("unknown-verdict", "verdict", verdict=9),
+    _feedback("negative-verdict", "verdict", verdict=-1),
+    _feedback("fresh-empty", "fresh.response", fresh=pb.FreshAnswer()),
+    _feedback("fresh-over-3-mib", "fresh.response", fresh=pb.FreshAnswer(response=b"r" * (3 * MIB + 1))),
+    _feedback(
+        "fresh-media-type", "fresh.content_type", fresh=pb.FreshAnswer(response=b"r", content_type="é")
+    ),
     # batches
     Bad("batch-lookup-empty", "BatchLookup", pb.BatchLookupRequest(), "items"),
     Bad("batch-store-empty", "BatchStore", pb.BatchStoreRequest(), "items"),

@@ -69,6 +69,7 @@ def test_a_rule_that_is_put_in_force_by_hand_is_so_at_all_workers(server: "Serve
     """One worker answers the operator, the others follow; a worker that is started later, too."""
     with grpc.insecure_channel(server.admin_rpc) as channel:
         admin = AdminServiceStub(channel)
+        store(server, "pinned", TOPICS[0])
         admin.RevertRule(admin_pb2.RevertRuleRequest(namespace="pinned"), timeout=CALL_S)
         server.kill_worker()
         server.whole().dial()

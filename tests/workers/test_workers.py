@@ -241,7 +241,17 @@ def stats(server: "Server") -> admin_pb2.GetStatsResponse:
 def test_the_whole_tells_how_its_parts_are(server: "Server") -> None:
     """/readyz, /healthz and GetStats speak of each worker and of each part."""
     server.whole()
-    expected = {"worker_0", "worker_1", "grpc", "store", "housekeeping", "embedder", "config", "index"}
+    expected = {
+        "worker_0",
+        "worker_1",
+        "grpc",
+        "store",
+        "housekeeping",
+        "embedder",
+        "config",
+        "index",
+        "trust",
+    }
     assert json.loads(server.page("/readyz"))["components"] == dict.fromkeys(expected, True)
     assert json.loads(server.page("/healthz")) == {"alive": True}
     assert dict(stats(server).components) == dict.fromkeys(expected, True)

@@ -27,6 +27,7 @@ _SHORT_WORDS = 3  # labels, names, yes and no: embeddings of so little say nothi
 _PROSE_WORDS = 4  # strings of JSON from here on are sentences, which may be put otherwise
 _POLAR = frozenset({"yes", "no", "true", "false"})
 _WORD = re.compile(r"\w+")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ENDING = " \t\n.!?;:,…。！？"
 # An answer with more detail has more names and numbers than a short one, and says the same all the same; what these
 # refuse is another answer. Chosen by what they do to paraphrases: see ADR 0033.
@@ -205,11 +206,16 @@ def _text(response: bytes) -> str | None:
 
 
 def _parsed(text: str) -> "tuple[Json] | None":
-    """In a tuple of its own, for null is a value; None for what is no JSON."""
+    """In a tuple of its own, for null is a value; None for what is no JSON, or spells half of a surrogate pair, which is
+    no text (RFC 8259, section 8.2).
+    """
     try:
-        return (json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_refused),)
+        value = json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_refused)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False, default=str).encode()
     except (ValueError, RecursionError):
         return None
+    return (value,)
 
 
 def _plain(value: Json) -> object:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cachesvc.core.trust.calibration import MIN_LABELS, calibrate
 from cachesvc.core.trust.features import VERSION
-from cachesvc.core.trust.labels import Label
+from cachesvc.core.trust.labels import Label, Origin
 from cachesvc.core.trust.rules import Calibration, Rule
 
 MOST_LABELS = 20_000
@@ -35,6 +35,10 @@ class Confidence:
     calibration: Calibration | None = None
     after: int = 0
 
+
+_WITHHELD = (Origin.HELD_BACK, Origin.SHADOW)
+_AUDITED = (Origin.AUDIT,)
+_OF_HITS = _WITHHELD + _AUDITED
 
 UNKNOWN = Confidence()
 """Before the first label."""
@@ -95,12 +99,13 @@ def calibrated(rule: Rule, known: Confidence) -> Rule:
 
 
 def picked(labels: Sequence[tuple[int, Label]], rule: Rule, floor_score: float) -> Picked:
-    """What a rule picks of each label's candidates. Left out are labels that are no sample, or that the rule was learned
+    """What a rule picks of each label's candidates, which follow on each other. Left out are labels that are no sample, or that the rule was learned
     from, and those of which nobody knows whether the pick is right.
     """
     usable = [(sequence, label) for sequence, label in labels if _is_usable(label, rule)]
+    once = _once([label for _, label in usable])
     found = [
-        (sequence, value, same, 1 / label.share)
+        (sequence, value, same, (once if label.origin in _OF_HITS else 1.0) / label.share)
         for (sequence, label), values in zip(usable, _values(usable, rule), strict=True)
         for value, same in _pick(label, values, rule, floor_score)
     ]
@@ -114,6 +119,19 @@ def _is_usable(label: Label, rule: Rule) -> bool:
     if not label.origin.is_sampled or label.share <= 0 or label.at_ms < rule.made_ms or not label.candidates:
         return False
     return rule.model is None or label.features_version == VERSION
+
+
+def _once(labels: Sequence[Label]) -> float:
+    """By how much less each label of a would-be hit counts, so that together they stand for every hit once.
+
+    Those that were not served, with their share, stand for all hits, and those that were audited again for all that were
+    served. Not all are answered: the hits are as many as the sample has it that has more.
+    """
+    withheld, audited = (
+        sum(1 / label.share for label in labels if label.origin in origins)
+        for origins in (_WITHHELD, _AUDITED)
+    )
+    return max(withheld, audited) / max(withheld + audited, 1.0)
 
 
 def _values(usable: Sequence[tuple[int, Label]], rule: Rule) -> Iterator[Sequence[float]]:

@@ -1,8 +1,8 @@
 """Confidence: what labels say of the values of whatever rule is in force."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -126,6 +126,47 @@ HIGH, LOW, WRONG = candidate(0.9), candidate(0.7), candidate(0.8, same=False)
 def test_what_a_label_says(one: Label, rule: Rule, expected: tuple[float, bool, float] | None) -> None:
     """The value of the rule's pick, whether it is right, and for how many requests that stands."""
     assert pick(one, rule) == expected
+
+
+@dataclass(frozen=True)
+class Coins:
+    """Chances that a hit is withheld, that one that is served is audited, and that such an audit is answered."""
+
+    withheld: float
+    audited: float
+    answered: float = 1.0
+    origin: Origin = Origin.HELD_BACK
+
+
+def of_hits(count: int, coins: Coins) -> Iterator[Label]:
+    """Labels of so many hits of one value, all right, as lookups throw coins."""
+    draw = np.random.default_rng(count)
+    for number in range(count):
+        if draw.random() < coins.withheld:
+            yield label(HIGH, number=number, origin=coins.origin, share=coins.withheld, served=0)
+        elif draw.random() < coins.audited * coins.answered:
+            yield label(HIGH, number=number, origin=Origin.AUDIT, share=coins.audited, served=0)
+
+
+COINS = {
+    "both": Coins(0.3, 0.4),
+    "mostly held back": Coins(0.5, 0.05),
+    "mostly audited": Coins(0.05, 0.4),
+    "audits that few answer": Coins(0.3, 0.4, answered=0.1),
+    "a canary": Coins(0.9, 0.4, origin=Origin.SHADOW),
+    "held back alone": Coins(0.3, 0.0),
+    "audits alone": Coins(0.0, 0.3),
+}
+
+
+@pytest.mark.parametrize("coins", COINS.values(), ids=COINS.keys())
+def test_a_hit_counts_once_beside_misses_of_its_value(coins: Coins) -> None:
+    """Whether a coin held it back or another had it audited: as many hits that are right as misses that are wrong are a half."""
+    misses = (label(candidate(0.9, same=False), number=number) for number in range(10_000))
+    told = [*of_hits(10_000, coins), *misses]
+    found = picked(list(enumerate(told)), COSINE, 0.6)
+    share = float(found.weights @ found.right / found.weights.sum())
+    assert share == pytest.approx(0.5, abs=0.04)
 
 
 @pytest.mark.parametrize("of", ["values", "sequences"])
