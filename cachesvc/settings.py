@@ -127,19 +127,30 @@ class Settings(BaseSettings):
                 f"{self.server.max_message_bytes}: leave {_ROOM_BYTES} bytes for what goes along"
             )
         for name, policy in self.policy.items():
-            if policy.ttl_s > policy.max_ttl_s:
-                raise ValueError(
-                    f"policy.{name}.ttl_s {policy.ttl_s} is above its max_ttl_s {policy.max_ttl_s}"
-                )
-            if policy.audit_share > policy.max_audit_share:
-                raise ValueError(
-                    f"policy.{name}.audit_share {policy.audit_share} is above its max_audit_share {policy.max_audit_share}"
-                )
-            if not _PATTERN.match(name):
-                raise ValueError(
-                    f"policy.{name!r} is not a namespace or pattern: lower-case letters, digits, . _ - * ?"
-                )
+            self._check_policy(name, policy)
         return self
+
+    def _check_policy(self, name: str, policy: PolicySettings) -> None:
+        key, grey = f"policy.{name}", policy.verify_min_score
+        if not _PATTERN.match(name):
+            raise ValueError(
+                f"policy.{name!r} is not a namespace or pattern: lower-case letters, digits, . _ - * ?"
+            )
+        if policy.ttl_s > policy.max_ttl_s:
+            raise ValueError(f"{key}.ttl_s {policy.ttl_s} is above its max_ttl_s {policy.max_ttl_s}")
+        if policy.audit_share > policy.max_audit_share:
+            raise ValueError(
+                f"{key}.audit_share {policy.audit_share} is above its max_audit_share {policy.max_audit_share}"
+            )
+        if grey is not None and not self.verifier.kind:
+            raise ValueError(
+                f"{key}.verify_min_score {grey} asks for a second opinion, and there is nobody to give it: set verifier.kind"
+            )
+        if grey is not None and policy.max_error_rate is None and grey >= policy.min_score:
+            raise ValueError(
+                f"{key}.verify_min_score {grey} leaves no score for a second opinion: it must be below its min_score "
+                f"{policy.min_score}"
+            )
 
     def policy_book(self) -> PolicyBook:
         """The policies as the engine takes them."""

@@ -17,6 +17,8 @@ from cachesvc.adapters.onnx_compiler import export, fused, quantised
 from cachesvc.adapters.onnx_fusion import fuse
 from cachesvc.adapters.onnx_runtime import open_engine, write_engine
 
+pytestmark = pytest.mark.slow
+
 WINDOW_TOKENS = 24
 LAYERS = 1
 SMALL: dict[str, Any] = {
@@ -91,7 +93,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "exported.onnx"
 
 
-@pytest.mark.slow
 def test_a_fused_graph_gives_the_vector_of_the_exported_one(exported: Path, tmp_path: Path) -> None:
     """At every length, in fp32 to rounding and in int8 nearly; attention that is not known is left as it was."""
     attentions = sum(known for _, known in KINDS)

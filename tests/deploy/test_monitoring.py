@@ -80,6 +80,7 @@ def test_every_label_value_that_is_asked_for_exists() -> None:
                 assert any(re.fullmatch(one, value) for value in values[label]), f"{label}={one} in {query}"
 
 
+@pytest.mark.slow
 @needs_promtool
 def test_promtool_takes_the_alerts_and_their_tests_pass() -> None:
     """check rules, and the unit tests of the rules."""
@@ -133,6 +134,7 @@ def prometheus(server: Running, tmp_path: Path) -> Iterator[Callable[[str], list
         drain.join()
 
 
+@pytest.mark.slow
 def test_a_real_prometheus_answers_every_query(
     server: Running, prometheus: Callable[[str], list[dict[str, Any]]]
 ) -> None:

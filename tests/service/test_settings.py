@@ -97,6 +97,16 @@ WRONG_FILES = [
         id="audits-above-maximum",
     ),
     pytest.param(
+        "[policy.default]\nverify_min_score = 0.8",
+        "policy.default.verify_min_score 0.8 asks for a second opinion, and there is nobody to give it: set verifier.kind",
+        id="second-opinion-of-nobody",
+    ),
+    pytest.param(
+        "[verifier]\nkind = 'http'\nurl = 'http://judge:80'\n[policy.default]\nmin_score = 0.9\nverify_min_score = 0.9",
+        "policy.default.verify_min_score 0.9 leaves no score for a second opinion: it must be below its min_score 0.9",
+        id="second-opinion-of-nothing",
+    ),
+    pytest.param(
         "[limits]\nresponse_bytes = 60_000_000",
         "does not fit server.max_message_bytes",
         id="response-above-message",
