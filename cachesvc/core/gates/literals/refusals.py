@@ -10,6 +10,7 @@ from fractions import Fraction
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
 from cachesvc.core.gates.literals.reading import Literals
+from cachesvc.core.gates.literals.spans import said
 
 _YEARS = range(1900, 2101)
 _FEW = 16
@@ -129,16 +130,41 @@ def _sets(gate: Gate, mine: frozenset[str], other: frozenset[str]) -> Iterable[V
 
 
 def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
-    """A mere word between backticks may stand in the other text without them."""
-    here, there = ours.plain, theirs.plain
-    mine = [code for code in _beyond(ours.code, theirs.code) if f" {code.casefold()} " not in there]
-    other = [code for code in _beyond(theirs.code, ours.code) if f" {code.casefold()} " not in here]
+    """What stands between backticks may stand in the other text without them. What looks like a short flag may be a slip."""
+    mine = _unwritten(_beyond(ours.code, theirs.code), theirs)
+    other = _unwritten(_beyond(theirs.code, ours.code), ours)
     if mine or other:
         yield Veto(Gate.CODE, " ".join(mine), " ".join(other))
-    elif ours.flags and theirs.flags and ours.flags != theirs.flags:
+    elif ours.flags != theirs.flags and (
+        (ours.flags and theirs.flags) or _named_only(ours, theirs) or _named_only(theirs, ours)
+    ):
         yield Veto(Gate.CODE, " ".join(sorted(ours.flags)), " ".join(sorted(theirs.flags)))
     elif ours.operators != theirs.operators:
         yield Veto(Gate.CODE, " ".join(ours.operators), " ".join(theirs.operators))
+
+
+def _unwritten(codes: list[str], there: Literals) -> list[str]:
+    """Those that do not stand in the other text as they are."""
+    if not codes:
+        return codes
+    text = there.text.casefold()
+    return [code for code in codes if code and not _stands(code.casefold(), text)]
+
+
+def _stands(code: str, text: str) -> bool:
+    """It stands there, and is no part of a longer word."""
+    start = text.find(code)
+    while start >= 0:
+        end = start + len(code)
+        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
+            return True
+        start = text.find(code, end)
+    return False
+
+
+def _named_only(here: Literals, there: Literals) -> bool:
+    """A flag that is a word ("--force") stands here, and there not even the word does."""
+    return any(f" {said(flag)} " not in there.plain for flag in here.flags - there.flags if flag[:2] == "--")
 
 
 def _quotes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
