@@ -2,8 +2,9 @@
 
 from fractions import Fraction
 
-from cachesvc.core.gates.literals.found import COUNT, NUMBER, QUANTITY, Found, Item
+from cachesvc.core.gates.literals.found import AHEAD, COUNT, NUMBER, QUANTITY, Found, Item
 from cachesvc.core.gates.literals.lexicon import (
+    BITS,
     DOLLARS,
     GLUED_ONLY,
     GLUED_UNITS,
@@ -49,6 +50,8 @@ class Amounts(Found):
             unit, end = _power(UNITS[following.text], _POWERS[name]), at + 2
         elif name in DOLLARS and following.text in ("dollar", "dollars"):
             unit, end = UNITS[DOLLARS[name]], at + 2
+        elif atom.raw in BITS:
+            unit = BITS[atom.raw]
         elif name == "in" and atom.glued:
             unit = GLUED_UNITS["in"]
         elif name == "'" and atom.glued and following.glued and following.number is not None:
@@ -75,6 +78,12 @@ class Amounts(Found):
             self.items.append(Item(COUNT, f"{value} {unit.dimension}", start, end, value, unit))
             return end
         self._share_unit(start, unit)
+        if (
+            unit.dimension in TIME_DIMENSIONS
+            and self.at(start - 1).text == "in"
+            and self.at(end).text != "ago"
+        ):
+            self.loose.add(AHEAD)
         period, end = self._rate(end)
         rate = f"/{period.dimension}" if period is not None else ""
         factor = unit.factor / period.factor if period is not None else unit.factor

@@ -7,13 +7,19 @@ from cachesvc.core.gates.literals.atoms import Atom, cut
 from cachesvc.core.gates.literals.spans import is_odd
 from cachesvc.core.gates.words import KEPT_WORDS, MAX_KEPT_LENGTH
 
+_LETTERS = frozenset("bcefghjklopqvwxyz")
+"""Those that stand for something. Others are words, or typed for some: "u", "r", "n"; "s", "t", "d" and "m" after apostrophes."""
+
+_ABBREVIATES = frozenset((".", "'"))
+
 
 class Chunk(NamedTuple):  # looked up once a word: cheaper to read than a dataclass is to make
-    """``is_odd``: spans are to be looked for; ``speaks``: literals are."""
+    """``is_odd``: spans are to be looked for; ``speaks``: literals are; ``letters``: those that are no part of a word."""
 
     is_odd: bool
     speaks: bool
     atoms: tuple[Atom, ...]
+    letters: tuple[str, ...]
 
 
 def chunks(text: str) -> list[Chunk]:
@@ -23,7 +29,24 @@ def chunks(text: str) -> list[Chunk]:
 
 def _made(chunk: str) -> Chunk:
     atoms = tuple(cut(chunk))
-    return Chunk(is_odd(chunk), any(atom.speaks or atom.starts for atom in atoms), atoms)
+    return Chunk(is_odd(chunk), any(atom.speaks or atom.starts for atom in atoms), atoms, _letters(atoms))
+
+
+def _letters(atoms: tuple[Atom, ...]) -> tuple[str, ...]:
+    """Not initials, units right behind a number, or what is left of "don't"."""
+    found = []
+    for place, atom in enumerate(atoms):
+        if len(atom.text) != 1 or atom.text not in _LETTERS:
+            continue
+        before = atoms[place - 1].text if place and atom.glued else ""
+        after = atoms[place + 1].text if place + 1 < len(atoms) and atoms[place + 1].glued else ""
+        if not (
+            before[:1].isdigit()
+            or before in _ABBREVIATES
+            or (after in _ABBREVIATES and place + 2 < len(atoms))
+        ):
+            found.append(atom.text)
+    return tuple(found)
 
 
 _kept = lru_cache(KEPT_WORDS)(_made)

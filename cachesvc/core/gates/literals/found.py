@@ -9,6 +9,8 @@ from cachesvc.core.gates.literals.lexicon import Unit
 NUMBER, QUANTITY, COUNT, DATE, TIME, NAME = "number", "quantity", "count", "date", "time", "name"
 FIRST = "first"
 """The word: a number in "the first chapter", hardly one in "the first thing to do"."""
+WHEN = "when"
+AHEAD, AGO = (WHEN, "ahead"), (WHEN, "ago")
 
 _NOTHING = Atom("", "", glued=False)
 

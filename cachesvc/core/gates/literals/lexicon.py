@@ -192,6 +192,19 @@ DAYS = {
 } | foreign.DAYS
 """``today`` is not among them: it is what is meant where no day is said."""
 
+DECADES = {
+    word: value
+    for value, word in enumerate(
+        "twenties thirties forties fifties sixties seventies eighties nineties".split(), start=2
+    )
+}
+STAGES = {
+    word: stage
+    for stage, words in (("early", "early beginning start"), ("mid", "mid middle"), ("late", "late end"))
+    for word in words.split()
+}
+"""How far a month, a year or the like is gone."""
+
 WHICH = {
     "next": "next",
     "coming": "next",
@@ -354,6 +367,13 @@ def _units() -> dict[str, Unit]:  # noqa: C901, PLR0915 - a table
         add(_DATA, 1000**power, names)
     for names, power in (("kib", 1), ("mib", 2), ("gib", 3), ("tib", 4)):
         add(_DATA, 1024**power, names)
+    for names, power in (
+        ("bit bits", 0),
+        ("kilobit kilobits kbit", 1),
+        ("megabit megabits mbit", 2),
+        ("gigabit gigabits gbit", 3),
+    ):
+        add("bit", 1000**power, "", names)
     for names, power in (("bps", 0), ("kbps", 1), ("mbps", 2), ("gbps", 3)):
         add("bit/s", 1000**power, names)
     add("m/s", "0.44704", "mph")
@@ -447,6 +467,9 @@ EVERY = {
 }
 """Periods that take no number."""
 
+BITS = {"Mb": UNITS["mbit"], "Gb": UNITS["gbit"]}
+"""Units that only their case tells from others."""
+
 GLUED_UNITS = {"in": UNITS["inch"], "'": UNITS["foot"]}
 """Units only where nothing stands between the number and them."""
 
@@ -486,7 +509,8 @@ SPOKEN = (
     | frozenset(ROMAN)
     | frozenset(EVERY)
     | frozenset(name for name, unit in UNITS.items() if unit.stands_alone)
-    | frozenset(("ago", "night", "nights"))
+    | frozenset(DECADES)
+    | frozenset(("ago", "later", "now", "night", "nights", "other"))
     | frozenset(SLIPS)
 )
 """A text without digits that has none of these has no number, quantity, date or time."""

@@ -7,6 +7,7 @@ from cachesvc.core.gates.literals.lexicon import (
     MONTHS,
     PERIODS,
     SEASONS,
+    STAGES,
     UNITS,
     UNSURE_MONTHS,
     UNSURE_WEEKDAYS,
@@ -19,6 +20,11 @@ _BEFORE_MONTH = frozenset(
 )
 _BEFORE_SEASON = frozenset(["this", "next", "last", "in", "every", "during", "for", "of"])
 _AFTER_SEASON = frozenset(["semester", "term", "quarter", "season", "break"])
+_BEFORE_STAGED = frozenset(("-", "the", "in", "of"))
+_BEFORE_DECADE = frozenset("the ' - early mid late his her my their your our".split())
+_SHORT_DECADES = range(2, 10)
+_SURE_DECADES = range(3, 10)
+_CENTURY = 190
 _STOPS = frozenset('.?!:"')
 _BETWEEN = frozenset(("and", "or", "/", "-"))
 _HALVES = {"morning": "am", "afternoon": "pm", "evening": "pm"}
@@ -44,8 +50,39 @@ class Moments(Found):
             return True
         return place > 0 and before.text not in _STOPS and self.atoms[place].raw.istitle()
 
+    def _stage(self, place: int) -> None:
+        """Early, mid or late in what stands there: "mid-May", "the end of 2020"."""
+        at = place - 1
+        while at > place - 4 and self.at(at).text in _BEFORE_STAGED:
+            at -= 1
+        stage = STAGES.get(self.at(at).text)
+        if stage is not None:
+            self.loose.add(("stage", stage))
+
+    def _decade(self, place: int, number: Number) -> int:
+        """Where "1980s", "1980's", "the 80s" ends, if it is that; else 0."""
+        end = place + 1
+        if self.at(end).text == "'" and self.at(end).glued:
+            end += 1
+        if self.at(end).text != "s" or not self.at(end).glued or not isinstance(number.value, int):
+            return 0
+        decade, unit = divmod(number.value, 10)
+        if unit or not (
+            is_year(number.value) or (decade in _SHORT_DECADES and self.at(place - 1).text in _BEFORE_DECADE)
+        ):
+            return 0
+        return self._add_decade(decade, place, end + 1)
+
+    def _add_decade(self, decade: int, start: int, end: int) -> int:
+        """The twenties may be those of either century."""
+        self._stage(start)
+        return self.add(
+            DATE, f"decade {_CENTURY + decade if decade in _SURE_DECADES else decade}0", start, end
+        )
+
     def _which(self, place: int) -> int:
         """Next week, last Friday, this year."""
+        self._stage(place)
         which = WHICH[self.atoms[place].text]
         following = self.at(place + 1).text
         if following in PERIODS:
@@ -87,6 +124,8 @@ class Moments(Found):
             year, end = int(number.value), after + 1
         if day is None and year is None and atom.text in UNSURE_MONTHS and not self._is_sure_month(place):
             return place + 1
+        if day is None:
+            self._stage(start)
         self.add(DATE, date(year, month, day), start, end)
         if (
             day is not None

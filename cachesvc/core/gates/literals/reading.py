@@ -18,6 +18,7 @@ class Literals(
 
     ``ones`` and ``firsts``: how often those are said, which may be a number and may be nothing. ``loose``: what by its kind
     must not differ where both texts say it, and may be left out ("the top 5", "next Monday"). ``bare``: units without a number.
+    ``letters``: those that stand alone.
     ``names``: identifiers; ``text``: all of it, folded; ``beside``: each number with the word before it,
     which is where an identifier may be found that the other text writes apart. ``slots``: values by the words that they
     stand beside.
@@ -41,6 +42,7 @@ class Literals(
     bare: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
+    letters: tuple[str, ...] = ()
     beside: frozenset[str] = NONE
     order: tuple[str, ...] = ()
     slots: frozenset[tuple[str, str]] = NONE
@@ -65,13 +67,16 @@ def literals(text: str) -> Literals:
     if any(part.is_odd for part in parts):
         found = spans(folded)
         parts = chunks(found.rest)
+    letters = tuple(sorted([letter for part in parts if part.letters for letter in part.letters]))
     if text.isascii() and not any(part.speaks for part in parts):
-        return Literals(folded, quoted, *found[1:])
+        return Literals(folded, quoted, *found[1:], letters=letters)
     scan = Scan(joined([atom for part in parts for atom in part.atoms])).run()
-    return _literals(folded, quoted, found, scan, foreign_numbers(found.rest))
+    return _literals(folded, quoted, found, scan, foreign_numbers(found.rest), letters)
 
 
-def _literals(text: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str]) -> Literals:
+def _literals(
+    text: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str], letters: tuple[str, ...]
+) -> Literals:
     items = [item for item in scan.items if item.value != FIRST]
     numbers = [*foreign]
     values: dict[str, list[str]] = {NUMBER: numbers, COUNT: [], QUANTITY: [], DATE: [], TIME: []}
@@ -98,6 +103,7 @@ def _literals(text: str, quoted: tuple[str, ...], found: Spans, scan: Scan, fore
         tuple(sorted(scan.bare)) if scan.bare else (),
         tuple(sorted(values[DATE])) if values[DATE] else (),
         tuple(sorted(values[TIME])) if values[TIME] else (),
+        letters,
         frozenset(scan.beside) if scan.beside else NONE,
         tuple([item.value for item in items]) if len(items) > 1 else (),
         slots(scan) if items else NONE,

@@ -8,6 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from cachesvc.core.gates.gate import Gate, Veto
+from cachesvc.core.gates.literals.found import WHEN
 from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
 from cachesvc.core.gates.literals.reading import Literals
 from cachesvc.core.gates.literals.spans import said
@@ -44,7 +45,7 @@ def _decimal(found: re.Match[str]) -> str:
     return found[0] if abs(value) < 1 else f"{float(value):.6g}"
 
 
-def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # noqa: C901 - one question a gate
+def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # noqa: C901, PLR0912 - one question a gate
     """What differs, looked for as it is asked for; a gate may come more than once."""
     if ours.numbers != theirs.numbers:
         yield from _numbers(ours, theirs)
@@ -59,6 +60,8 @@ def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # 
     if ours.names != theirs.names:
         mine, other = ours.names - theirs.names - theirs.said, theirs.names - ours.names - ours.said
         yield from _sets(Gate.IDENTIFIER, mine, other)
+    if ours.letters != theirs.letters:
+        yield from _letters(ours, theirs)
     if ours.emails != theirs.emails:
         yield from _sets(Gate.EMAIL, ours.emails, theirs.emails)
     if ours.addresses != theirs.addresses:
@@ -127,6 +130,13 @@ def _differing(gate: Gate, ours: Sequence[str], theirs: Sequence[str]) -> Iterab
 def _sets(gate: Gate, mine: frozenset[str], other: frozenset[str]) -> Iterable[Veto]:
     if mine != other:
         yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))
+
+
+def _letters(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    """Another letter in its place; only one too many may be anything ("how do u")."""
+    mine, other = _beyond(ours.letters, theirs.letters), _beyond(theirs.letters, ours.letters)
+    if mine and other:
+        yield Veto(Gate.IDENTIFIER, " ".join(mine), " ".join(other))
 
 
 def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
@@ -267,6 +277,6 @@ def _loose(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     for kind in sorted(kinds):
         mine = {value for there, value in ours.loose if there == kind}
         other = {value for there, value in theirs.loose if there == kind}
-        if mine != other:
+        if mine != other and (kind != WHEN or mine.isdisjoint(other)):
             gate = Gate.NUMBER if kind in ("top", "multiple") else Gate.DATE
             yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))

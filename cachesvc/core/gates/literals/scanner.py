@@ -5,10 +5,11 @@ from fractions import Fraction
 from cachesvc.core.gates.literals.amounts import Amounts, of_unit
 from cachesvc.core.gates.literals.atoms import Atom, Number
 from cachesvc.core.gates.literals.calendar import written_date
-from cachesvc.core.gates.literals.found import DATE, FIRST, NUMBER, TIME
+from cachesvc.core.gates.literals.found import AGO, AHEAD, DATE, FIRST, NUMBER, TIME
 from cachesvc.core.gates.literals.lexicon import (
     DAY_PARTS,
     DAYS,
+    DECADES,
     EVERY,
     HOLIDAYS,
     MANY,
@@ -86,12 +87,23 @@ class Scan(Moments, Amounts):
         text = atom.text
         before = self.at(place - 1).text
         end = place + 1
-        if text in DAYS or text in HOLIDAYS:
-            self.add(DATE, DAYS.get(text) or HOLIDAYS[text], place, end)
+        if text in DAYS:
+            is_beyond = before in ("after", "before") and self.at(place - 2).text == "day"
+            self.add(DATE, f"{before} {DAYS[text]}" if is_beyond else DAYS[text], place, end)
+        elif text in HOLIDAYS:
+            self.add(DATE, HOLIDAYS[text], place, end)
         elif text == "ago":
-            self.loose.add(("when", "ago"))
+            self.loose.add(AGO)
+        elif text in ("now", "later"):
+            if before == "from" if text == "now" else before in UNITS:
+                self.loose.add(AHEAD)
+        elif text == "other":
+            return self._every(place, end, 2) or end
+        elif text in DECADES:
+            self._add_decade(DECADES[text], place, end)
         elif text in SEASONS:
             if text not in UNSURE_SEASONS or self._is_sure_season(place):
+                self._stage(place)
                 self.add(DATE, SEASONS[text], place, end)
         elif text in DAY_PARTS:
             if before != "good":
@@ -110,8 +122,19 @@ class Scan(Moments, Amounts):
             if atom.raw.isupper() and (self.at(place - 1).raw[:1].isupper() or before in _NUMBERED):
                 self.add(NUMBER, str(ROMAN[text]), place, end)
         elif (unit := EVERY.get(text) or UNITS.get(text)) is not None and unit.stands_alone:
+            self._stage(place)
             self.bare.append(of_unit(unit, 1))
         return end
+
+    def _every(self, place: int, end: int, value: Fraction | int) -> int:
+        """Where "every other day", "every third Monday" ends, which says how far apart; 0 where none does."""
+        if self.at(place - 1).text != "every":
+            return 0
+        following = self.at(end).text
+        unit = UNITS.get(following)
+        if unit is not None and unit.stands_alone:
+            return self._quantity(place, end + 1, value, unit)
+        return self.add(NUMBER, f"every {value}", place, end) if following in WEEKDAYS else 0
 
     def _multiple(self, place: int) -> None:
         """Twice: two times. "Double" and the like are adjectives and verbs besides: so much only where it is of something."""
@@ -146,8 +169,12 @@ class Scan(Moments, Amounts):
         value: Fraction | int = number.value
         end = place + 1
         following = self.at(end)
+        if ends := self._decade(place, number):
+            return ends
         if number.ordinal:
-            if atom.text == "second" and self.at(place - 1).text == "a" and not following.text.isalpha():
+            if ends := self._every(place, end, value):
+                return ends
+            if atom.text == "second" and self.at(place - 1).text == "a" and not self._goes_on(end):
                 return end
             if following.text == "world" and self.at(end + 1).text == "war":
                 return self.add(NUMBER, str(value), place, end)
@@ -182,6 +209,11 @@ class Scan(Moments, Amounts):
             return end
         return self._quantity(start, end, value, unit)
 
+    def _goes_on(self, place: int) -> bool:
+        """A word stands there, after a hyphen or none."""
+        atom = self.at(place)
+        return atom.text.isalpha() or (atom.text == "-" and self.at(place + 1).glued)
+
     def _says_time(self, place: int) -> bool:
         return self._half(place) != ("", place)
 
@@ -211,6 +243,7 @@ class Scan(Moments, Amounts):
             self.loose.add(("top", said))
             return end
         elif before.text.isalpha():
+            self._stage(start)
             self._beside(place, before, number)
         elif before.text == "-" and before.glued and atom.glued and self.at(place - 2).text.isalpha():
             self._beside(place, self.at(place - 2), number, is_glued=True)

@@ -3,7 +3,7 @@
 from cachesvc.core.gates.literals.found import FIRST, Found, Item
 
 _TOGETHER = frozenset(("and", "or", ",", "vs", "versus", "&", "with"))
-_SAY_NOTHING = frozenset("the a an of is are was were do does and or with - , . ? ! ' : ;".split()) | {'"'}
+_SAY_NOTHING = frozenset("the a an is are was were do does and or with - , . ? ! ' : ;".split()) | {'"'}
 
 
 def slots(scan: Found) -> frozenset[tuple[str, str]]:
@@ -13,11 +13,18 @@ def slots(scan: Found) -> frozenset[tuple[str, str]]:
     """
     found: dict[str, str] = {}
     twice: set[str] = set()
-    for group in _groups(scan):
+    groups = _groups(scan)
+    starts = {group[0].start for group in groups}
+    ends = {group[-1].end for group in groups}
+    for group in groups:
         values = " ".join(sorted(item.value for item in group))
-        words = (("before", scan.at(group[0].start - 1).text), ("after", scan.at(group[-1].end).text))
-        for side, word in words:
-            if word and word not in _SAY_NOTHING:
+        start, end = group[0].start, group[-1].end
+        words = (
+            ("before", scan.at(start - 1).text, start - 1 in ends),
+            ("after", scan.at(end).text, end + 1 in starts),
+        )
+        for side, word, is_between in words:
+            if word and (word not in _SAY_NOTHING or (word == "-" and is_between)):
                 key = f"{side} {word.rstrip('s')}"
                 if key in found:
                     twice.add(key)
