@@ -78,12 +78,8 @@ class Amounts(Found):
             self.items.append(Item(COUNT, f"{value} {unit.dimension}", start, end, value, unit))
             return end
         self._share_unit(start, unit)
-        if (
-            unit.dimension in TIME_DIMENSIONS
-            and self.at(start - 1).text == "in"
-            and self.at(end).text != "ago"
-        ):
-            self.loose.add(AHEAD)
+        if unit.dimension in TIME_DIMENSIONS:
+            self._ahead(start, end)
         period, end = self._rate(end)
         rate = f"/{period.dimension}" if period is not None else ""
         factor = unit.factor / period.factor if period is not None else unit.factor
@@ -97,6 +93,13 @@ class Amounts(Found):
             dimension = "speed"
         self.items.append(Item(QUANTITY, f"{dimension}:{total}", start, end, value, unit, rate))
         return end
+
+    def _ahead(self, start: int, end: int) -> None:
+        """In two hours, two hours from now, two hours later."""
+        after = self.at(end).text
+        is_from_now = after == "from" and self.at(end + 1).text == "now"
+        if is_from_now or after == "later" or (self.at(start - 1).text == "in" and after != "ago"):
+            self.loose.add(AHEAD)
 
     def _continues(self, last: Item, start: int, unit: Unit) -> bool:
         """Five feet *six inches*, an hour *and ten minutes*: what follows is smaller and of the same dimension."""

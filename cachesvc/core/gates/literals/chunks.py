@@ -12,12 +12,13 @@ _LETTERS = frozenset("bcefghjklopqvwxyz")
 
 _ABBREVIATES = frozenset((".", "'"))
 
+ODD, SPEAKS, LETTERS = 1, 2, 4
+
 
 class Chunk(NamedTuple):  # looked up once a word: cheaper to read than a dataclass is to make
-    """``is_odd``: spans are to be looked for; ``speaks``: literals are; ``letters``: those that are no part of a word."""
+    """``marks``: of ODD (spans are to be looked for), SPEAKS (literals are), LETTERS. ``letters``: those that are no part of a word."""
 
-    is_odd: bool
-    speaks: bool
+    marks: int
     atoms: tuple[Atom, ...]
     letters: tuple[str, ...]
 
@@ -27,9 +28,19 @@ def chunks(text: str) -> list[Chunk]:
     return [_kept(chunk) if len(chunk) <= MAX_KEPT_LENGTH else _made(chunk) for chunk in text.split()]
 
 
+def marks(parts: list[Chunk]) -> int:
+    """Of all of them."""
+    found = 0
+    for part in parts:
+        found |= part.marks
+    return found
+
+
 def _made(chunk: str) -> Chunk:
     atoms = tuple(cut(chunk))
-    return Chunk(is_odd(chunk), any(atom.speaks or atom.starts for atom in atoms), atoms, _letters(atoms))
+    speaks = any(atom.speaks or atom.starts for atom in atoms)
+    letters = _letters(atoms)
+    return Chunk(is_odd(chunk) * ODD | speaks * SPEAKS | bool(letters) * LETTERS, atoms, letters)
 
 
 def _letters(atoms: tuple[Atom, ...]) -> tuple[str, ...]:

@@ -510,7 +510,7 @@ SPOKEN = (
     | frozenset(EVERY)
     | frozenset(name for name, unit in UNITS.items() if unit.stands_alone)
     | frozenset(DECADES)
-    | frozenset(("ago", "later", "now", "night", "nights", "other"))
+    | frozenset(("ago", "night", "nights"))
     | frozenset(SLIPS)
 )
 """A text without digits that has none of these has no number, quantity, date or time."""

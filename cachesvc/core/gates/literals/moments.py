@@ -21,6 +21,9 @@ _BEFORE_MONTH = frozenset(
 _BEFORE_SEASON = frozenset(["this", "next", "last", "in", "every", "during", "for", "of"])
 _AFTER_SEASON = frozenset(["semester", "term", "quarter", "season", "break"])
 _BEFORE_STAGED = frozenset(("-", "the", "in", "of"))
+MAY_STAGE = frozenset((*_BEFORE_STAGED, *STAGES))
+"""What stands right before that of which a stage is said."""
+
 _BEFORE_DECADE = frozenset("the ' - early mid late his her my their your our".split())
 _SHORT_DECADES = range(2, 10)
 _SURE_DECADES = range(3, 10)
@@ -52,15 +55,16 @@ class Moments(Found):
 
     def _stage(self, place: int) -> None:
         """Early, mid or late in what stands there: "mid-May", "the end of 2020"."""
-        at = place - 1
-        while at > place - 4 and self.at(at).text in _BEFORE_STAGED:
-            at -= 1
-        stage = STAGES.get(self.at(at).text)
-        if stage is not None:
-            self.loose.add(("stage", stage))
+        word = self.at(place - 1).text
+        for at in (place - 2, place - 3, place - 4):
+            if word not in _BEFORE_STAGED:
+                break
+            word = self.at(at).text
+        if word in STAGES:
+            self.loose.add(("stage", STAGES[word]))
 
     def _decade(self, place: int, number: Number) -> int:
-        """Where "1980s", "1980's", "the 80s" ends, if it is that; else 0."""
+        """Where "1980s", "1980's", "the 80s" ends, if it is that; else 0. Something is glued to the number."""
         end = place + 1
         if self.at(end).text == "'" and self.at(end).glued:
             end += 1
@@ -103,6 +107,8 @@ class Moments(Found):
             atom.raw[0].isupper() and (following.text in (".", ",") or following.number is not None)
         ):
             return place + 1
+        if self.at(place - 1).text == "other" and self.at(place - 2).text == "every":
+            self.add(NUMBER, "every 2", place - 1, place)
         return self.add(DATE, f"day {WEEKDAYS[atom.text]}", place, place + 1)
 
     def _month(self, place: int) -> int:

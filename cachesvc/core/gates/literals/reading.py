@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from cachesvc.core.gates.literals.atoms import foreign_numbers, joined
-from cachesvc.core.gates.literals.chunks import chunks
+from cachesvc.core.gates.literals.chunks import LETTERS, ODD, SPEAKS, chunks, marks
 from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME
 from cachesvc.core.gates.literals.scanner import Scan
 from cachesvc.core.gates.literals.slots import slots
@@ -64,11 +64,13 @@ def literals(text: str) -> Literals:
     parts = chunks(folded)
     quoted = quotes(folded)
     found = Spans(folded)
-    if any(part.is_odd for part in parts):
+    marked = marks(parts)
+    if marked & ODD:
         found = spans(folded)
         parts = chunks(found.rest)
-    letters = tuple(sorted([letter for part in parts if part.letters for letter in part.letters]))
-    if text.isascii() and not any(part.speaks for part in parts):
+        marked = marks(parts)
+    letters = tuple([letter for part in parts for letter in part.letters]) if marked & LETTERS else ()
+    if text.isascii() and not marked & SPEAKS:
         return Literals(folded, quoted, *found[1:], letters=letters)
     scan = Scan(joined([atom for part in parts for atom in part.atoms])).run()
     return _literals(folded, quoted, found, scan, foreign_numbers(found.rest), letters)

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 from cachesvc.core.gates.literals.amounts import Amounts, of_unit
 from cachesvc.core.gates.literals.atoms import Atom, Number
-from cachesvc.core.gates.literals.calendar import written_date
-from cachesvc.core.gates.literals.found import AGO, AHEAD, DATE, FIRST, NUMBER, TIME
+from cachesvc.core.gates.literals.calendar import is_year, written_date
+from cachesvc.core.gates.literals.found import AGO, DATE, FIRST, NUMBER, TIME
 from cachesvc.core.gates.literals.lexicon import (
     DAY_PARTS,
     DAYS,
@@ -26,9 +26,10 @@ from cachesvc.core.gates.literals.lexicon import (
     WHICH,
     ZONES,
 )
-from cachesvc.core.gates.literals.moments import Moments
+from cachesvc.core.gates.literals.moments import MAY_STAGE, Moments
 
 _BEFORE_DAY = frozenset(["on", "by", "until", "till", "since", "before", "after", "from", "dated", "due"])
+_MAY_END_DECADE = frozenset(("s", "'"))
 _VERSIONED = frozenset(("v", "version", "ver", "versions"))
 _SHORT = frozenset(
     "a i am an and as at be by do for from go he if in is it me my no of on or so the to up us we".split()
@@ -87,18 +88,12 @@ class Scan(Moments, Amounts):
         text = atom.text
         before = self.at(place - 1).text
         end = place + 1
-        if text in DAYS:
+        if text in DAYS or text in HOLIDAYS:
             is_beyond = before in ("after", "before") and self.at(place - 2).text == "day"
-            self.add(DATE, f"{before} {DAYS[text]}" if is_beyond else DAYS[text], place, end)
-        elif text in HOLIDAYS:
-            self.add(DATE, HOLIDAYS[text], place, end)
+            day = DAYS.get(text) or HOLIDAYS[text]
+            self.add(DATE, f"{before} {day}" if is_beyond else day, place, end)
         elif text == "ago":
             self.loose.add(AGO)
-        elif text in ("now", "later"):
-            if before == "from" if text == "now" else before in UNITS:
-                self.loose.add(AHEAD)
-        elif text == "other":
-            return self._every(place, end, 2) or end
         elif text in DECADES:
             self._add_decade(DECADES[text], place, end)
         elif text in SEASONS:
@@ -122,14 +117,15 @@ class Scan(Moments, Amounts):
             if atom.raw.isupper() and (self.at(place - 1).raw[:1].isupper() or before in _NUMBERED):
                 self.add(NUMBER, str(ROMAN[text]), place, end)
         elif (unit := EVERY.get(text) or UNITS.get(text)) is not None and unit.stands_alone:
-            self._stage(place)
+            if before == "other" and self.at(place - 2).text == "every":
+                return self._quantity(place - 1, end, 2, unit)
+            if before in MAY_STAGE:
+                self._stage(place)
             self.bare.append(of_unit(unit, 1))
         return end
 
     def _every(self, place: int, end: int, value: Fraction | int) -> int:
-        """Where "every other day", "every third Monday" ends, which says how far apart; 0 where none does."""
-        if self.at(place - 1).text != "every":
-            return 0
+        """Where "every third day", "every third Monday" ends, which says how far apart; 0 where none does."""
         following = self.at(end).text
         unit = UNITS.get(following)
         if unit is not None and unit.stands_alone:
@@ -169,10 +165,10 @@ class Scan(Moments, Amounts):
         value: Fraction | int = number.value
         end = place + 1
         following = self.at(end)
-        if ends := self._decade(place, number):
+        if following.glued and following.text in _MAY_END_DECADE and (ends := self._decade(place, number)):
             return ends
         if number.ordinal:
-            if ends := self._every(place, end, value):
+            if self.at(place - 1).text == "every" and (ends := self._every(place, end, value)):
                 return ends
             if atom.text == "second" and self.at(place - 1).text == "a" and not self._goes_on(end):
                 return end
@@ -243,7 +239,8 @@ class Scan(Moments, Amounts):
             self.loose.add(("top", said))
             return end
         elif before.text.isalpha():
-            self._stage(start)
+            if is_year(value):
+                self._stage(start)
             self._beside(place, before, number)
         elif before.text == "-" and before.glued and atom.glued and self.at(place - 2).text.isalpha():
             self._beside(place, self.at(place - 2), number, is_glued=True)

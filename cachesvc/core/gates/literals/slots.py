@@ -14,22 +14,24 @@ def slots(scan: Found) -> frozenset[tuple[str, str]]:
     found: dict[str, str] = {}
     twice: set[str] = set()
     groups = _groups(scan)
-    starts = {group[0].start for group in groups}
-    ends = {group[-1].end for group in groups}
-    for group in groups:
+    for place, group in enumerate(groups):
         values = " ".join(sorted(item.value for item in group))
         start, end = group[0].start, group[-1].end
-        words = (
-            ("before", scan.at(start - 1).text, start - 1 in ends),
-            ("after", scan.at(end).text, end + 1 in starts),
-        )
-        for side, word, is_between in words:
-            if word and (word not in _SAY_NOTHING or (word == "-" and is_between)):
+        words = (("before", scan.at(start - 1).text), ("after", scan.at(end).text))
+        for side, word in words:
+            if word and (word not in _SAY_NOTHING or (word == "-" and _is_between(groups, place, side))):
                 key = f"{side} {word.rstrip('s')}"
                 if key in found:
                     twice.add(key)
                 found[key] = values
     return frozenset((key, value) for key, value in found.items() if key not in twice)
+
+
+def _is_between(groups: list[list[Item]], place: int, side: str) -> bool:
+    """The sign on that side of the group stands between two literals: 9 - 2."""
+    if side == "before":
+        return place > 0 and groups[place - 1][-1].end == groups[place][0].start - 1
+    return place + 1 < len(groups) and groups[place + 1][0].start == groups[place][-1].end + 1
 
 
 def _groups(scan: Found) -> list[list[Item]]:

@@ -80,6 +80,7 @@ _TAGGED = re.compile(r"(?<![\w&#@$])[@#$][A-Za-z_]\w{1,60}|(?<![\w%])%[A-Za-z](?
 _SIGNED_LETTER = re.compile(r"(?<![\w+-])(?:[A-HJ-Zb-hj-z]|AB|Rh)[+-](?![\w+(=>-]| [\d(])")
 """A grade, a blood group: "B+". Not what stands between two terms of a sum."""
 
+_HANGING = re.compile(r"-(?!\w)")
 _CALL = re.compile(r"(?<![\w.])[A-HJ-Zb-hj-z]\([^()\n]{1,40}\)")
 _INSTANCE = re.compile(r"(?<![\w.-])[A-Za-z]+\d+[a-z]*(?:\.\d{0,2}[a-z]{2,40})+(?![\w-])")
 _MIXED = re.compile(r"(?<![\w-])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?![\w-])")
@@ -96,16 +97,15 @@ _ISO_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _METHOD = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b")
 _FLAG = re.compile(r"(?<!\S)(?:--[A-Za-z][\w-]*|[-+][A-Za-z]{1,3})(?=[\s=?,)]|$)")
 _OPERATOR = re.compile(
-    r"===?|!==?|<=>|<[=<]?(?=\s?[\w$(.-])|->|=>|>[=>]?(?=\s?[\w$(.-])|[-+*/%&|^~]=|=(?! ?\??$)|&&|\|\|?"
+    r"(?=[-+*/%&|^~=<>! {}\[])(?:===?|!==?|<=>|<[=<]?(?=\s?[\w$(.-])|->|=>|>[=>]?(?=\s?[\w$(.-])|[-+*/%&|^~]=|=(?! ?\??$)|&&|\|\|?"
     r"|\*\*(?=[ \w(])|\*(?=[ \w(])(?!(?:(?<=\d\*)|(?<=\d \*)) ?\d)|(?<=[\w)])\^|[~^](?=\d+\.\d+\.)|\+\+\w?"
     r"|(?:(?<=\b[b-hj-z])|(?<=\([a-z])|(?<=\d[a-z])|(?<=[\d)])) ?[-+/](?= (?:[b-hj-z]\b|[\d$(]))"
     r"|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=\d|[a-z]\b)|(?<=\d[b-hj-z])[-+](?=\d)"
-    r"|[{}]|(?<=\w)\[|\[(?=[\d\"'])"
+    r"|[{}]|(?<=\w)\[|\[(?=[\d\"']))"
 )
 _AREA = re.compile(r"\b(?:[kcm]?m|ft|in|yd|mi)\^[23]\b")
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,20}(?: [^<>]{0,200})?/?>")
 _SIGNED = frozenset("=<>!&|*^+/-{}[]~")
-_TAGS = frozenset("#@$%+*")
 
 
 class Spans(
@@ -248,7 +248,8 @@ def _take_addresses(text: str, addresses: list[str], names: list[str]) -> str:
         text = _URL.sub(address, text)
     if "." in text:
         text = _HOST.sub(address, text)
-        text = _take(_INSTANCE, _FILE.sub(file, text), names)
+        text = _FILE.sub(file, text)
+        text = _take(_INSTANCE, text, names) if _DIGIT.search(text) else text
     if "/" in text or "\\" in text:
         text = _PATH.sub(path, text)
     return text
@@ -271,9 +272,9 @@ def _take_names(text: str, names: list[str]) -> str:
         text = _take(_NAME, text, names)
     if "(" in text:
         text = _take(_CALL, text, names)
-    if not _TAGS.isdisjoint(text):
+    if "#" in text or "@" in text or "$" in text or "%" in text or "+" in text or "*" in text:
         text = _take(_SPOKEN_NAME, _take(_TAGGED, text, names), names)
-    if "+" in text or "-" in text:
+    if "+" in text or _HANGING.search(text):
         text = _take(_SIGNED_LETTER, text, names)
     if _DIGIT.search(text) and _HAS_MIX.search(text):
         text = _take_mixed(text, names)
