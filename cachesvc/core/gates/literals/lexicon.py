@@ -360,7 +360,7 @@ def _units() -> dict[str, Unit]:  # noqa: C901, PLR0915 - a table
         ("byte bytes", 0),
         ("kilobyte kilobytes kb", 1),
         ("megabyte megabytes mb", 2),
-        ("gigabyte gigabytes gb gbs", 3),
+        ("gigabyte gigabytes gb gbs gigs", 3),
         ("terabyte terabytes tb tbs", 4),
         ("petabyte petabytes pb", 5),
     ):
@@ -381,13 +381,13 @@ def _units() -> dict[str, Unit]:  # noqa: C901, PLR0915 - a table
     add("knot", 1, "knot knots")
     for names, power in (("hz hertz", 0), ("khz kilohertz", 3), ("mhz megahertz", 6), ("ghz gigahertz", 9)):
         add("hz", 10**power, names)
-    for names, power in (("watt watts", 0), ("kilowatt kilowatts kw", 3), ("megawatt megawatts", 6)):
+    for names, power in (("watt watts w", 0), ("kilowatt kilowatts kw", 3), ("megawatt megawatts", 6)):
         add("w", 10**power, names)
     add("wh", 1, "wh")
     add("wh", 1000, "kwh")
     add("mah", 1, "mah")
     add("horsepower", 1, "horsepower", "hp bhp")
-    for names, power in (("volt volts", 0), ("millivolt millivolts mv", -3), ("kilovolt kilovolts kv", 3)):
+    for names, power in (("volt volts v", 0), ("millivolt millivolts mv", -3), ("kilovolt kilovolts kv", 3)):
         add("v", str(Fraction(10) ** power), names)
     add("amp", 1, "amp amps ampere amperes")
     add("ohm", 1, "ohm ohms")
@@ -473,7 +473,10 @@ BITS = {"Mb": UNITS["mbit"], "Gb": UNITS["gbit"]}
 GLUED_UNITS = {"in": UNITS["inch"], "'": UNITS["foot"]}
 """Units only where nothing stands between the number and them."""
 
-GLUED_ONLY = frozenset(["d", "c", "f", "'"])
+GLUED_ONLY = frozenset(["d", "c", "f", "w", "v", "'"])
+CAPITALS = frozenset("CFWV")
+"""Units with a gap before them too, where they are capitals and no word follows that they may belong to."""
+
 TIME_DIMENSIONS = frozenset((_TIME, "month", "night"))
 MONEY_SIGNS = frozenset(["$", "£", "€", "¥", "₹", "¢"])
 MONEY_BEFORE = frozenset(

@@ -18,6 +18,7 @@ from cachesvc.core.gates.literals.lexicon import (
 _BEFORE_MONTH = frozenset(
     "in of until till since by last next this during early late mid before after every through from".split()
 )
+_BEFORE_WEEKDAY = frozenset("on every this next last by until till through -".split())
 _BEFORE_SEASON = frozenset(["this", "next", "last", "in", "every", "during", "for", "of"])
 _AFTER_SEASON = frozenset(["semester", "term", "quarter", "season", "break"])
 _BEFORE_STAGED = frozenset(("-", "the", "in", "of"))
@@ -104,7 +105,12 @@ class Moments(Found):
         atom = self.atoms[place]
         following = self.at(place + 1)
         if atom.text in UNSURE_WEEKDAYS and not (
-            atom.raw[0].isupper() and (following.text in (".", ",") or following.number is not None)
+            atom.raw[0].isupper()
+            and (
+                following.text in (".", ",")
+                or following.number is not None
+                or (atom.raw.istitle() and self.at(place - 1).text in _BEFORE_WEEKDAY)
+            )
         ):
             return place + 1
         if self.at(place - 1).text == "other" and self.at(place - 2).text == "every":

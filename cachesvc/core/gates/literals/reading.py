@@ -7,7 +7,7 @@ from cachesvc.core.gates.literals.chunks import LETTERS, ODD, SPEAKS, chunks, ma
 from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME
 from cachesvc.core.gates.literals.scanner import Scan
 from cachesvc.core.gates.literals.slots import slots
-from cachesvc.core.gates.literals.spans import Spans, fold, quotes, said, spans
+from cachesvc.core.gates.literals.spans import Spans, fold, inches, quotes, said, spans
 from cachesvc.core.gates.words import NONE
 
 
@@ -60,7 +60,7 @@ class Literals(
 
 def literals(text: str) -> Literals:
     """Find them. A text of prose has none, and of most that is all there is to find out."""
-    folded = fold(text)
+    folded = inches(fold(text))
     parts = chunks(folded)
     quoted = quotes(folded)
     found = Spans(folded)
@@ -90,7 +90,7 @@ def _literals(
         text,
         quoted,
         found.code,
-        found.operators,
+        (*found.operators, *scan.signs) if scan.signs else found.operators,
         found.flags,
         found.emails,
         found.addresses,

@@ -17,6 +17,7 @@ _YEARS = range(1900, 2101)
 _FEW = 16
 _FRACTION = re.compile(r"-?[0-9]{1,18}/[1-9][0-9]{0,17}(?![0-9])")
 _FRACTIONAL = frozenset((Gate.NUMBER, Gate.VERSION, Gate.QUANTITY, Gate.TIME))
+_WORD_AND_NUMBER = re.compile(r"([a-z]{2,10})([0-9]{1,18})")
 _DECIMAL = 10**12
 """Fractions whose denominator divides it are written as decimals in full."""
 
@@ -58,8 +59,7 @@ def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # 
     if ours.times != theirs.times:
         yield from _differing(Gate.TIME, ours.times, theirs.times)
     if ours.names != theirs.names:
-        mine, other = ours.names - theirs.names - theirs.said, theirs.names - ours.names - ours.said
-        yield from _sets(Gate.IDENTIFIER, mine, other)
+        yield from _names(ours, theirs)
     if ours.letters != theirs.letters:
         yield from _letters(ours, theirs)
     if ours.emails != theirs.emails:
@@ -130,6 +130,26 @@ def _differing(gate: Gate, ours: Sequence[str], theirs: Sequence[str]) -> Iterab
 def _sets(gate: Gate, mine: frozenset[str], other: frozenset[str]) -> Iterable[Veto]:
     if mine != other:
         yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))
+
+
+def _names(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    mine, other = ours.names - theirs.names - theirs.said, theirs.names - ours.names - ours.said
+    if mine and not other:
+        mine = _joined_only(mine, theirs)
+    elif other and not mine:
+        other = _joined_only(other, ours)
+    yield from _sets(Gate.IDENTIFIER, mine, other)
+
+
+def _joined_only(names: frozenset[str], there: Literals) -> frozenset[str]:
+    """Those whose word and number the other text does not say apart either: "HTTP 404", "HTTP status 404"."""
+    said_there = there.said
+    parts = {name: _WORD_AND_NUMBER.fullmatch(name) for name in names}
+    return frozenset(
+        name
+        for name, part in parts.items()
+        if part is None or part[1] not in said_there or part[2] not in said_there
+    )
 
 
 def _letters(ours: Literals, theirs: Literals) -> Iterable[Veto]:
@@ -207,8 +227,15 @@ def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
         return
     there = dict(theirs.slots)
     for slot, value in sorted(ours.slots):
-        if there.get(slot, value) != value:
+        other = there.get(slot, value)
+        if other != value and not (slot.startswith("before") and _is_part(value, other)):
             yield Veto(_gate_of_value(value, ours, theirs), f"{slot} {value}", f"{slot} {there[slot]}")
+
+
+def _is_part(value: str, other: str) -> bool:
+    """One is only more of a list than the other."""
+    here, there = set(value.split()), set(other.split())
+    return here < there or there < here
 
 
 _LIMITS = {

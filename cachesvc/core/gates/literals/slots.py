@@ -1,8 +1,14 @@
 """What a literal stands beside."""
 
+from itertools import pairwise
+
 from cachesvc.core.gates.literals.found import FIRST, Found, Item
 
 _TOGETHER = frozenset(("and", "or", ",", "vs", "versus", "&", "with"))
+_GOES_ON = frozenset(("and", "or", ","))
+_PLACES = frozenset("from to for by into than then with at on in per as . ? ! : ;".split())
+_LONGEST_NOUN = 5
+_LONGEST_LIST = 8
 _SAY_NOTHING = frozenset("the a an is are was were do does and or with - , . ? ! ' : ;".split()) | {'"'}
 
 
@@ -16,6 +22,7 @@ def slots(scan: Found) -> frozenset[tuple[str, str]]:
     groups = _groups(scan)
     for place, group in enumerate(groups):
         values = " ".join(sorted(item.value for item in group))
+        listed = values if place + 1 == len(groups) else _listed(scan, groups, place)
         start, end = group[0].start, group[-1].end
         words = (("before", scan.at(start - 1).text), ("after", scan.at(end).text))
         for side, word in words:
@@ -23,8 +30,21 @@ def slots(scan: Found) -> frozenset[tuple[str, str]]:
                 key = f"{side} {word.rstrip('s')}"
                 if key in found:
                     twice.add(key)
-                found[key] = values
+                found[key] = listed if side == "before" else values
     return frozenset((key, value) for key, value in found.items() if key not in twice)
+
+
+def _listed(scan: Found, groups: list[list[Item]], place: int) -> str:
+    """All that one word stands before: "I bought *2 shirts and 3 pairs of socks*"."""
+    items = [*groups[place]]
+    for last, following in pairwise(groups[place : place + _LONGEST_LIST]):
+        end, start = last[-1].end, following[0].start
+        if not 1 < start - end <= _LONGEST_NOUN or scan.at(start - 1).text not in _GOES_ON:
+            break
+        if any(scan.at(at).text in _PLACES for at in range(end, start - 1)):
+            break
+        items += following
+    return " ".join(sorted(item.value for item in items))
 
 
 def _is_between(groups: list[list[Item]], place: int, side: str) -> bool:

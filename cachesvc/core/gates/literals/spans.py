@@ -88,7 +88,7 @@ _DIGIT = re.compile(r"\d")
 _HAS_MIX = re.compile(r"\d(?:(?<=[A-Za-z]\d)|(?<=[A-Za-z]-\d)|-?[A-Za-z]|\d\d-\d)")
 _COUNTED = re.compile(
     r"\d+(?:-\d+)?-?[a-z]*(?:-[a-z]+)*|[a-z]+(?:-[a-z]+)*-?\d+s?|\d+x\d+(?:x\d+)?|[a-z]+-\d+-[a-z]+"
-    r"|(?:\d+(?:h|hrs?|m|mins?|secs?|s|d|ft|in|lbs?|oz|cm|kg))+",
+    r"|(?:\d+(?:h|hrs?|m|mins?|secs?|s|d|ft|in|lbs?|oz|cm|kg|km|mg|ml|g|k|am|pm)(?:-(?=\d))?)+",
     re.IGNORECASE,
 )
 _PHONE = re.compile(r"(?<![\w.,-])\+?\d{0,3}[ .-]?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
@@ -100,7 +100,7 @@ _OPERATOR = re.compile(
     r"(?=[-+*/%&|^~=<>! {}\[])(?:===?|!==?|<=>|<[=<]?(?=\s?[\w$(.-])|->|=>|>[=>]?(?=\s?[\w$(.-])|[-+*/%&|^~]=|=(?! ?\??$)|&&|\|\|?"
     r"|\*\*(?=[ \w(])|\*(?=[ \w(])(?!(?:(?<=\d\*)|(?<=\d \*)) ?\d)|(?<=[\w)])\^|[~^](?=\d+\.\d+\.)|\+\+\w?"
     r"|(?:(?<=\b[b-hj-z])|(?<=\([a-z])|(?<=\d[a-z])|(?<=[\d)])) ?[-+/](?= (?:[b-hj-z]\b|[\d$(]))"
-    r"|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=\d|[a-z]\b)|(?<=\d[b-hj-z])[-+](?=\d)"
+    r"|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=\d|[a-z]\b)|(?<=\d[nqt-z])[-+](?=\d)"
     r"|[{}]|(?<=\w)\[|\[(?=[\d\"']))"
 )
 _AREA = re.compile(r"\b(?:[kcm]?m|ft|in|yd|mi)\^[23]\b")
@@ -128,6 +128,20 @@ def fold(text: str) -> str:
         return text
     folded = unicodedata.normalize("NFKC", text.translate(_FOLDS)).translate(_FOLDS)
     return _FOREIGN_DIGIT.sub(_ascii_digit, folded)
+
+
+def inches(text: str) -> str:
+    """The text with its signs of inches spelt: marks behind a digit that end no quotation."""
+    if '"' not in text:
+        return text
+    first, *rest = text.split('"')
+    pieces = [first]
+    is_open = False
+    for piece in rest:
+        is_inch = not is_open and pieces[-1][-1:].isdigit()
+        is_open = is_open if is_inch else not is_open
+        pieces += [" inches " if is_inch else '"', piece]
+    return "".join(pieces)
 
 
 def said(text: str) -> str:
