@@ -67,7 +67,7 @@ class Amounts(Found):
             unit = GLUED_UNITS["'"]
         elif unit is not None and unit.dimension == "degree" and following.text in _DEGREES:
             unit, end = UNITS[following.text], at + 2
-        elif unit is not None:
+        elif unit is not None and following.glued:
             unit, end = self._raised(unit, end)
         return (unit, end) if unit is not None else (None, place)
 

@@ -178,7 +178,7 @@ class Scan(Moments, Amounts):
         following = self.at(end)
         if following.glued and following.text in _MAY_END_DECADE and (ends := self._decade(place, number)):
             return ends
-        if isinstance(value, int) and (ends := self._part_of_year(place, number)):
+        if (number.ordinal or atom.glued) and (ends := self._part_of_year(place, number)):
             return ends
         if number.ordinal:
             if self.at(place - 1).text == "every" and (ends := self._every(place, end, value)):
@@ -196,10 +196,10 @@ class Scan(Moments, Amounts):
                 return self._clock(place, end, value, 0)
             if value == _HOURS and following.text in ("noon", "midday", "midnight"):
                 return end
-        if years := _two_years(number.written):
+        if "/" in number.written and (years := _two_years(number.written)):
             self.add(NUMBER, years[0], place, end)
             return self.add(NUMBER, years[1], place, end)
-        if is_year(value) and following.text == "-" and following.glued and self.at(end + 1).glued:
+        if following.text == "-" and following.glued and is_year(value) and self.at(end + 1).glued:
             years = _two_years(f"{value}/{self.at(end + 1).text}")
             if years:
                 self.add(NUMBER, years[0], place, end)
@@ -217,7 +217,7 @@ class Scan(Moments, Amounts):
         unit, after = self._unit(end)
         if unit is None and isinstance(value, Fraction) and value < 1:
             unit, after = self._unit_of_part(end)
-        if (age := self._age(end, unit, after)) and money is None:
+        if money is None and (age := self._age(following, unit, after)):
             return self._plain(place, start, age, number, value)
         if money is None:
             end = after
@@ -251,10 +251,12 @@ class Scan(Moments, Amounts):
         atom = self.at(place)
         return atom.text.isalpha() or (atom.text == "-" and self.at(place + 1).glued)
 
-    def _age(self, end: int, unit: Unit | None, after: int) -> int:
+    def _age(self, following: Atom, unit: Unit | None, after: int) -> int:
         """Where "years old", "-year-old", "yo" behind a number ends, which says no more than the number; else 0."""
         if unit is None:
-            return end + 1 if self.at(end).text == "yo" else 0
+            return after + 1 if following.text == "yo" else 0
+        if unit.dimension != "month":
+            return 0
         if self.at(after).text == "-":
             after += 1
         return after + 1 if unit == UNITS["year"] and self.at(after).text in ("old", "olds") else 0

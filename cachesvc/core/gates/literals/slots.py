@@ -22,7 +22,6 @@ def slots(scan: Found) -> frozenset[tuple[str, str]]:
     groups = _groups(scan)
     for place, group in enumerate(groups):
         values = " ".join(sorted(item.value for item in group))
-        listed = values if place + 1 == len(groups) else _listed(scan, groups, place)
         start, end = group[0].start, group[-1].end
         words = (("before", scan.at(start - 1).text), ("after", scan.at(end).text))
         for side, word in words:
@@ -30,7 +29,8 @@ def slots(scan: Found) -> frozenset[tuple[str, str]]:
                 key = f"{side} {word.rstrip('s')}"
                 if key in found:
                     twice.add(key)
-                found[key] = listed if side == "before" else values
+                heads = side == "before" and place + 1 < len(groups)
+                found[key] = _listed(scan, groups, place) if heads else values
     return frozenset((key, value) for key, value in found.items() if key not in twice)
 
 
