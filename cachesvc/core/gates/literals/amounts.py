@@ -130,6 +130,31 @@ class Amounts(Found):
         self.items.append(Item(QUANTITY, f"{dimension}:{total}", start, end, value, unit, rate))
         return end
 
+    def _half_more(self, place: int) -> bool:
+        """Whether the half there was added to what is before it: "an hour *and a half*"."""
+        if self.at(place - 1).text != "a" or self.at(place - 2).text != "and":
+            return False
+        unit = UNITS.get(self.at(place - 3).text)
+        if unit is None or unit.is_count:
+            return False
+        last = self.items[-1] if self.items else None
+        if (
+            last is not None
+            and last.kind == QUANTITY
+            and last.end == place - 2
+            and last.unit is not None
+            and not last.rate
+        ):
+            last.number += Fraction(1, 2)
+            last.value, last.end = of_unit(last.unit, last.number), place + 1
+            return True
+        one = of_unit(unit, 1)
+        if self.at(place - 4).text not in ("a", "an") or one not in self.bare:
+            return False
+        self.bare.remove(one)
+        self._quantity(place - 3, place + 1, Fraction(3, 2), unit)
+        return True
+
     def _share_scale(self, start: int, scale: int) -> None:
         """Both ends of "40-50k" are thousands."""
         last = self.items[-1] if self.items else None

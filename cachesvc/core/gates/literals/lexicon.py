@@ -146,7 +146,7 @@ MONTHS = {
     )
     for name in names.split()
 } | foreign.MONTHS
-UNSURE_MONTHS = frozenset(["may", "march", "mar", "jan", "sep", "dec"])
+UNSURE_MONTHS = frozenset(["may", "march", "mar", "apr", "jan", "sep", "dec"])
 """Words of other meanings as well: months beside a day or a year, or where no other word could stand."""
 
 WEEKDAYS = {

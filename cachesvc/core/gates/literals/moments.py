@@ -149,6 +149,8 @@ class Moments(Found):
 
     def _is_sure_month(self, place: int) -> bool:
         raw, before = self.atoms[place].raw, self.at(place - 1)
+        if self.atoms[place].text == "apr":
+            return raw.istitle()  # else it is the rate of a year
         if before.text in _BEFORE_MONTH:
             return True
         is_inside = place > 0 and before.text not in _STOPS

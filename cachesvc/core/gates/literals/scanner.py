@@ -32,6 +32,7 @@ from cachesvc.core.gates.literals.moments import MAY_STAGE, Moments
 _BEFORE_DAY = frozenset(["on", "by", "until", "till", "since", "before", "after", "from", "dated", "due"])
 _PARTS_OF_YEAR = {"q": "quarter", "h": "half"}
 _COUNTS_OF_PARTS = {"quarter": 4, "half": 2}
+_HALF = Fraction(1, 2)
 _SPOKEN_SIGNS = {"plus": "+", "minus": "-", "by": "/"}
 _MAY_END_DECADE = frozenset(("s", "'"))
 _VERSIONED = frozenset(("v", "version", "ver", "versions"))
@@ -189,8 +190,10 @@ class Scan(Moments, Amounts):
                 return self.add(NUMBER, str(value), place, end)
             self.firsts += atom.text == FIRST
             return self.add(NUMBER, FIRST if atom.text == FIRST else f"{value}th", place, end)
-        if value == Fraction(1, 2) and following.text == "past" and self._hour(end + 1):
+        if value == _HALF and following.text == "past" and self._hour(end + 1):
             return self._clock(place, end + 2, self._hour(end + 1), 30)
+        if value == _HALF and self._half_more(place):
+            return end
         if isinstance(value, int) and 0 < value <= _HOURS:
             if self._says_time(end):
                 return self._clock(place, end, value, 0)
