@@ -12,7 +12,9 @@ _PIECES = (
     "5 5.0 1,500 1/2 ½ -5 5-10 five twenty-five hundred and a half third first one dozen million k km miles per hour $ £ % "
     "usd July 4th , 2024 2024-07-04 07/04/2024 4.7.2024 Monday next last today 5pm 17:00 half past noon morning v1.2 1.2.3 "
     "EECS 492 eecs492 B12 INV-2024-001 snake_case getUser report.pdf a@b.org https://x.org/y /etc/hosts `x` ` < <= == + -x "
-    "--all \" ' ‘ ’ “ ” « » ( [ { ² ５ ٥ 三 \u200b \ud800 . ? ! is the from to at"
+    '--all O(n) B+ +x %d $HOME ~1.2.3 += per cent half cup years old yo C W m2 10x12 by 27" 40-50k Q1 quarter H2 2021/22 '
+    "2021-22 plus divided times 000 UTC+1 tonight's every other ago later mid - 80s 1980's eighties now in day x y Mb "
+    "\" ' ‘ ’ “ ” « » ( [ { ² ５ ٥ 三 \u200b \ud800 . ? ! is the from to at"
 ).split(" ")
 _ANY = st.one_of(
     st.text(st.characters(), max_size=80),
@@ -86,6 +88,22 @@ _WILD = {
     "arabic": "٣",
     "schemes": "http://",
     "dots": "x.",
+    "inches": '5"',
+    "thousands apart": "5 000 ",
+    "zeros": "000 ",
+    "lists with nouns": "5 hats and ",
+    "seasons": "2021/22-",
+    "sizes": "5x",
+    "lone letters": "x y ",
+    "differences": "5 - 3 ",
+    "decades": "the 80s ",
+    "calls": "f(",
+    "flags": "--a ",
+    "grades": "B+",
+    "machines": "t3.a",
+    "formats": "%d",
+    "sums": "2 * ",
+    "equals": "= ",
 }
 
 

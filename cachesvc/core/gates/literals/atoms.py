@@ -13,6 +13,7 @@ from cachesvc.core.gates.literals.lexicon import (
     SMALL,
     SPOKEN,
     TENS,
+    UNITS,
 )
 from cachesvc.core.gates.spelling import SLIPS
 
@@ -26,6 +27,7 @@ _CJK_DIGITS = re.compile(r"[〇一二两三四五六七八九十百千万億亿]
 _LONGEST = 18
 _TEN, _HUNDRED = 10, 100
 _HALVES = 2
+_GROUP = 3
 _ROUND = frozenset(TENS.values())
 _CENTURIES = range(11, 21)
 
@@ -81,6 +83,9 @@ def joined(tokens: list[Atom]) -> list[Atom]:
 def _atom(raw: str, *, is_glued: bool) -> Atom:
     folded = raw.casefold()
     text = SLIPS.get(folded, folded)
+    stem = text.removesuffix("'s")
+    if stem != text and stem in SPOKEN and stem not in NUMBER_WORDS and text not in SPOKEN:
+        text = stem  # last night's
     has_digits = text[0].isdigit()
     starts = has_digits or (text[0] == "." and len(text) > 1) or text in _STARTS
     return Atom(text, raw, is_glued, speaks=has_digits or text in SPOKEN, starts=starts)
@@ -102,6 +107,9 @@ def _digits(tokens: list[Atom], place: int) -> tuple[Atom, int]:
         return token, end
     ordinal = False
     written = token.text
+    if isinstance(value, int) and (parted := _parted(tokens, end, token.text)):
+        value, end = parted
+        written = str(value)
     if end < len(tokens) and tokens[end].glued and tokens[end].text in ORDINAL_ENDINGS:
         ordinal, end = True, end + 1
     elif _is_sign(tokens, end, "/") and (below := _whole(tokens, end + 1)):
@@ -111,6 +119,23 @@ def _digits(tokens: list[Atom], place: int) -> tuple[Atom, int]:
     value, end = _scaled(tokens, value, end)
     value, end = _and_a_half(tokens, value, end)
     return Atom(token.text, token.raw, token.glued, Number(value, written, ordinal)), end
+
+
+def _parted(tokens: list[Atom], end: int, digits: str) -> tuple[Fraction | int, int] | None:
+    """As others write numbers: "1,5 million", "45 000"."""
+    if end + 1 < len(tokens) and tokens[end].text == "," and tokens[end].glued and tokens[end + 1].glued:
+        part = tokens[end + 1].text
+        following = tokens[end + 2].text if end + 2 < len(tokens) else ""
+        if not part.isdigit() or len(part) > _HALVES or (following not in UNITS and following not in SCALES):
+            return None
+        return _value(f"{digits}.{part}") or 0, end + 2
+    if len(digits) > _GROUP or end >= len(tokens) or tokens[end].text != "000":
+        return None
+    while (
+        end < len(tokens) and tokens[end].text == "000" and not tokens[end].glued and len(digits) < _LONGEST
+    ):
+        digits, end = f"{digits}000", end + 1
+    return (int(digits), end) if len(digits) > _GROUP else None
 
 
 def _value(text: str) -> Fraction | int | None:

@@ -9,6 +9,8 @@ from cachesvc.core.gates.literals.lexicon import Unit
 NUMBER, QUANTITY, COUNT, DATE, TIME, NAME = "number", "quantity", "count", "date", "time", "name"
 FIRST = "first"
 """The word: a number in "the first chapter", hardly one in "the first thing to do"."""
+WHEN = "when"
+AHEAD, AGO = (WHEN, "ahead"), (WHEN, "ago")
 
 _NOTHING = Atom("", "", glued=False)
 
@@ -28,7 +30,7 @@ class Item:
 
 @dataclass(slots=True)
 class Found:
-    """The atoms, and what was found among them. ``beside``: words with the number right behind them."""
+    """The atoms, and what was found among them. ``beside``: words with the number right behind them; ``signs``: said in words."""
 
     atoms: list[Atom]
     items: list[Item] = field(default_factory=list)
@@ -37,6 +39,7 @@ class Found:
     versions: set[str] = field(default_factory=set)
     beside: set[str] = field(default_factory=set)
     loose: set[tuple[str, str]] = field(default_factory=set)
+    signs: list[str] = field(default_factory=list)
     ones: int = 0
     firsts: int = 0
 

@@ -146,7 +146,7 @@ MONTHS = {
     )
     for name in names.split()
 } | foreign.MONTHS
-UNSURE_MONTHS = frozenset(["may", "march", "mar", "jan", "sep", "dec"])
+UNSURE_MONTHS = frozenset(["may", "march", "mar", "apr", "jan", "sep", "dec"])
 """Words of other meanings as well: months beside a day or a year, or where no other word could stand."""
 
 WEEKDAYS = {
@@ -191,6 +191,19 @@ DAYS = {
     "yesterday's": "yesterday",
 } | foreign.DAYS
 """``today`` is not among them: it is what is meant where no day is said."""
+
+DECADES = {
+    word: value
+    for value, word in enumerate(
+        "twenties thirties forties fifties sixties seventies eighties nineties".split(), start=2
+    )
+}
+STAGES = {
+    word: stage
+    for stage, words in (("early", "early beginning start"), ("mid", "mid middle"), ("late", "late end"))
+    for word in words.split()
+}
+"""How far a month, a year or the like is gone."""
 
 WHICH = {
     "next": "next",
@@ -347,13 +360,20 @@ def _units() -> dict[str, Unit]:  # noqa: C901, PLR0915 - a table
         ("byte bytes", 0),
         ("kilobyte kilobytes kb", 1),
         ("megabyte megabytes mb", 2),
-        ("gigabyte gigabytes gb gbs", 3),
+        ("gigabyte gigabytes gb gbs gigs", 3),
         ("terabyte terabytes tb tbs", 4),
         ("petabyte petabytes pb", 5),
     ):
         add(_DATA, 1000**power, names)
     for names, power in (("kib", 1), ("mib", 2), ("gib", 3), ("tib", 4)):
         add(_DATA, 1024**power, names)
+    for names, power in (
+        ("bit bits", 0),
+        ("kilobit kilobits kbit", 1),
+        ("megabit megabits mbit", 2),
+        ("gigabit gigabits gbit", 3),
+    ):
+        add("bit", 1000**power, "", names)
     for names, power in (("bps", 0), ("kbps", 1), ("mbps", 2), ("gbps", 3)):
         add("bit/s", 1000**power, names)
     add("m/s", "0.44704", "mph")
@@ -361,13 +381,13 @@ def _units() -> dict[str, Unit]:  # noqa: C901, PLR0915 - a table
     add("knot", 1, "knot knots")
     for names, power in (("hz hertz", 0), ("khz kilohertz", 3), ("mhz megahertz", 6), ("ghz gigahertz", 9)):
         add("hz", 10**power, names)
-    for names, power in (("watt watts", 0), ("kilowatt kilowatts kw", 3), ("megawatt megawatts", 6)):
+    for names, power in (("watt watts w", 0), ("kilowatt kilowatts kw", 3), ("megawatt megawatts", 6)):
         add("w", 10**power, names)
     add("wh", 1, "wh")
     add("wh", 1000, "kwh")
     add("mah", 1, "mah")
     add("horsepower", 1, "horsepower", "hp bhp")
-    for names, power in (("volt volts", 0), ("millivolt millivolts mv", -3), ("kilovolt kilovolts kv", 3)):
+    for names, power in (("volt volts v", 0), ("millivolt millivolts mv", -3), ("kilovolt kilovolts kv", 3)):
         add("v", str(Fraction(10) ** power), names)
     add("amp", 1, "amp amps ampere amperes")
     add("ohm", 1, "ohm ohms")
@@ -447,10 +467,16 @@ EVERY = {
 }
 """Periods that take no number."""
 
+BITS = {"Mb": UNITS["mbit"], "Gb": UNITS["gbit"]}
+"""Units that only their case tells from others."""
+
 GLUED_UNITS = {"in": UNITS["inch"], "'": UNITS["foot"]}
 """Units only where nothing stands between the number and them."""
 
-GLUED_ONLY = frozenset(["d", "c", "f", "'"])
+GLUED_ONLY = frozenset(["d", "c", "f", "w", "v", "'"])
+CAPITALS = frozenset("CFWV")
+"""Units with a gap before them too, where they are capitals and no word follows that they may belong to."""
+
 TIME_DIMENSIONS = frozenset((_TIME, "month", "night"))
 MONEY_SIGNS = frozenset(["$", "£", "€", "¥", "₹", "¢"])
 MONEY_BEFORE = frozenset(
@@ -486,6 +512,7 @@ SPOKEN = (
     | frozenset(ROMAN)
     | frozenset(EVERY)
     | frozenset(name for name, unit in UNITS.items() if unit.stands_alone)
+    | frozenset(DECADES)
     | frozenset(("ago", "night", "nights"))
     | frozenset(SLIPS)
 )

@@ -7,6 +7,7 @@ from cachesvc.core.gates.literals.lexicon import (
     MONTHS,
     PERIODS,
     SEASONS,
+    STAGES,
     UNITS,
     UNSURE_MONTHS,
     UNSURE_WEEKDAYS,
@@ -17,8 +18,17 @@ from cachesvc.core.gates.literals.lexicon import (
 _BEFORE_MONTH = frozenset(
     "in of until till since by last next this during early late mid before after every through from".split()
 )
+_BEFORE_WEEKDAY = frozenset("on every this next last by until till through -".split())
 _BEFORE_SEASON = frozenset(["this", "next", "last", "in", "every", "during", "for", "of"])
 _AFTER_SEASON = frozenset(["semester", "term", "quarter", "season", "break"])
+_BEFORE_STAGED = frozenset(("-", "the", "in", "of"))
+MAY_STAGE = frozenset((*_BEFORE_STAGED, *STAGES))
+"""What stands right before that of which a stage is said."""
+
+_BEFORE_DECADE = frozenset("the ' - early mid late his her my their your our".split())
+_SHORT_DECADES = range(2, 10)
+_SURE_DECADES = range(3, 10)
+_CENTURY = 190
 _STOPS = frozenset('.?!:"')
 _BETWEEN = frozenset(("and", "or", "/", "-"))
 _HALVES = {"morning": "am", "afternoon": "pm", "evening": "pm"}
@@ -44,8 +54,40 @@ class Moments(Found):
             return True
         return place > 0 and before.text not in _STOPS and self.atoms[place].raw.istitle()
 
+    def _stage(self, place: int) -> None:
+        """Early, mid or late in what stands there: "mid-May", "the end of 2020"."""
+        word = self.at(place - 1).text
+        for at in (place - 2, place - 3, place - 4):
+            if word not in _BEFORE_STAGED:
+                break
+            word = self.at(at).text
+        if word in STAGES:
+            self.loose.add(("stage", STAGES[word]))
+
+    def _decade(self, place: int, number: Number) -> int:
+        """Where "1980s", "1980's", "the 80s" ends, if it is that; else 0. Something is glued to the number."""
+        end = place + 1
+        if self.at(end).text == "'" and self.at(end).glued:
+            end += 1
+        if self.at(end).text != "s" or not self.at(end).glued or not isinstance(number.value, int):
+            return 0
+        decade, unit = divmod(number.value, 10)
+        if unit or not (
+            is_year(number.value) or (decade in _SHORT_DECADES and self.at(place - 1).text in _BEFORE_DECADE)
+        ):
+            return 0
+        return self._add_decade(decade, place, end + 1)
+
+    def _add_decade(self, decade: int, start: int, end: int) -> int:
+        """The twenties may be those of either century."""
+        self._stage(start)
+        return self.add(
+            DATE, f"decade {_CENTURY + decade if decade in _SURE_DECADES else decade}0", start, end
+        )
+
     def _which(self, place: int) -> int:
         """Next week, last Friday, this year."""
+        self._stage(place)
         which = WHICH[self.atoms[place].text]
         following = self.at(place + 1).text
         if following in PERIODS:
@@ -63,9 +105,16 @@ class Moments(Found):
         atom = self.atoms[place]
         following = self.at(place + 1)
         if atom.text in UNSURE_WEEKDAYS and not (
-            atom.raw[0].isupper() and (following.text in (".", ",") or following.number is not None)
+            atom.raw[0].isupper()
+            and (
+                following.text in (".", ",")
+                or following.number is not None
+                or (atom.raw.istitle() and self.at(place - 1).text in _BEFORE_WEEKDAY)
+            )
         ):
             return place + 1
+        if self.at(place - 1).text == "other" and self.at(place - 2).text == "every":
+            self.add(NUMBER, "every 2", place - 1, place)
         return self.add(DATE, f"day {WEEKDAYS[atom.text]}", place, place + 1)
 
     def _month(self, place: int) -> int:
@@ -87,6 +136,8 @@ class Moments(Found):
             year, end = int(number.value), after + 1
         if day is None and year is None and atom.text in UNSURE_MONTHS and not self._is_sure_month(place):
             return place + 1
+        if day is None:
+            self._stage(start)
         self.add(DATE, date(year, month, day), start, end)
         if (
             day is not None
@@ -98,6 +149,8 @@ class Moments(Found):
 
     def _is_sure_month(self, place: int) -> bool:
         raw, before = self.atoms[place].raw, self.at(place - 1)
+        if self.atoms[place].text == "apr":
+            return raw.istitle()  # else it is the rate of a year
         if before.text in _BEFORE_MONTH:
             return True
         is_inside = place > 0 and before.text not in _STOPS

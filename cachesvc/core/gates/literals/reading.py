@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from cachesvc.core.gates.literals.atoms import foreign_numbers, joined
-from cachesvc.core.gates.literals.chunks import chunks
+from cachesvc.core.gates.literals.chunks import LETTERS, ODD, SPEAKS, chunks, marks
 from cachesvc.core.gates.literals.found import COUNT, DATE, FIRST, NUMBER, QUANTITY, TIME
 from cachesvc.core.gates.literals.scanner import Scan
 from cachesvc.core.gates.literals.slots import slots
-from cachesvc.core.gates.literals.spans import Spans, fold, quotes, said, spans
+from cachesvc.core.gates.literals.spans import Spans, fold, inches, quotes, said, spans
 from cachesvc.core.gates.words import NONE
 
 
@@ -18,6 +18,7 @@ class Literals(
 
     ``ones`` and ``firsts``: how often those are said, which may be a number and may be nothing. ``loose``: what by its kind
     must not differ where both texts say it, and may be left out ("the top 5", "next Monday"). ``bare``: units without a number.
+    ``letters``: those that stand alone.
     ``names``: identifiers; ``text``: all of it, folded; ``beside``: each number with the word before it,
     which is where an identifier may be found that the other text writes apart. ``slots``: values by the words that they
     stand beside.
@@ -41,6 +42,7 @@ class Literals(
     bare: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
+    letters: tuple[str, ...] = ()
     beside: frozenset[str] = NONE
     order: tuple[str, ...] = ()
     slots: frozenset[tuple[str, str]] = NONE
@@ -58,20 +60,25 @@ class Literals(
 
 def literals(text: str) -> Literals:
     """Find them. A text of prose has none, and of most that is all there is to find out."""
-    folded = fold(text)
+    folded = inches(fold(text))
     parts = chunks(folded)
     quoted = quotes(folded)
     found = Spans(folded)
-    if any(part.is_odd for part in parts):
+    marked = marks(parts)
+    if marked & ODD:
         found = spans(folded)
         parts = chunks(found.rest)
-    if text.isascii() and not any(part.speaks for part in parts):
-        return Literals(folded, quoted, *found[1:])
+        marked = marks(parts)
+    letters = tuple([letter for part in parts for letter in part.letters]) if marked & LETTERS else ()
+    if text.isascii() and not marked & SPEAKS:
+        return Literals(folded, quoted, *found[1:], letters=letters)
     scan = Scan(joined([atom for part in parts for atom in part.atoms])).run()
-    return _literals(folded, quoted, found, scan, foreign_numbers(found.rest))
+    return _literals(folded, quoted, found, scan, foreign_numbers(found.rest), letters)
 
 
-def _literals(text: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str]) -> Literals:
+def _literals(
+    text: str, quoted: tuple[str, ...], found: Spans, scan: Scan, foreign: list[str], letters: tuple[str, ...]
+) -> Literals:
     items = [item for item in scan.items if item.value != FIRST]
     numbers = [*foreign]
     values: dict[str, list[str]] = {NUMBER: numbers, COUNT: [], QUANTITY: [], DATE: [], TIME: []}
@@ -83,7 +90,7 @@ def _literals(text: str, quoted: tuple[str, ...], found: Spans, scan: Scan, fore
         text,
         quoted,
         found.code,
-        found.operators,
+        (*found.operators, *scan.signs) if scan.signs else found.operators,
         found.flags,
         found.emails,
         found.addresses,
@@ -98,6 +105,7 @@ def _literals(text: str, quoted: tuple[str, ...], found: Spans, scan: Scan, fore
         tuple(sorted(scan.bare)) if scan.bare else (),
         tuple(sorted(values[DATE])) if values[DATE] else (),
         tuple(sorted(values[TIME])) if values[TIME] else (),
+        letters,
         frozenset(scan.beside) if scan.beside else NONE,
         tuple([item.value for item in items]) if len(items) > 1 else (),
         slots(scan) if items else NONE,

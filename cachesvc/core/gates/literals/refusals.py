@@ -8,13 +8,16 @@ from decimal import Decimal
 from fractions import Fraction
 
 from cachesvc.core.gates.gate import Gate, Veto
+from cachesvc.core.gates.literals.found import WHEN
 from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
 from cachesvc.core.gates.literals.reading import Literals
+from cachesvc.core.gates.literals.spans import said
 
 _YEARS = range(1900, 2101)
 _FEW = 16
 _FRACTION = re.compile(r"-?[0-9]{1,18}/[1-9][0-9]{0,17}(?![0-9])")
 _FRACTIONAL = frozenset((Gate.NUMBER, Gate.VERSION, Gate.QUANTITY, Gate.TIME))
+_WORD_AND_NUMBER = re.compile(r"([a-z]{2,10})([0-9]{1,18})")
 _DECIMAL = 10**12
 """Fractions whose denominator divides it are written as decimals in full."""
 
@@ -43,7 +46,7 @@ def _decimal(found: re.Match[str]) -> str:
     return found[0] if abs(value) < 1 else f"{float(value):.6g}"
 
 
-def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # noqa: C901 - one question a gate
+def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # noqa: C901, PLR0912 - one question a gate
     """What differs, looked for as it is asked for; a gate may come more than once."""
     if ours.numbers != theirs.numbers:
         yield from _numbers(ours, theirs)
@@ -56,8 +59,9 @@ def literal_differences(ours: Literals, theirs: Literals) -> Iterator[Veto]:  # 
     if ours.times != theirs.times:
         yield from _differing(Gate.TIME, ours.times, theirs.times)
     if ours.names != theirs.names:
-        mine, other = ours.names - theirs.names - theirs.said, theirs.names - ours.names - ours.said
-        yield from _sets(Gate.IDENTIFIER, mine, other)
+        yield from _names(ours, theirs)
+    if ours.letters != theirs.letters:
+        yield from _letters(ours, theirs)
     if ours.emails != theirs.emails:
         yield from _sets(Gate.EMAIL, ours.emails, theirs.emails)
     if ours.addresses != theirs.addresses:
@@ -128,17 +132,69 @@ def _sets(gate: Gate, mine: frozenset[str], other: frozenset[str]) -> Iterable[V
         yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))
 
 
+def _names(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    mine, other = ours.names - theirs.names - theirs.said, theirs.names - ours.names - ours.said
+    if mine and not other:
+        mine = _joined_only(mine, theirs)
+    elif other and not mine:
+        other = _joined_only(other, ours)
+    yield from _sets(Gate.IDENTIFIER, mine, other)
+
+
+def _joined_only(names: frozenset[str], there: Literals) -> frozenset[str]:
+    """Those whose word and number the other text does not say apart either: "HTTP 404", "HTTP status 404"."""
+    said_there = there.said
+    parts = {name: _WORD_AND_NUMBER.fullmatch(name) for name in names}
+    return frozenset(
+        name
+        for name, part in parts.items()
+        if part is None or part[1] not in said_there or part[2] not in said_there
+    )
+
+
+def _letters(ours: Literals, theirs: Literals) -> Iterable[Veto]:
+    """Another letter in its place; only one too many may be anything ("how do u")."""
+    mine, other = _beyond(ours.letters, theirs.letters), _beyond(theirs.letters, ours.letters)
+    if mine and other:
+        yield Veto(Gate.IDENTIFIER, " ".join(mine), " ".join(other))
+
+
 def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
-    """A mere word between backticks may stand in the other text without them."""
-    here, there = ours.plain, theirs.plain
-    mine = [code for code in _beyond(ours.code, theirs.code) if f" {code.casefold()} " not in there]
-    other = [code for code in _beyond(theirs.code, ours.code) if f" {code.casefold()} " not in here]
+    """What stands between backticks may stand in the other text without them. What looks like a short flag may be a slip."""
+    mine = _unwritten(_beyond(ours.code, theirs.code), theirs)
+    other = _unwritten(_beyond(theirs.code, ours.code), ours)
     if mine or other:
         yield Veto(Gate.CODE, " ".join(mine), " ".join(other))
-    elif ours.flags and theirs.flags and ours.flags != theirs.flags:
+    elif ours.flags != theirs.flags and (
+        (ours.flags and theirs.flags) or _named_only(ours, theirs) or _named_only(theirs, ours)
+    ):
         yield Veto(Gate.CODE, " ".join(sorted(ours.flags)), " ".join(sorted(theirs.flags)))
     elif ours.operators != theirs.operators:
         yield Veto(Gate.CODE, " ".join(ours.operators), " ".join(theirs.operators))
+
+
+def _unwritten(codes: list[str], there: Literals) -> list[str]:
+    """Those that do not stand in the other text as they are."""
+    if not codes:
+        return codes
+    text = there.text.casefold()
+    return [code for code in codes if code and not _stands(code.casefold(), text)]
+
+
+def _stands(code: str, text: str) -> bool:
+    """It stands there, and is no part of a longer word."""
+    start = text.find(code)
+    while start >= 0:
+        end = start + len(code)
+        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
+            return True
+        start = text.find(code, end)
+    return False
+
+
+def _named_only(here: Literals, there: Literals) -> bool:
+    """A flag that is a word ("--force") stands here, and there not even the word does."""
+    return any(f" {said(flag)} " not in there.plain for flag in here.flags - there.flags if flag[:2] == "--")
 
 
 def _quotes(ours: Literals, theirs: Literals) -> Iterable[Veto]:
@@ -171,8 +227,15 @@ def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
         return
     there = dict(theirs.slots)
     for slot, value in sorted(ours.slots):
-        if there.get(slot, value) != value:
+        other = there.get(slot, value)
+        if other != value and not (slot.startswith("before") and _is_part(value, other)):
             yield Veto(_gate_of_value(value, ours, theirs), f"{slot} {value}", f"{slot} {there[slot]}")
+
+
+def _is_part(value: str, other: str) -> bool:
+    """One is only more of a list than the other."""
+    here, there = set(value.split()), set(other.split())
+    return here < there or there < here
 
 
 _LIMITS = {
@@ -241,6 +304,6 @@ def _loose(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     for kind in sorted(kinds):
         mine = {value for there, value in ours.loose if there == kind}
         other = {value for there, value in theirs.loose if there == kind}
-        if mine != other:
+        if mine != other and (kind != WHEN or mine.isdisjoint(other)):
             gate = Gate.NUMBER if kind in ("top", "multiple") else Gate.DATE
             yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))

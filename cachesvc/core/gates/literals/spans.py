@@ -7,6 +7,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from cachesvc.core.gates.literals.lexicon import UNITS
 from cachesvc.core.gates.words import NONE
 
 _FOLDS = str.maketrans(
@@ -18,7 +19,7 @@ _FOLDS = str.maketrans(
             "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u202a\u202b\u202c\u202d\u202e", None
         ),
         "×": "*",
-        "÷": " / ",
+        "÷": "/",
         "⁄": "/",
         "≤": "<=",
         "≥": ">=",
@@ -75,28 +76,36 @@ _NAME = re.compile(
     r"(?<![\w])(?:[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|_+[A-Za-z]\w*|[a-z]{2,}[A-Z][A-Za-z0-9]+)(?![\w])"
 )
 _SPOKEN_NAME = re.compile(r"(?<![\w+])(?:c\+\+|[cf]#|[a-z]\*)(?![\w+#])", re.IGNORECASE)
-_TAGGED = re.compile(r"(?<![\w&#@$])[@#$][A-Za-z_]\w{1,60}")
+_TAGGED = re.compile(r"(?<![\w&#@$])[@#$][A-Za-z_]\w{1,60}|(?<![\w%])%[A-Za-z](?!\w)")
+_SIGNED_LETTER = re.compile(r"(?<![\w+-])(?:[A-HJ-Zb-hj-z]|AB|Rh)[+-](?![\w+(=>-]| [\d(])")
+"""A grade, a blood group: "B+". Not what stands between two terms of a sum."""
+
+_HANGING = re.compile(r"-(?!\w)")
+_CALL = re.compile(r"(?<![\w.])[A-HJ-Zb-hj-z]\([^()\n]{1,40}\)")
+_INSTANCE = re.compile(r"(?<![\w.-])[A-Za-z]+\d+[a-z]*(?:\.\d{0,2}[a-z]{2,40})+(?![\w-])")
 _MIXED = re.compile(r"(?<![\w-])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?![\w-])")
 _DIGIT = re.compile(r"\d")
 _HAS_MIX = re.compile(r"\d(?:(?<=[A-Za-z]\d)|(?<=[A-Za-z]-\d)|-?[A-Za-z]|\d\d-\d)")
 _COUNTED = re.compile(
     r"\d+(?:-\d+)?-?[a-z]*(?:-[a-z]+)*|[a-z]+(?:-[a-z]+)*-?\d+s?|\d+x\d+(?:x\d+)?|[a-z]+-\d+-[a-z]+"
-    r"|(?:\d+(?:h|hrs?|m|mins?|secs?|s|d|ft|in|lbs?|oz|cm|kg))+",
+    r"|(?:\d+(?:h|hrs?|m|mins?|secs?|s|d|ft|in|lbs?|oz|cm|kg|km|mg|ml|g|k|am|pm)(?:-(?=\d))?)+",
     re.IGNORECASE,
 )
 _PHONE = re.compile(r"(?<![\w.,-])\+?\d{0,3}[ .-]?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
 _ISO_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 
 _METHOD = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS)\b")
-_FLAG = re.compile(r"(?<!\S)(?:--[A-Za-z][\w-]*|-[A-Za-z]{1,3})(?=[\s=]|$)")
+_FLAG = re.compile(r"(?<!\S)(?:--[A-Za-z][\w-]*|[-+][A-Za-z]{1,3})(?=[\s=?,)]|$)")
 _OPERATOR = re.compile(
-    r"===?|!==?|<=>|<[=<]?(?=\s?[\w$(.-])|->|=>|>[=>]?(?=\s?[\w$(.-])|=|&&|\|\|?|\*\*?(?=[ \w(])|(?<=[\w)])\^|\+\+"
-    r"|(?:(?<=\b[b-hj-z])|(?<=\d[a-z])|(?<=[\d)])) ?[-+/](?= (?:[b-hj-z]\b|[\d$(]))|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=[a-z]\b)"
-    r"|[{}]|(?<=\w)\[|\[(?=[\d\"'])"
+    r"(?=[-+*/%&|^~=<>! {}\[])(?:===?|!==?|<=>|<[=<]?(?=\s?[\w$(.-])|->|=>|>[=>]?(?=\s?[\w$(.-])|[-+*/%&|^~]=|=(?! ?\??$)|&&|\|\|?"
+    r"|\*\*(?=[ \w(])|\*(?=[ \w(])(?!(?:(?<=\d\*)|(?<=\d \*)) ?\d)|(?:(?<=[\w)])|(?<=[\w)] ))\^|[~^](?=\d+\.\d+\.)|\+\+\w?"
+    r"|(?:(?<=\b[b-hj-z])|(?<=\([a-z])|(?<=\d[a-z])|(?<=[\d)])) ?[-+/](?= (?:[b-hj-z]\b|[\d$(]))"
+    r"|(?<=[\d)])\+(?=\d)|(?<=\b[b-hj-z])\+(?=\d|[a-z]\b)|(?<=\d[nqt-z])[-+](?=\d)"
+    r"|[{}]|(?<=\w)\[|\[(?=[\d\"']))"
 )
 _AREA = re.compile(r"\b(?:[kcm]?m|ft|in|yd|mi)\^[23]\b")
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,20}(?: [^<>]{0,200})?/?>")
-_SIGNED = frozenset("=<>!&|*^+/-{}[]")
+_SIGNED = frozenset("=<>!&|*^+/-{}[]~")
 
 
 class Spans(
@@ -121,6 +130,20 @@ def fold(text: str) -> str:
     return _FOREIGN_DIGIT.sub(_ascii_digit, folded)
 
 
+def inches(text: str) -> str:
+    """The text with its signs of inches spelt: marks behind a digit that end no quotation."""
+    if '"' not in text:
+        return text
+    first, *rest = text.split('"')
+    pieces = [first]
+    is_open = False
+    for piece in rest:
+        is_inch = not is_open and pieces[-1][-1:].isdigit()
+        is_open = is_open if is_inch else not is_open
+        pieces += [" inches " if is_inch else '"', piece]
+    return "".join(pieces)
+
+
 def said(text: str) -> str:
     """The words of a text, a blank between two."""
     return " ".join(_WORDS.findall(text.casefold()))
@@ -133,6 +156,7 @@ def is_odd(chunk: str) -> bool:
         or _HUMP.search(chunk) is not None
         or _HAS_MIX.search(chunk) is not None
         or _METHOD.search(chunk) is not None
+        or "(" in chunk[1:]
     )
 
 
@@ -151,24 +175,19 @@ def spans(text: str) -> Spans:
     rest = text
     if "`" in rest:
         code = tuple(" ".join((match[1] or match[2] or "").split()) for match in _CODE.finditer(rest))
-        rest = _CODE.sub(" ", rest)
+        rest = _CODE.sub(r" \2 ", rest)  # a line of it may stand in the other text without backticks
     if "@" in rest:
         rest = _take(_EMAIL, rest, emails)
     if "/" in rest or "\\" in rest or _DOTTED.search(rest):
         rest = _take_addresses(rest, addresses, names)
-    if "_" in rest or _HUMP.search(rest):
-        rest = _take(_NAME, rest, names)
-    if "#" in rest or "@" in rest or "$" in rest or "+" in rest or "*" in rest:
-        rest = _take(_SPOKEN_NAME, _take(_TAGGED, rest, names), names)
-    if _DIGIT.search(rest) and _HAS_MIX.search(rest):
-        rest = _take_mixed(rest, names)
+    rest = _take_names(rest, names)
     if not text.isupper():
         names += _METHOD.findall(rest)
     operators: list[str] = []
     flags: list[str] = []
     if not _SIGNED.isdisjoint(rest):
         rest = _take(_TAG, rest, operators) if "<" in rest else rest
-        flags = _FLAG.findall(rest) if " -" in rest or rest.startswith("-") else []
+        flags = _FLAG.findall(rest) if " -" in rest or " +" in rest or rest.startswith("-") else []
         signed = _AREA.sub(" ", rest) if "^" in rest else rest
         operators += [sign.strip() for sign in _OPERATOR.findall(signed)]
     return Spans(
@@ -188,7 +207,9 @@ def _ascii_digit(match: re.Match[str]) -> str:
 
 
 def _identifier(name: str) -> str:
-    return name.casefold().replace("-", "") if "_" not in name else name.casefold()
+    """Hyphens and the sign of a variable are left out where people write the same without them."""
+    name = name.casefold().removeprefix("$")
+    return name.replace("-", "") if "_" not in name and name[-1].isalnum() else "".join(name.split())
 
 
 def _quotes(text: str) -> tuple[str, ...]:
@@ -228,18 +249,23 @@ def _take_addresses(text: str, addresses: list[str], names: list[str]) -> str:
         return " "
 
     def file(match: re.Match[str]) -> str:
-        if not any(char.isalpha() for char in match[0].rpartition(".")[0]):
-            return match[0]
+        stem, _, ending = match[0].rpartition(".")
+        if not any(char.isalpha() for char in stem) or (len(stem) == len(ending) == 1 and match[0].isupper()):
+            return match[0]  # a decimal, or initials: "D.C."
         names.append(match[0].replace(".js", "js") if _FRAMEWORK.fullmatch(match[0]) else match[0])
         return " "
+
+    def path(match: re.Match[str]) -> str:
+        return match[0] if match[0][1:] in UNITS else address(match)  # "$30 /hour" is a rate
 
     if "://" in text or "www." in text.casefold():
         text = _URL.sub(address, text)
     if "." in text:
         text = _HOST.sub(address, text)
         text = _FILE.sub(file, text)
+        text = _take(_INSTANCE, text, names) if _DIGIT.search(text) else text
     if "/" in text or "\\" in text:
-        text = _PATH.sub(address, text)
+        text = _PATH.sub(path, text)
     return text
 
 
@@ -253,6 +279,20 @@ def _address(written: str) -> str:
         address = address[4:]
     host, slash, path = address.partition("/")
     return f"{host.casefold()}{slash}{path}".rstrip("/")
+
+
+def _take_names(text: str, names: list[str]) -> str:
+    if "_" in text or _HUMP.search(text):
+        text = _take(_NAME, text, names)
+    if "(" in text:
+        text = _take(_CALL, text, names)
+    if "#" in text or "@" in text or "$" in text or "%" in text or "+" in text or "*" in text:
+        text = _take(_SPOKEN_NAME, _take(_TAGGED, text, names), names)
+    if "+" in text or _HANGING.search(text):
+        text = _take(_SIGNED_LETTER, text, names)
+    if _DIGIT.search(text) and _HAS_MIX.search(text):
+        text = _take_mixed(text, names)
+    return text
 
 
 def _take_mixed(text: str, names: list[str]) -> str:
