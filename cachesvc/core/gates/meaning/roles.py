@@ -1,0 +1,120 @@
+"""Whether the same words stand in other roles: who does it and to whom, from where and to where."""
+
+from collections.abc import Sequence
+
+from cachesvc.core.gates.gate import Gate, Veto
+from cachesvc.core.gates.meaning.reading import Meaning, Question
+from cachesvc.core.gates.meaning.stems import stem
+
+_WHO = frozenset((Question.WHO,))
+_DID = frozenset(("do", "does", "did"))
+_JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry trip fly travel".split())
+"""Between two places these go from the first to the second."""
+_LONGEST_NAME = 3
+_LONGEST_RUN = 24
+_CLAUSE = 3
+_MAX_REPLACED = 2
+_PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
+
+
+def role(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """The same word stands in a contrary role, or two words have changed places."""
+    if not ours.contrary.isdisjoint(theirs.roles):
+        for _, word in sorted(ours.contrary & theirs.roles):
+            mine = {kind for kind, held in ours.roles if held == word}
+            yours = {kind for kind, held in theirs.roles if held == word}
+            if mine.isdisjoint(yours):
+                return Veto(Gate.ROLE, f"{min(mine)} {word}", f"{min(yours)} {word}")
+    if ours.relations != theirs.relations:
+        veto = _turned(ours, theirs)
+        if veto is not None:
+            return veto
+    if ours.order != theirs.order and len(ours.order) == len(theirs.order) and ours.stems == theirs.stems:
+        return _exchange(ours, theirs) or _spoken_of(ours, theirs, 1) or _permuted(ours, theirs)
+    return _spoken_of(ours, theirs, 2) if ours.order == theirs.order else None
+
+
+def _spoken_of(ours: Meaning, theirs: Meaning, count: int) -> Veto | None:
+    """So many who do it in one have it done to them in the other: "can she sue me", "can I sue her"."""
+    if ours.function == theirs.function:
+        return None
+    mine = ours.function - theirs.function
+    yours = theirs.function - ours.function if len(mine) <= _MAX_REPLACED else frozenset()
+    if not 0 < len(yours) <= _MAX_REPLACED:
+        return None
+    turned = [
+        pair for pair in _PERSONS for one, other in (pair, pair[::-1]) if one in mine and other in yours
+    ]
+    return Veto(Gate.ROLE, " ".join(sorted(mine)), " ".join(sorted(yours))) if len(turned) >= count else None
+
+
+def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """The same small words at the same places, and the others have changed theirs: "can A sue the friend of B".
+
+    Not so in a list, nor where one part has moved past the other ("delete it permanently", "permanently delete it").
+    """
+    if ours.places != theirs.places or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    differing = [place for place, (a, b) in enumerate(zip(ours.order, theirs.order, strict=True)) if a != b]
+    first, end = differing[0], differing[-1] + 1
+    mine, yours = ours.order[first:end], theirs.order[first:end]
+    if len(mine) > _LONGEST_RUN or sorted(mine) != sorted(yours):
+        return None
+    is_list = any(joined for _, joined in ours.places[first + 1 : end])
+    has_moved_past = any(
+        mine[place:] + mine[:place] == yours
+        for place in range(1, len(mine))
+        if min(place, len(mine) - place) < _CLAUSE
+    )
+    return None if is_list or has_moved_past else Veto(Gate.ROLE, " ".join(mine), " ".join(yours))
+
+
+def _turned(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """What stands before a preposition in one stands after it in the other."""
+    turned = ours.swapped & theirs.relations
+    if not _JOURNEYS.isdisjoint(ours.stems):
+        both = {(after, kind, before) for before, kind, after in ours.relations if kind == "between"}
+        turned |= both & theirs.relations
+    for relation in sorted(turned - ours.relations):
+        if relation not in theirs.swapped:
+            return Veto(Gate.ROLE, " ".join(reversed(relation)), " ".join(relation))
+    return None
+
+
+def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Two words, or names of as many words, have changed places and all else stands: "did A beat B".
+
+    Not so in "A or B", nor for the parts of a phrase: "the price of gold", "the gold price".
+    """
+    first, second, size = _exchanged(ours.order, theirs.order)
+    if not size or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    inside = slice(first, second + size)
+    veto = Veto(Gate.ROLE, " ".join(ours.order[inside]), " ".join(theirs.order[inside]))
+    gap, is_joined = ours.places[second]
+    is_adjacent = second == first + size
+    if (
+        is_adjacent
+        and ours.questions == theirs.questions == _WHO
+        and not is_joined
+        and _DID & (ours.function ^ theirs.function)
+    ):
+        return veto  # "who did A call", "who called A"
+    is_list = all(joined for _, joined in ours.places[first + 1 : second + size])
+    if ours.places[inside] != theirs.places[inside] or is_list or (is_adjacent and not gap):
+        return None
+    shared = ours.order[first + size : second]
+    has_one_head = is_joined and ours.order[second + size : second + size + len(shared)] == shared
+    return None if has_one_head else veto  # one head: "red meat or white meat"
+
+
+def _exchanged(a: Sequence[str], b: Sequence[str]) -> tuple[int, int, int]:
+    """Where two runs of words stand that have changed places, and how many words each has; 0 when that is not all."""
+    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
+    size = len(differing) // 2
+    if len(differing) % 2 or not 0 < size <= _LONGEST_NAME:
+        return 0, 0, 0
+    first, second = differing[0], differing[size]
+    one, other = slice(first, first + size), slice(second, second + size)
+    is_whole = differing == [*range(first, first + size), *range(second, second + size)]
+    return (first, second, size) if is_whole and a[one] == b[other] and b[one] == a[other] else (0, 0, 0)
