@@ -1,13 +1,17 @@
 """Whether the same words stand in other roles: who does it and to whom, from where and to where."""
 
 from collections.abc import Sequence
+from itertools import product
 
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.stems import stem
 
-_WHO = frozenset((Question.WHO,))
+_ASKED_FOR = frozenset((Question.WHO, Question.WHAT, Question.WHICH, Question.COUNT))
+"""What is asked for may be who does it, or whom it is done to."""
 _DID = frozenset(("do", "does", "did"))
+_BE = frozenset("is are was were be been being am get gets got".split())
+_OFFERING = frozenset(("tell", "show", "give", "let", "for"))
 _JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry trip fly travel".split())
 """Between two places these go from the first to the second."""
 _LONGEST_NAME = 3
@@ -15,6 +19,8 @@ _LONGEST_RUN = 24
 _CLAUSE = 3
 _MAX_REPLACED = 2
 _PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
+_OBJECTS = frozenset(done_to for _, done_to in _PERSONS)
+_SPOKEN_OF = frozenset("i you he she it we they this that these those there".split())
 
 
 def role(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -29,13 +35,25 @@ def role(ours: Meaning, theirs: Meaning) -> Veto | None:
         veto = _turned(ours, theirs)
         if veto is not None:
             return veto
-    if ours.order != theirs.order and len(ours.order) == len(theirs.order) and ours.stems == theirs.stems:
-        return _exchange(ours, theirs) or _spoken_of(ours, theirs, 1) or _permuted(ours, theirs)
-    return _spoken_of(ours, theirs, 2) if ours.order == theirs.order else None
+    if ours.order == theirs.order:
+        return _spoken_of(ours, theirs, 2) or _passive(ours, theirs)
+    if len(ours.order) != len(theirs.order) or ours.stems != theirs.stems:
+        return None
+    return (
+        _exchange(ours, theirs)
+        or _exchange_of_lengths(ours, theirs)
+        or _spoken_of(ours, theirs, 1)
+        or _permuted(ours, theirs)
+        or _equated(ours, theirs)
+        or _replaced(ours, theirs)
+    )
 
 
 def _spoken_of(ours: Meaning, theirs: Meaning, count: int) -> Veto | None:
-    """So many who do it in one have it done to them in the other: "can she sue me", "can I sue her"."""
+    """So many who do it in one have it done to them in the other: "can she sue me", "can I sue her".
+
+    One is enough where no other word differs at all: "can I pay my tenant", "can my tenant pay me".
+    """
     if ours.function == theirs.function:
         return None
     mine = ours.function - theirs.function
@@ -45,7 +63,47 @@ def _spoken_of(ours: Meaning, theirs: Meaning, count: int) -> Veto | None:
     turned = [
         pair for pair in _PERSONS for one, other in (pair, pair[::-1]) if one in mine and other in yours
     ]
-    return Veto(Gate.ROLE, " ".join(sorted(mine)), " ".join(sorted(yours))) if len(turned) >= count else None
+    if len(turned) >= count or (turned and len(mine) == len(yours) == 1):
+        return Veto(Gate.ROLE, " ".join(sorted(mine)), " ".join(sorted(yours)))
+    return None
+
+
+def _passive(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """What does it in one has it done by another in the other: "who taught her", "who was taught by her"."""
+    if ours.places == theirs.places or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    for place, ((gap, _), (other, _)) in enumerate(zip(ours.places, theirs.places, strict=True)):
+        if place and {gap, other} == {"by", ""}:
+            said, plain = (ours, theirs) if gap else (theirs, ours)
+            if not _BE.isdisjoint(said.function - plain.function):
+                word = ours.order[place]
+                return Veto(Gate.ROLE, f"{gap} {word}".strip(), f"{other} {word}".strip())
+    return None
+
+
+def _equated(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """One is said to be the other: "is a square a rectangle", "is a rectangle a square"."""
+    if len(ours.order) == 2 and ours.questions == theirs.questions and ours.places == theirs.places:
+        (gap, _), second = ours.places
+        if (
+            gap in _BE
+            and second == ("", False)
+            and ours.question is Question.YES_NO
+            and _SPOKEN_OF.isdisjoint(ours.function | theirs.function)
+        ):
+            return Veto(Gate.ROLE, " ".join(ours.order), " ".join(theirs.order))
+    return None
+
+
+def _replaced(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """One word differs, and is elsewhere in the other: "Ajax plays Porto, does Ajax win", "…, does Porto win"."""
+    if ours.places == theirs.places:
+        differing = [
+            (one, other) for one, other in zip(ours.order, theirs.order, strict=True) if one != other
+        ]
+        if len(differing) == 1:
+            return Veto(Gate.ROLE, *differing[0])
+    return None
 
 
 def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -93,19 +151,57 @@ def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
     veto = Veto(Gate.ROLE, " ".join(ours.order[inside]), " ".join(theirs.order[inside]))
     gap, is_joined = ours.places[second]
     is_adjacent = second == first + size
-    if (
-        is_adjacent
-        and ours.questions == theirs.questions == _WHO
-        and not is_joined
-        and _DID & (ours.function ^ theirs.function)
-    ):
-        return veto  # "who did A call", "who called A"
+    if is_adjacent and not is_joined and _is_done_to(ours, theirs, second):
+        return veto
     is_list = all(joined for _, joined in ours.places[first + 1 : second + size])
     if ours.places[inside] != theirs.places[inside] or is_list or (is_adjacent and not gap):
         return None
     shared = ours.order[first + size : second]
     has_one_head = is_joined and ours.order[second + size : second + size + len(shared)] == shared
     return None if has_one_head else veto  # one head: "red meat or white meat"
+
+
+def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """The same for two phrases of several lengths: "a photo to a text file", "a text file to a photo".
+
+    The small words before them and between them have stayed.
+    """
+    a, b = ours.order, theirs.order
+    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
+    first, end = differing[0], differing[-1] + 1
+    if end - first > _LONGEST_RUN or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    mine, yours = ours.places[first:end], theirs.places[first:end]
+    a, b = a[first:end], b[first:end]
+    if any(joined for _, joined in (*mine[1:], *yours[1:])) or not any(gap for gap, _ in mine):
+        return None
+    for size, other in product(range(1, _LONGEST_NAME + 1), repeat=2):
+        begins, moved = len(a) - other, len(a) - size
+        if (
+            size <= begins
+            and a[:size] == b[moved:]
+            and a[begins:] == b[:other]
+            and a[size:begins] == b[other:moved]
+            and (size < begins or (mine[begins][0] and size + other <= _LONGEST_NAME))
+            and mine[0] == yours[0]
+            and mine[begins] == yours[moved]
+            and mine[1:size] == yours[moved + 1 :]
+            and mine[begins + 1 :] == yours[1:other]
+            and mine[size:begins] == yours[other:moved]
+        ):
+            return Veto(Gate.ROLE, " ".join(a), " ".join(b))
+    return None
+
+
+def _is_done_to(ours: Meaning, theirs: Meaning, second: int) -> bool:
+    """What does it has it done to it: "who did A call", "who called A"; "my boss called me", "I called my boss"."""
+    unlike = ours.function ^ theirs.function
+    (gap, _), (other, is_joined) = ours.places[second], theirs.places[second]
+    if is_joined:
+        return False
+    if ours.questions == theirs.questions and ours.question in _ASKED_FOR and not _DID.isdisjoint(unlike):
+        return (_BE | {"of"}).isdisjoint((gap, other)) and (_BE | {gap, other}).isdisjoint(unlike)
+    return ours.places == theirs.places and not _OBJECTS.isdisjoint(unlike) and _OFFERING.isdisjoint(unlike)
 
 
 def _exchanged(a: Sequence[str], b: Sequence[str]) -> tuple[int, int, int]:
