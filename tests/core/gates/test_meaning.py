@@ -125,6 +125,8 @@ def test_opposites_are_refused(ours: str, theirs: str) -> None:
     ("stop", "How do I make him bark?", "How do I stop him barking?"),
     ("neither", "tools that support macros", "tools that neither support macros"),
     ("German", "Darf ich hier parken?", "Darf ich hier nicht parken?"),
+    ("remember", "I remember my PIN", "I don't remember my PIN"),
+    ("swapped", "Use oil and not butter", "Use butter instead of oil"),
     ("French", "Puis-je fumer ici ?", "Puis-je ne pas fumer ici ?"),
 )
 def test_negations_are_refused(ours: str, theirs: str) -> None:
@@ -204,6 +206,8 @@ def test_changed_roles_are_refused(ours: str, theirs: str) -> None:
     ("before, after", "arriving before 9 pm", "arriving after 9 pm"),
     ("highest, lowest", "the highest interest rate", "the lowest interest rate"),
     ("faster, slower", "Is it faster by bus?", "Is it slower by bus?"),
+    ("more expensive", "Is it cheaper by bus?", "Is it more expensive by bus?"),
+    ("or equal to", "rows greater than 5", "rows greater than or equal to 5"),
     ("largest, smallest", "the largest lake in Asia", "the smallest lake in Asia"),
 )
 def test_opposed_degrees_and_bounds_are_refused(ours: str, theirs: str) -> None:
@@ -238,6 +242,7 @@ def test_other_kinds_of_question_are_refused(ours: str, theirs: str) -> None:
 
 
 @_table(
+    ("US and UK", "jobs in the US", "jobs in the UK"),
     ("capitalised", "What does Anders earn?", "What does Birgit earn?"),
     ("countries", "What is the capital of Chad?", "What is the capital of Togo?"),
     ("lower-case countries", "population of kenya", "population of ghana"),
@@ -364,6 +369,20 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("clause moved", "Since I travel a lot, can I get points?", "Can I get points, since I travel a lot?"),
     ("for me", "report a lost card", "report a card lost for me"),
     ("passive, both named", "Was Ann invited by Bo?", "Did Bo invite Ann?"),
+    ("avoid and not", "What should I avoid with gout?", "What should I not eat with gout?"),
+    ("do not and don't", "I do not want a window seat", "I don't want a window seat"),
+    ("imperative", "Do not play music at night", "Don't play music at night"),
+    ("refuse and not", "I refuse to verify my name", "I do not wish to verify my name"),
+    ("free of", "Recipes without nuts", "Nut-free recipes"),
+    ("forgot", "I forgot my PIN", "I don't remember my PIN"),
+    ("smaller and bigger", "Is the moon smaller than the sun?", "Is the sun bigger than the moon?"),
+    ("after and before", "Add the eggs after the milk", "Add the milk before the eggs"),
+    ("less expensive", "Is it cheaper by bus?", "Is it less expensive by bus?"),
+    ("highest and maximum", "the maximum dose of aspirin", "the highest dose of aspirin"),
+    ("US and USA", "I live in the US", "I live in the USA"),
+    ("US and America", "jobs in the US", "jobs in America"),
+    ("UK and United Kingdom", "jobs in the UK", "jobs in the United Kingdom"),
+    ("St. and Saint", "When is St. Patrick's Day?", "When is Saint Patrick's Day?"),
     ("using", "Can I pay with the app?", "Can I pay using the app?"),
 )
 def test_the_same_passes(ours: str, theirs: str) -> None:

@@ -7,8 +7,8 @@ _NUMBER = (
     r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|(?:a |one )?(?:hundred|thousand|million))\b)"
 )
 _BOUND = re.compile(
-    r"\b(?:(?P<ge>at least|no (?:less|fewer) than|minimum of|not less than|or (?:more|greater|later|above|over)\b)"
-    r"|(?P<le>at most|(?:no|not) more than|maximum of|up to"
+    r"\b(?:(?P<ge>at least|(?:more|greater|higher|larger|longer|bigger|older) than or equal to|no (?:less|fewer) than|minimum of|not less than|or (?:more|greater|later|above|over)\b)"
+    r"|(?P<le>at most|(?:less|fewer|lower|smaller|shorter|younger) than or equal to|(?:no|not) more than|maximum of|up to"
     + _NUMBER
     + r"|or (?:less|fewer|under|below|earlier)\b)"
     r"|(?P<gt>(?:more|greater|higher|larger|longer|bigger|older|over) than"

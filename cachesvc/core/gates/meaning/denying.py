@@ -8,11 +8,13 @@ _PASSED = frozenset(
 """Between a negation and what it denies."""
 _UNDENIED = frozenset(
     """
-    know understand sure see find recall remember recognise recognize certain just only mind care idea clue matter of
+    know understand sure see find recognise recognize certain just only mind care idea clue matter of
     think believe
     """.split()
 )
 """After a negation, these deny nothing of the matter: "not sure how", "no idea why", "not only"."""
+_FORGOTTEN = frozenset(("remember", "recall"))
+"""Neither do these, but they are denied themselves: "I forgot" is "I don't remember"."""
 _DENYING_PAIRS = frozenset(
     (
         *("instead of", "place of", "lieu of", "free of", "rid of", "rather than", "other than"),
@@ -61,6 +63,9 @@ class Denying:
         if self.awaits and word not in _PASSED:
             if word in _UNDENIED:
                 self.hard -= 1
+            elif word in _FORGOTTEN:
+                self.hard -= 1
+                self.reach = 1
             else:
                 self.reach = 2 if self._is_inverted else 1
             self.awaits = ""

@@ -24,6 +24,8 @@ _WHOLE = {
     "can't": "cannot",
     "won't": "cannot",
     "u.s": "usa",
+    "u.s.a": "usa",
+    "US": "usa",
     "u.k": "uk",
 }
 
@@ -68,7 +70,7 @@ _TITLES = frozenset(
     """
     january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov
     dec monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun president mr mrs ms dr prof
-    secretary minister pm rs inr am
+    secretary minister pm rs inr am saint st mount mt
     """.split()
 )
 _SYMMETRIC = frozenset(
@@ -135,7 +137,7 @@ def written(words: Sequence[str]) -> list[Written]:
 
 
 def _written(word: str) -> Written:
-    folded = word.casefold().replace("’", "'")
+    folded = _WHOLE.get(word) or word.casefold().replace("’", "'")
     if not folded[:1].isalnum():
         return Written(folded, ())
     is_capital = word[0].isupper() and word != "I"

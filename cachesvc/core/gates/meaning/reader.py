@@ -9,6 +9,7 @@ from cachesvc.core.gates.meaning.denying import Denying
 from cachesvc.core.gates.meaning.lexemes import Lexeme, lexeme, written
 from cachesvc.core.gates.meaning.placing import CONTRARY, Placing
 from cachesvc.core.gates.meaning.reading import Meaning, Question
+from cachesvc.core.gates.meaning.stems import stem
 from cachesvc.core.gates.meaning.tongues import language
 from cachesvc.core.gates.words import NONE
 
@@ -16,6 +17,8 @@ _STOPS = frozenset(".?!;:()[]{}")
 _PAUSES = frozenset((",", "&"))
 _CLAUSES = frozenset(("and", "or", "but"))
 _ASKING_IN = frozenset(("in", "into", "to", "auf", "en"))
+_DEAR = frozenset(map(stem, ("expensive", "costly", "pricey")))
+_DEARER, _CHEAPER = stem("pricier"), stem("cheaper")
 _PARTICLES = {"into": "in", "onto": "on"}
 
 
@@ -108,6 +111,8 @@ class _Reader:
             self._opposites |= known.opposites
         if known.is_degree:
             self._degrees.append(known.stem)
+        elif self._previous in ("more", "less") and known.stem in _DEAR:
+            self._degrees[-1] = _DEARER if self._previous == "more" else _CHEAPER
         if known.bare:
             self._bared.append(known.bare)
 

@@ -1,7 +1,7 @@
 """Two meanings compared, gate by gate. Each is symmetric, and cheapest where the texts do not differ in its matter."""
 
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.meaning.adding import added
@@ -9,7 +9,9 @@ from cachesvc.core.gates.meaning.kinds import SAME_NAMES
 from cachesvc.core.gates.meaning.naming import is_derived, same_name
 from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS, OPPOSITES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
-from cachesvc.core.gates.meaning.roles import role
+from cachesvc.core.gates.meaning.roles import are_turned_about, role
+from cachesvc.core.gates.meaning.stems import stem
+from cachesvc.core.gates.words import NONE
 
 _DEFINITE = frozenset(Question) - {
     Question.NONE,
@@ -32,13 +34,19 @@ _ALIKE = frozenset(
         (Question.WHO, Question.WHERE),
     )
 )
-_SYNONYMS = {"earliest": "first", "latest": "last"}
+_SYNONYMS = {
+    "earliest": frozenset(("first",)),
+    "latest": frozenset(("last",)),
+    "dearest": frozenset(("maximum", "max")),
+    "cheapest": frozenset(("minimum", "min")),
+}
 _MAX_UNMATCHED = 8
 """Where both texts have more words of their own than that, they are worded anew: single words say nothing then."""
 
 _ALL_OR_ANY = frozenset((frozenset(("all", "any")), frozenset(("every", "any"))))
 """The same in "book all of them", but not in "are all of them booked"."""
 _NOT = frozenset(("not",))
+_FREE = stem("free")
 _MAX_REPLACED = 2
 _MAX_REWORDED = 8
 """With more words of their own together than that, a denial of one is likely part of what it says besides."""
@@ -52,18 +60,39 @@ def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
         )
     if ours.denied == theirs.denied:
         return None
-    if ours.denied and theirs.denied and ours.negations == theirs.negations:
-        if ours.stems != theirs.stems or ours.places != theirs.places:
-            return None
-    elif len(ours.stems ^ theirs.stems) > _MAX_REWORDED:
+    if ours.denied and theirs.denied and _deny_alike(ours, theirs):
+        return None
+    if len(ours.stems ^ theirs.stems) > _MAX_REWORDED:
         return None
     for denied, plain in ((ours, theirs), (theirs, ours)):
         contradicted = (denied.denied - plain.denied) & plain.stems
-        if contradicted:
+        if contradicted and not _are_free_of(contradicted, plain):
             word = min(contradicted)
             sides = (f"not {word}", word)
             return Veto(Gate.NEGATION, *(sides if denied is ours else reversed(sides)))
     return None
+
+
+def _deny_alike(ours: Meaning, theirs: Meaning) -> bool:
+    """Both deny, as often, and what either denies is denied by the other or they are worded anew.
+
+    "Avoid" and "instead of" deny as well as "not", but "tea instead of milk" is not "milk and no tea".
+    """
+    if ours.denied <= theirs.denied or theirs.denied <= ours.denied:
+        return ours.negations + ours.soft_negations == theirs.negations + theirs.soft_negations
+    if ours.negations == theirs.negations:
+        return ours.stems != theirs.stems or ours.places != theirs.places
+    return ours.negations + ours.soft_negations == theirs.negations + theirs.soft_negations and (
+        ours.stems.isdisjoint(theirs.denied - ours.denied)
+        or theirs.stems.isdisjoint(ours.denied - theirs.denied)
+    )
+
+
+def _are_free_of(words: frozenset[str], text: Meaning) -> bool:
+    """It denies them too: "nut-free", "sugar free"."""
+    if "free" not in text.function:
+        return False
+    return words <= {word for word, following in pairwise(text.order) if following == _FREE}
 
 
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -104,9 +133,10 @@ def _small_words(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     for word, other in product(sorted(mine), sorted(yours)):
         pair = frozenset((word, other))
-        if pair in OPPOSED_WORDS or (
+        is_opposed = pair in OPPOSED_WORDS or (
             pair in _ALL_OR_ANY and ours.question is theirs.question is Question.YES_NO
-        ):
+        )
+        if is_opposed and not are_turned_about(ours, theirs):
             return Veto(Gate.ANTONYM, word, other)
     return None
 
@@ -126,7 +156,7 @@ def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
     if ours.degrees != theirs.degrees:
         left, right = ours.degrees - theirs.degrees, theirs.degrees - ours.degrees
         for word, other in product(sorted(left), sorted(right)):
-            if other in OPPOSED_DEGREES[word]:
+            if other in OPPOSED_DEGREES[word] and not are_turned_about(ours, theirs):
                 return Veto(Gate.COMPARISON, word, other)
     return None
 
@@ -197,7 +227,7 @@ def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
 def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
     """A word that narrows stands in one alone, or one says all that the other says and a clause more.
 
-    What comes first is the earliest, and what comes last the latest.
+    What comes first is the earliest, and what comes last the latest; the maximum is the highest.
     """
     if ours.qualifiers == theirs.qualifiers:
         more = added(ours, theirs) if len(ours.order) != len(theirs.order) else ()
@@ -207,8 +237,7 @@ def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     mine, yours = ours.qualifiers - theirs.qualifiers, theirs.qualifiers - ours.qualifiers
     for name in sorted(mine | yours):
-        synonym = _SYNONYMS.get(name)
-        if synonym is None or synonym not in (theirs if name in mine else ours).function:
+        if _SYNONYMS.get(name, NONE).isdisjoint((theirs if name in mine else ours).function):
             return Veto(Gate.QUALIFIER, " ".join(sorted(mine)), " ".join(sorted(yours)))
     return None
 

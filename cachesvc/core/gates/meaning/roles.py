@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from cachesvc.core.gates.gate import Gate, Veto
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.stems import stem
 
@@ -17,6 +18,7 @@ _JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry
 _LONGEST_NAME = 3
 _LONGEST_RUN = 24
 _CLAUSE = 3
+_CONVERSE = {"than": "than", "before": "after", "after": "before"}
 _MAX_REPLACED = 2
 _PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
 _OBJECTS = frozenset(done_to for _, done_to in _PERSONS)
@@ -134,9 +136,22 @@ def _turned(ours: Meaning, theirs: Meaning) -> Veto | None:
         both = {(after, kind, before) for before, kind, after in ours.relations if kind == "between"}
         turned |= both & theirs.relations
     for relation in sorted(turned - ours.relations):
-        if relation not in theirs.swapped:
+        if relation not in theirs.swapped and not (relation[1] == "than" and _are_opposed(ours, theirs)):
             return Veto(Gate.ROLE, " ".join(reversed(relation)), " ".join(relation))
     return None
+
+
+def are_turned_about(ours: Meaning, theirs: Meaning) -> bool:
+    """What is said of one to the other is said of the other to the one: "A before B", "B after A", by opposite words."""
+    for before, kind, after in ours.relations:
+        if kind in _CONVERSE and (after, _CONVERSE[kind], before) in theirs.relations:
+            return True
+    return False
+
+
+def _are_opposed(ours: Meaning, theirs: Meaning) -> bool:
+    left, right = ours.degrees - theirs.degrees, theirs.degrees - ours.degrees
+    return any(not OPPOSED_DEGREES[word].isdisjoint(right) for word in left)
 
 
 def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
