@@ -94,6 +94,25 @@ _VERBS = frozenset(
 _PREFIXES = (("non", 3), ("dis", 3), ("un", 3), ("in", 4), ("im", 4), ("ir", 4), ("il", 4), ("mis", 4))
 
 
+_FIRST_PARTS = tuple(
+    pair
+    for one, other in (
+        *(
+            ("hyper", "hypo"),
+            ("over", "under"),
+            ("pre", "post"),
+            ("up", "down"),
+            ("in", "out"),
+            ("macro", "micro"),
+        ),
+        *(("inter", "intra"), ("endo", "exo"), ("max", "min"), ("super", "sub")),
+        *(("north", "south"), ("east", "west"), ("front", "back"), ("left", "right")),
+    )
+    for pair in ((one, other), (other, one))
+)
+_MIN_REST = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Lexeme:
     """A casefolded word, its stem, and what the word can do. ``bare``: the stem without a negating prefix, or empty.
@@ -170,14 +189,14 @@ def _made(written: str) -> Lexeme:
     root = stem(word)
     is_content = word not in _FUNCTION_WORDS and word not in _HARD_NEGATIONS and not word.isdigit()
     bare = _bare(root) if is_content else ""
+    opposites = opposites_of(root) if is_content else OPPOSITES.get(root, _NONE)
     return Lexeme(
         word=word,
         stem=root,
         is_content=is_content,
-        opposites=OPPOSITES.get(root, _NONE),
+        opposites=opposites,
         is_degree=root in OPPOSED_DEGREES,
-        is_marked=bool(bare)
-        or root in OPPOSITES
+        is_marked=bool(bare or opposites)
         or root in OPPOSED_DEGREES
         or root in PARTICLE_VERBS
         or word in _PARTICLES,
@@ -199,6 +218,23 @@ def _made(written: str) -> Lexeme:
 
 
 _kept = lru_cache(KEPT_WORDS)(_made)
+
+
+@lru_cache(KEPT_WORDS)
+def opposites_of(root: str) -> frozenset[str]:
+    """Of a stem, those that are listed, and what it is with its first or last part turned: harmful, harmless."""
+    turned = [
+        other + root[len(part) :]
+        for part, other in _FIRST_PARTS
+        if root.startswith(part) and len(root) - len(part) > _MIN_REST
+    ]
+    turned += [
+        root.removesuffix(part) + other
+        for part, other in (("ful", "less"), ("less", "ful"))
+        if root.endswith(part) and len(root) - len(part) > _MIN_REST
+    ]
+    listed = OPPOSITES.get(root, _NONE)
+    return listed.union(turned) if turned else listed
 
 
 def _bare(root: str) -> str:

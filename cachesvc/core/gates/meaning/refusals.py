@@ -6,8 +6,9 @@ from itertools import pairwise, product
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.meaning.adding import added
 from cachesvc.core.gates.meaning.kinds import SAME_NAMES
+from cachesvc.core.gates.meaning.lexemes import opposites_of
 from cachesvc.core.gates.meaning.naming import is_derived, same_name
-from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS, OPPOSITES
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.roles import are_turned_about, role
 from cachesvc.core.gates.meaning.stems import stem
@@ -112,10 +113,10 @@ def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
     for word in sorted(left):
         for other in sorted(right):
             if (
-                (other in OPPOSITES.get(word, ()) or _is_prefixed(word, other))
+                (other in opposites_of(word) or _is_prefixed(word, other))
                 and (word in ours.denied) == (other in theirs.denied)
-                and ours.stems.isdisjoint(OPPOSITES.get(word, ()))
-                and theirs.stems.isdisjoint(OPPOSITES.get(other, ()))
+                and ours.stems.isdisjoint(opposites_of(word))
+                and theirs.stems.isdisjoint(opposites_of(other))
             ):
                 return Veto(Gate.ANTONYM, word, other)
     return None
