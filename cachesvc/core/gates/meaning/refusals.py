@@ -35,6 +35,10 @@ _ALIKE = frozenset(
         (Question.WHO, Question.WHERE),
     )
 )
+_WHO_OR_WHERE = frozenset("who whom where from with s is are was were".split())
+"""Whom to ask is where to ask, but who one is is not where one is from."""
+_DID = frozenset(("do", "does", "did"))
+_HOW_OR_ELSE = frozenset((frozenset(("how", "why")), frozenset(("how", "when"))))
 _SYNONYMS = {
     "earliest": frozenset(("first",)),
     "latest": frozenset(("last",)),
@@ -44,9 +48,31 @@ _SYNONYMS = {
 _MAX_UNMATCHED = 8
 """Where both texts have more words of their own than that, they are worded anew: single words say nothing then."""
 
-_ALL_OR_ANY = frozenset((frozenset(("all", "any")), frozenset(("every", "any"))))
-"""The same in "book all of them", but not in "are all of them booked"."""
+_OPPOSED_IN_QUESTIONS = frozenset(
+    frozenset((one, other))
+    for left, right in (
+        ("any", "all every"),
+        ("can could may", "should must"),
+        ("should", "must"),
+        ("will", "should"),
+    )
+    for one, other in product(left.split(), right.split())
+)
+"""The same in "book all of them" and in "how can I", but not in "are all of them booked", "can I", "should I"."""
+_TENSES = frozenset(
+    frozenset(pair)
+    for pair in (("is", "was"), ("are", "were"), ("is", "will"), ("was", "will"), ("'s", "was"))
+)
+_OFFICES = frozenset(
+    stem(word)
+    for word in """
+    president minister chancellor king queen emperor pope mayor governor senator secretary ambassador ceo cfo cto
+    chairman chairwoman chair director head leader boss manager coach captain champion owner landlord principal dean
+    """.split()
+)
+"""Who holds these now is another than who did."""
 _NOT = frozenset(("not",))
+_ONLY = frozenset(("only",))
 _FREE = stem("free")
 _MAX_REPLACED = 2
 _MAX_REWORDED = 8
@@ -55,7 +81,7 @@ _MAX_REWORDED = 8
 
 def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
     """One denies what the other says. Where both deny something, word order decides little, and no more is asked."""
-    if "only" in ours.function and ours.function ^ theirs.function == _NOT:
+    if ours.function ^ theirs.function == _NOT and "only" in ours.function:
         return Veto(
             Gate.NEGATION, *(("not only", "only") if "not" in ours.function else ("only", "not only"))
         )
@@ -135,7 +161,11 @@ def _small_words(ours: Meaning, theirs: Meaning) -> Veto | None:
     for word, other in product(sorted(mine), sorted(yours)):
         pair = frozenset((word, other))
         is_opposed = pair in OPPOSED_WORDS or (
-            pair in _ALL_OR_ANY and ours.question is theirs.question is Question.YES_NO
+            ours.question is theirs.question
+            and (
+                (ours.question is Question.YES_NO and pair in _OPPOSED_IN_QUESTIONS)
+                or (ours.question is Question.WHO and pair in _TENSES and not _OFFICES.isdisjoint(ours.stems))
+            )
         )
         if is_opposed and not are_turned_about(ours, theirs):
             return Veto(Gate.ANTONYM, word, other)
@@ -190,14 +220,26 @@ def question(ours: Meaning, theirs: Meaning) -> Veto | None:
         counted = Question.COUNT in ours.questions, Question.COUNT in theirs.questions
         if counted[0] != counted[1] and not (theirs if counted[0] else ours).questions.isdisjoint(_LISTING):
             return Veto(Gate.QUESTION, ours.question.value, theirs.question.value)
-        return None
+        return _how(ours, theirs)
     if any(frozenset(pair) in _ALIKE for pair in product(mine, yours)):
-        return None
+        is_of_one = ours.order == theirs.order and ours.function ^ theirs.function <= _WHO_OR_WHERE
+        if not is_of_one:
+            return None
     return Veto(
         Gate.QUESTION,
         ", ".join(sorted(kind.value for kind in mine)),
         ", ".join(sorted(kind.value for kind in yours)),
     )
+
+
+def _how(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Nothing differs but that one asks how, and the other why or when."""
+    if ours.order == theirs.order and ours.questions != theirs.questions:
+        asked = ours.questions ^ theirs.questions
+        words = (ours.function ^ theirs.function) - _DID
+        if Question.HOW in asked and words in _HOW_OR_ELSE:
+            return Veto(Gate.QUESTION, ours.question.value, theirs.question.value)
+    return None
 
 
 def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -230,6 +272,8 @@ def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
 
     What comes first is the earliest, and what comes last the latest; the maximum is the highest.
     """
+    if ours.function ^ theirs.function == _ONLY:
+        return Veto(Gate.QUALIFIER, *(("only", "") if "only" in ours.function else ("", "only")))
     if ours.qualifiers == theirs.qualifiers:
         more = added(ours, theirs) if len(ours.order) != len(theirs.order) else ()
         if more:
