@@ -22,7 +22,8 @@ _DENYING_PAIRS = frozenset(
     )
 )
 PAIR_ENDS = frozenset(("of", "than", "to"))
-_STOP_REACH = 3
+_STOP_REACH = 8
+_STOP_NEAR = 3
 SOFT = 1
 
 
@@ -74,7 +75,8 @@ class Denying:
             self.reach = 1
         elif self.stops:
             self.stops -= 1
-            if word.endswith("ing"):
+            is_near = self.stops >= _STOP_REACH - _STOP_NEAR
+            if word.endswith("ing") and (is_near or previous == "from"):
                 self.soft += 1
                 self.reach = 1
                 self.stops = 0

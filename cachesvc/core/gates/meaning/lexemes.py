@@ -40,7 +40,7 @@ _FUNCTION_WORDS = frozenset(
     and or but nor not no never n't cannot yes ok okay then else because while though although however
     there here please kindly hi hello hey thanks thank sir madam dear
     s d m t ll re ve im ive id 've 're 'll 's 'd 'm dont doesnt didnt cant wont isnt arent
-    let tell give show list find get want need know see me able
+    let tell give show list find get want wants need needs know see me able
     """.split()
 )
 _HARD_NEGATIONS = frozenset(

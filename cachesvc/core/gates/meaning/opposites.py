@@ -99,7 +99,7 @@ early | late
 near close | far
 full | empty
 fill | empty drain
-wet | dry
+wet moist damp humid | dry
 clean | dirty
 loud noisy | quiet silent
 bright | dark dim
@@ -205,6 +205,9 @@ upward | downward
 vertical vertically | horizontal horizontally
 clockwise | counterclockwise anticlockwise
 odd | even
+primary | secondary
+minor | adult
+many | few
 prime | composite
 plus | minus
 numerator | denominator
@@ -510,6 +513,10 @@ OPPOSED_WORDS = {
     give | take
     find | lose
     found | lost
+    new | used
+    even | odd
+    anything something everything | nothing
+    anyone anybody someone somebody everyone everybody | nobody
     only | all
     before | after
     toward towards | from

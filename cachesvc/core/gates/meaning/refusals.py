@@ -59,6 +59,9 @@ _OPPOSED_IN_QUESTIONS = frozenset(
     for one, other in product(left.split(), right.split())
 )
 """The same in "book all of them" and in "how can I", but not in "are all of them booked", "can I", "should I"."""
+_ALL_OR_ANY = frozenset((frozenset(("any", "all")), frozenset(("any", "every"))))
+_OF_THEM = frozenset(("of", "if"))
+"""With these "any" is one and "all" is each: "any of them", "if all fail"."""
 _TENSES = frozenset(
     frozenset(pair)
     for pair in (("is", "was"), ("are", "were"), ("is", "will"), ("was", "will"), ("'s", "was"))
@@ -74,6 +77,9 @@ _OFFICES = frozenset(
 _NOT = frozenset(("not",))
 _ONLY = frozenset(("only",))
 _FREE = stem("free")
+_RIDDING = frozenset(
+    map(stem, "eliminate remove kill delete clear clean cure erase lose reduce stop prevent treat".split())
+)
 _MAX_REPLACED = 2
 _MAX_REWORDED = 8
 """With more words of their own together than that, a denial of one is likely part of what it says besides."""
@@ -93,7 +99,7 @@ def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     for denied, plain in ((ours, theirs), (theirs, ours)):
         contradicted = (denied.denied - plain.denied) & plain.stems
-        if contradicted and not _are_free_of(contradicted, plain):
+        if contradicted and not _are_free_of(contradicted, plain) and not _rids(denied, plain):
             word = min(contradicted)
             sides = (f"not {word}", word)
             return Veto(Gate.NEGATION, *(sides if denied is ours else reversed(sides)))
@@ -120,6 +126,11 @@ def _are_free_of(words: frozenset[str], text: Meaning) -> bool:
     if "free" not in text.function:
         return False
     return words <= {word for word, following in pairwise(text.order) if following == _FREE}
+
+
+def _rids(denying: Meaning, plain: Meaning) -> bool:
+    """It denies by "get rid of ants" what is "kill ants" in the other."""
+    return "rid" in denying.stems and not plain.stems.isdisjoint(_RIDDING)
 
 
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -158,13 +169,22 @@ def _small_words(ours: Meaning, theirs: Meaning) -> Veto | None:
     yours = theirs.function - ours.function
     if not 0 < len(yours) <= _MAX_REPLACED:
         return None
+    both = ours.function & theirs.function
     for word, other in product(sorted(mine), sorted(yours)):
         pair = frozenset((word, other))
-        is_opposed = pair in OPPOSED_WORDS or (
-            ours.question is theirs.question
-            and (
-                (ours.question is Question.YES_NO and pair in _OPPOSED_IN_QUESTIONS)
-                or (ours.question is Question.WHO and pair in _TENSES and not _OFFICES.isdisjoint(ours.stems))
+        is_opposed = (
+            pair in OPPOSED_WORDS
+            or (pair in _ALL_OR_ANY and not both.isdisjoint(_OF_THEM))
+            or (
+                ours.question is theirs.question
+                and (
+                    (ours.question is Question.YES_NO and pair in _OPPOSED_IN_QUESTIONS)
+                    or (
+                        ours.question is Question.WHO
+                        and pair in _TENSES
+                        and not _OFFICES.isdisjoint(ours.stems)
+                    )
+                )
             )
         )
         if is_opposed and not are_turned_about(ours, theirs):

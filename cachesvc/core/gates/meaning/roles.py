@@ -12,7 +12,7 @@ _ASKED_FOR = frozenset((Question.WHO, Question.WHAT, Question.WHICH, Question.CO
 """What is asked for may be who does it, or whom it is done to."""
 _DID = frozenset(("do", "does", "did"))
 _BE = frozenset("is are was were be been being am get gets got".split())
-_OFFERING = frozenset(("tell", "show", "give", "let", "for"))
+_OFFERING = frozenset(("tell", "show", "for"))
 _JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry trip fly travel".split())
 """Between two places these go from the first to the second."""
 _LONGEST_NAME = 3
@@ -21,6 +21,8 @@ _CLAUSE = 3
 _CONVERSE = {"than": "than", "before": "after", "after": "before"}
 _MAX_REPLACED = 2
 _PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
+_PERSON_PAIRS = frozenset(map(frozenset, _PERSONS))
+_SUBJECTS = frozenset(doing for doing, _ in _PERSONS)
 _OBJECTS = frozenset(done_to for _, done_to in _PERSONS)
 _SPOKEN_OF = frozenset("i you he she it we they this that these those there".split())
 
@@ -58,14 +60,19 @@ def _spoken_of(ours: Meaning, theirs: Meaning, count: int) -> Veto | None:
     """
     if ours.function == theirs.function:
         return None
+    most = _MAX_REPLACED if count == 1 else _MAX_REPLACED + 1
     mine = ours.function - theirs.function
-    yours = theirs.function - ours.function if len(mine) <= _MAX_REPLACED else frozenset()
-    if not 0 < len(yours) <= _MAX_REPLACED:
+    yours = theirs.function - ours.function if len(mine) <= most else frozenset()
+    if not 0 < len(yours) <= most:
         return None
     turned = [
-        pair for pair in _PERSONS for one, other in (pair, pair[::-1]) if one in mine and other in yours
+        pair
+        for pair in _PERSONS
+        for one, other in (pair, pair[::-1])
+        if (one in mine and other in (yours if count == 1 else theirs.function))
+        or (count > 1 and one in ours.function and other in yours)
     ]
-    if len(turned) >= count or (turned and len(mine) == len(yours) == 1):
+    if len(turned) >= count or (len(mine) == len(yours) == 1 and mine | yours in _PERSON_PAIRS):
         return Veto(Gate.ROLE, " ".join(sorted(mine)), " ".join(sorted(yours)))
     return None
 
@@ -168,6 +175,12 @@ def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
     is_adjacent = second == first + size
     if is_adjacent and not is_joined and _is_done_to(ours, theirs, second):
         return veto
+    if (
+        is_adjacent
+        and "that" in ours.function & theirs.function
+        and ours.names.issuperset(ours.order[inside])
+    ):
+        return veto  # "tell A that B is late"
     is_list = all(joined for _, joined in ours.places[first + 1 : second + size])
     if ours.places[inside] != theirs.places[inside] or is_list or (is_adjacent and not gap):
         return None
@@ -209,14 +222,24 @@ def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
 
 
 def _is_done_to(ours: Meaning, theirs: Meaning, second: int) -> bool:
-    """What does it has it done to it: "who did A call", "who called A"; "my boss called me", "I called my boss"."""
+    """What does it has it done to it: "who did A call", "who called A"; "my boss called me", "I called my boss".
+
+    "Did I hear her", "did she hear" too.
+    """
     unlike = ours.function ^ theirs.function
     (gap, _), (other, is_joined) = ours.places[second], theirs.places[second]
     if is_joined:
         return False
     if ours.questions == theirs.questions and ours.question in _ASKED_FOR and not _DID.isdisjoint(unlike):
         return (_BE | {"of"}).isdisjoint((gap, other)) and (_BE | {gap, other}).isdisjoint(unlike)
-    return ours.places == theirs.places and not _OBJECTS.isdisjoint(unlike) and _OFFERING.isdisjoint(unlike)
+    if gap or other or not _BE.isdisjoint(unlike):
+        return False
+    (before, _), (after, _) = ours.places[second - 1], theirs.places[second - 1]
+    if before != after and not (before in _DID and after in _DID):
+        return False
+    if ours.question is theirs.question is Question.YES_NO and not _SUBJECTS.isdisjoint(unlike):
+        return True
+    return not _OBJECTS.isdisjoint(unlike) and _OFFERING.isdisjoint(unlike)
 
 
 def _exchanged(a: Sequence[str], b: Sequence[str]) -> tuple[int, int, int]:
