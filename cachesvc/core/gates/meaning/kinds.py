@@ -89,7 +89,7 @@ _KINDS = {
     mathematics math maths physics chemistry biology geography geology astronomy economics psychology sociology philosophy
     anthropology linguistics
     """,
-    "sport": "football soccer basketball baseball tennis cricket hockey golf rugby volleyball badminton boxing swimming chess",
+    "sport": "football soccer basketball baseball tennis cricket hockey golf rugby volleyball badminton boxing swimming chess hiking skiing snowboarding cycling surfing sailing yoga",
     "instrument": "guitar piano violin drums flute cello trumpet saxophone ukulele",
     "pet": "dog cat rabbit hamster horse cow pig sheep goat chicken duck fish bird snake turtle",
     "organ": "heart liver kidney lung brain stomach bladder pancreas spleen eye ear nose throat tongue knee elbow shoulder ankle wrist",

@@ -362,6 +362,7 @@ sunny | cloudy rainy
 literally | figuratively
 fully completely entirely | partially partly
 full | part partial
+extend prolong | shorten terminate
 former ex | current present
 future | present
 recent | past
@@ -519,6 +520,7 @@ OPPOSED_WORDS = {
     anyone anybody someone somebody everyone everybody | nobody
     only | all
     before | after
+    during | before after
     toward towards | from
     and | or
     """.strip().splitlines()

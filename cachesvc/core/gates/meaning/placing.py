@@ -160,7 +160,7 @@ class Placing:
         self._role = "via" if word in _AT and self._last in _STOPPING else known.role
         self._is_rejoined = bool(self._join) and word == self._last_gap  # "to rent or to buy"
         if known.role:
-            self._before = known.role if self._last else ""
+            self._before = known.role if self._last and not self._is_rejoined else ""
             self._join = ""
             if known.role == "between":
                 self._role = "first"

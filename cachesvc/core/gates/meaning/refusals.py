@@ -8,9 +8,10 @@ from cachesvc.core.gates.meaning.adding import added
 from cachesvc.core.gates.meaning.kinds import SAME_NAMES
 from cachesvc.core.gates.meaning.lexemes import opposites_of
 from cachesvc.core.gates.meaning.naming import is_derived, same_name
-from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.roles import are_turned_about, role
+from cachesvc.core.gates.meaning.small_words import small_words
 from cachesvc.core.gates.meaning.stems import stem
 from cachesvc.core.gates.words import NONE
 
@@ -48,32 +49,6 @@ _SYNONYMS = {
 _MAX_UNMATCHED = 8
 """Where both texts have more words of their own than that, they are worded anew: single words say nothing then."""
 
-_OPPOSED_IN_QUESTIONS = frozenset(
-    frozenset((one, other))
-    for left, right in (
-        ("any", "all every"),
-        ("can could may", "should must"),
-        ("should", "must"),
-        ("will", "should"),
-    )
-    for one, other in product(left.split(), right.split())
-)
-"""The same in "book all of them" and in "how can I", but not in "are all of them booked", "can I", "should I"."""
-_ALL_OR_ANY = frozenset((frozenset(("any", "all")), frozenset(("any", "every"))))
-_OF_THEM = frozenset(("of", "if"))
-"""With these "any" is one and "all" is each: "any of them", "if all fail"."""
-_TENSES = frozenset(
-    frozenset(pair)
-    for pair in (("is", "was"), ("are", "were"), ("is", "will"), ("was", "will"), ("'s", "was"))
-)
-_OFFICES = frozenset(
-    stem(word)
-    for word in """
-    president minister chancellor king queen emperor pope mayor governor senator secretary ambassador ceo cfo cto
-    chairman chairwoman chair director head leader boss manager coach captain champion owner landlord principal dean
-    """.split()
-)
-"""Who holds these now is another than who did."""
 _NOT = frozenset(("not",))
 _ONLY = frozenset(("only",))
 _FREE = stem("free")
@@ -135,11 +110,12 @@ def _rids(denying: Meaning, plain: Meaning) -> bool:
 
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
     """A word of one has its opposite in the other, and neither text has both. "Not right" is no opposite of "wrong"."""
-    veto = _small_words(ours, theirs)
+    veto = small_words(ours, theirs)
     if veto is not None:
         return veto
     if (
         ours.opposites.isdisjoint(theirs.stems)
+        and theirs.opposites.isdisjoint(ours.stems)
         and ours.bared.isdisjoint(theirs.stems)
         and theirs.bared.isdisjoint(ours.stems)
     ):
@@ -159,39 +135,6 @@ def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
     return None
 
 
-def _small_words(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """Hardly a word differs, and one that does has its opposite in the other: "the left knee", "round it up"."""
-    if ours.function == theirs.function:
-        return None
-    mine = ours.function - theirs.function
-    if not 0 < len(mine) <= _MAX_REPLACED:
-        return None
-    yours = theirs.function - ours.function
-    if not 0 < len(yours) <= _MAX_REPLACED:
-        return None
-    both = ours.function & theirs.function
-    for word, other in product(sorted(mine), sorted(yours)):
-        pair = frozenset((word, other))
-        is_opposed = (
-            pair in OPPOSED_WORDS
-            or (pair in _ALL_OR_ANY and not both.isdisjoint(_OF_THEM))
-            or (
-                ours.question is theirs.question
-                and (
-                    (ours.question is Question.YES_NO and pair in _OPPOSED_IN_QUESTIONS)
-                    or (
-                        ours.question is Question.WHO
-                        and pair in _TENSES
-                        and not _OFFICES.isdisjoint(ours.stems)
-                    )
-                )
-            )
-        )
-        if is_opposed and not are_turned_about(ours, theirs):
-            return Veto(Gate.ANTONYM, word, other)
-    return None
-
-
 _PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis")
 
 
@@ -207,8 +150,9 @@ def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
     if ours.degrees != theirs.degrees:
         left, right = ours.degrees - theirs.degrees, theirs.degrees - ours.degrees
         for word, other in product(sorted(left), sorted(right)):
-            if other in OPPOSED_DEGREES[word] and not are_turned_about(ours, theirs):
-                return Veto(Gate.COMPARISON, word, other)
+            if other in OPPOSED_DEGREES[word]:
+                is_same = are_turned_about(ours, theirs)
+                return None if is_same else Veto(Gate.COMPARISON, word, other)
     return None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from cachesvc.core.gates.gate import Gate, Veto
-from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.stems import stem
 
@@ -40,7 +40,7 @@ def role(ours: Meaning, theirs: Meaning) -> Veto | None:
         if veto is not None:
             return veto
     if ours.order == theirs.order:
-        return _spoken_of(ours, theirs, 2) or _passive(ours, theirs)
+        return _spoken_of(ours, theirs, 2) or _passive(ours, theirs) or _particles(ours, theirs)
     if len(ours.order) != len(theirs.order) or ours.stems != theirs.stems:
         return None
     return (
@@ -50,6 +50,7 @@ def role(ours: Meaning, theirs: Meaning) -> Veto | None:
         or _permuted(ours, theirs)
         or _equated(ours, theirs)
         or _replaced(ours, theirs)
+        or _interchanged(ours, theirs)
     )
 
 
@@ -136,6 +137,27 @@ def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
     return None if is_list or has_moved_past else Veto(Gate.ROLE, " ".join(mine), " ".join(yours))
 
 
+def _particles(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Opposite small words have changed places: "turn it on before I turn that off"."""
+    if ours.places == theirs.places or ours.function != theirs.function:
+        return None
+    for (gap, _), (other, _) in zip(ours.places, theirs.places, strict=True):
+        if frozenset((gap, other)) in OPPOSED_WORDS:
+            return Veto(Gate.ROLE, gap, other)
+    return None
+
+
+def _interchanged(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Two words stand for each other throughout: "A sued B as B did not pay"."""
+    if ours.places != theirs.places or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    differing = [(one, other) for one, other in zip(ours.order, theirs.order, strict=True) if one != other]
+    pairs = set(differing)
+    if len(differing) > len(pairs) == 2 and pairs == {(other, one) for one, other in pairs}:
+        return Veto(Gate.ROLE, *max(pairs))
+    return None
+
+
 def _turned(ours: Meaning, theirs: Meaning) -> Veto | None:
     """What stands before a preposition in one stands after it in the other."""
     turned = ours.swapped & theirs.relations
@@ -178,7 +200,7 @@ def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
     if (
         is_adjacent
         and "that" in ours.function & theirs.function
-        and ours.names.issuperset(ours.order[inside])
+        and (ours.names | theirs.names).issuperset(ours.order[inside])
     ):
         return veto  # "tell A that B is late"
     is_list = all(joined for _, joined in ours.places[first + 1 : second + size])
@@ -201,7 +223,7 @@ def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     mine, yours = ours.places[first:end], theirs.places[first:end]
     a, b = a[first:end], b[first:end]
-    if any(joined for _, joined in (*mine[1:], *yours[1:])) or not any(gap for gap, _ in mine):
+    if not any(gap for gap, _ in mine):
         return None
     for size, other in product(range(1, _LONGEST_NAME + 1), repeat=2):
         begins, moved = len(a) - other, len(a) - size
@@ -210,6 +232,7 @@ def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
             and a[:size] == b[moved:]
             and a[begins:] == b[:other]
             and a[size:begins] == b[other:moved]
+            and not any(joined for _, joined in (*mine[1:size], *mine[begins:], *mine[size + 1 : begins]))
             and (size < begins or (mine[begins][0] and size + other <= _LONGEST_NAME))
             and mine[0] == yours[0]
             and mine[begins] == yours[moved]
@@ -230,7 +253,7 @@ def _is_done_to(ours: Meaning, theirs: Meaning, second: int) -> bool:
     (gap, _), (other, is_joined) = ours.places[second], theirs.places[second]
     if is_joined:
         return False
-    if ours.questions == theirs.questions and ours.question in _ASKED_FOR and not _DID.isdisjoint(unlike):
+    if ours.question is theirs.question and ours.question in _ASKED_FOR and not _DID.isdisjoint(unlike):
         return (_BE | {"of"}).isdisjoint((gap, other)) and (_BE | {gap, other}).isdisjoint(unlike)
     if gap or other or not _BE.isdisjoint(unlike):
         return False
