@@ -440,6 +440,7 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("US and America", "jobs in the US", "jobs in America"),
     ("UK and United Kingdom", "jobs in the UK", "jobs in the United Kingdom"),
     ("for a vaccine", "Is there a vaccine for flu?", "Is there a vaccine against flu?"),
+    ("to and to", "a train from Bern to Bonn to Ulm", "a train from Bern to Ulm with a stop in Bonn"),
     ("by", "Is it better by bus or by train?", "Is it better by train or by bus?"),
     ("list of three", "mail the box, the bag and the book", "mail the book, the box and the bag"),
     ("rid of", "How do I get rid of ants?", "How do I eliminate ants?"),

@@ -80,6 +80,10 @@ class Placing:
             self._hold_role(word, known, is_name=is_name)
         if self._join and self._last:
             self._add_join(stem)
+        if is_name and self._gap == self._role == self._last_role == "to":
+            for passed in (self._first, self._last):
+                self.roles.discard(("to", passed))
+                self.roles.add(("via", passed))  # "to Bonn to Ulm" ends in Ulm
         if self._before:
             self._relate(self._before, stem)
             self._before = ""
