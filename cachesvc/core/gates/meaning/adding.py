@@ -14,7 +14,7 @@ _LIGHT = frozenset(
     possibly way step best good try look think feel believe seem appear suppose wonder happen go get come make use show give
     provide take ask request obtain find figure current currently now actually exactly already still yet just really
     kind type sort thing anything something everything someone anyone people guide walk available exist reason purpose please
-    thanks instruct instruction process procedure name idea mind remind question number certain various different other much many
+    list thanks instruct instruction process procedure name idea mind remind question number certain various different other much many
     more lot able allow require own again regard concern right sure guess quick quickly soon okay today detail
     """.split()
 )

@@ -22,6 +22,8 @@ _DENYING_PAIRS = frozenset(
     )
 )
 PAIR_ENDS = frozenset(("of", "than", "to"))
+_NO_DENIALS = frozenset((("why", "not"), *((word, "sin") for word in ("a", "the", "of", "is"))))
+"""The first is said of what was said before; "sin" is "without" in Spanish alone."""
 _STOP_REACH = 8
 _STOP_NEAR = 3
 SOFT = 1
@@ -53,7 +55,7 @@ class Denying:
         if strength == SOFT:
             self.soft += 1
             self.reach = 1
-        elif previous != "or" and (previous, word) != ("why", "not"):  # said of what was said before
+        elif previous != "or" and (previous, word) not in _NO_DENIALS:
             self.hard += 1
             self.awaits = word
             # "Isn't my card working": the subject comes between.

@@ -19,6 +19,9 @@ _CLAUSES = frozenset(("and", "or", "but"))
 _ASKING_IN = frozenset(("in", "into", "to", "auf", "en"))
 _DEAR = frozenset(map(stem, ("expensive", "costly", "pricey")))
 _DEARER, _CHEAPER = stem("pricier"), stem("cheaper")
+_LISTING = frozenset(("", "please", "you", "and", "me", "i", "can", "just", "kindly", "to"))
+"""After these "list" is what one is asked to do; else it is a thing."""
+_STOPPING = frozenset(("stop", "quit"))
 _PARTICLES = {"into": "in", "onto": "on"}
 
 
@@ -83,7 +86,7 @@ class _Reader:
             denying.word(word, previous)
         if known.is_marked:
             self._mark(word, known)
-        if known.is_content:
+        if known.is_content or (word == "list" and previous not in _LISTING):
             self._content(word, known, is_name=is_name)
         else:
             if word in _CLAUSES:
@@ -91,7 +94,7 @@ class _Reader:
             self._placing.function(word, known)
         if known.negation:
             denying.negation(word, known.negation, previous, len(self._folded))
-        elif known.stem == "stop":
+        elif known.stem in _STOPPING:
             denying.stop()
         self._folded.append(word)
         self._previous = word

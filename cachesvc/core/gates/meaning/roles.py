@@ -21,6 +21,7 @@ _CLAUSE = 3
 _CONVERSE = {"than": "than", "before": "after", "after": "before"}
 _MAX_REPLACED = 2
 _PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
+_YOU_OR_I = {frozenset(("i", "your")), frozenset(("you", "my"))}
 _PERSON_PAIRS = frozenset(map(frozenset, _PERSONS))
 _SUBJECTS = frozenset(doing for doing, _ in _PERSONS)
 _OBJECTS = frozenset(done_to for _, done_to in _PERSONS)
@@ -73,7 +74,11 @@ def _spoken_of(ours: Meaning, theirs: Meaning, count: int) -> Veto | None:
         if (one in mine and other in (yours if count == 1 else theirs.function))
         or (count > 1 and one in ours.function and other in yours)
     ]
-    if len(turned) >= count or (len(mine) == len(yours) == 1 and mine | yours in _PERSON_PAIRS):
+    if (
+        {mine, yours} == _YOU_OR_I
+        or len(turned) >= count
+        or (len(mine) == len(yours) == 1 and mine | yours in _PERSON_PAIRS)
+    ):
         return Veto(Gate.ROLE, " ".join(sorted(mine)), " ".join(sorted(yours)))
     return None
 
