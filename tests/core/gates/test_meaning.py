@@ -440,6 +440,7 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("less expensive", "Is it cheaper by bus?", "Is it less expensive by bus?"),
     ("highest and maximum", "the maximum dose of aspirin", "the highest dose of aspirin"),
     ("US and USA", "I live in the US", "I live in the USA"),
+    ("us in capitals", "CONTACT US NOW", "contact us now"),
     ("US and America", "jobs in the US", "jobs in America"),
     ("UK and United Kingdom", "jobs in the UK", "jobs in the United Kingdom"),
     ("for a vaccine", "Is there a vaccine for flu?", "Is there a vaccine against flu?"),

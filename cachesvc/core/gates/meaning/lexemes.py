@@ -220,9 +220,12 @@ def _made(written: str) -> Lexeme:
 _kept = lru_cache(KEPT_WORDS)(_made)
 
 
-@lru_cache(KEPT_WORDS)
 def opposites_of(root: str) -> frozenset[str]:
     """Of a stem, those that are listed, and what it is with its first or last part turned: harmful, harmless."""
+    return _opposites_kept(root) if len(root) <= MAX_KEPT_LENGTH else _opposites(root)
+
+
+def _opposites(root: str) -> frozenset[str]:
     turned = [
         other + root[len(part) :]
         for part, other in _FIRST_PARTS
@@ -235,6 +238,9 @@ def opposites_of(root: str) -> frozenset[str]:
     ]
     listed = OPPOSITES.get(root, _NONE)
     return listed.union(turned) if turned else listed
+
+
+_opposites_kept = lru_cache(KEPT_WORDS)(_opposites)
 
 
 def _bare(root: str) -> str:

@@ -27,6 +27,10 @@ _PARTICLES = {"into": "in", "onto": "on"}
 
 def meaning(text: str, words: Sequence[str]) -> Meaning:
     """Read a text, of which these are the words as written. Linear in its length; never raises."""
+    if "US" in words and text.isupper():
+        words = [
+            "us" if word == "US" else word for word in words
+        ]  # in capitals throughout, it is more often "us"
     reader = _Reader()
     read = reader.word
     starts = True
