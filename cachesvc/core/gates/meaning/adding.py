@@ -14,7 +14,7 @@ _LIGHT = frozenset(
     possibly way step best good try look think feel believe seem appear suppose wonder happen go get come make use show give
     provide take ask request obtain find figure current currently now actually exactly already still yet just really
     kind type sort thing anything something everything someone anyone people guide walk available exist reason purpose please
-    thanks instruct instruction process procedure name idea mind remind question number certain various different other much many
+    list thanks instruct instruction process procedure name idea mind remind question number certain various different other much many
     more lot able allow require own again regard concern right sure guess quick quickly soon okay today detail
     """.split()
 )
@@ -33,10 +33,20 @@ _NARROWING = frozenset(
     notarised notarized certified verbal written signed unsigned voluntary involuntary mandatory criminal civil federal
     acute chronic severe mild prenatal malignant benign
     static asynchronous synchronous nested recursive anonymous encrypted unencrypted
+    remote adjacent consecutive linked rural urban coastal expected estimated projected median gross net
+    trial unused worn faulty closed former retired disabled wholesale residual chemical
     """.split()
 )
 """Before a noun these pick some of its kind. Those that are said as often without meaning it (new, foreign, whole, extra,
 free, online) are not among them."""
+_LIMITING = frozenset(("without", "unless", "except", "despite"))
+_GROUPS = frozenset(
+    stem(word)
+    for word in """
+    child kid baby infant newborn toddler teenager teen adult senior elderly man woman boy girl male female
+    dog cat
+    """.split()
+)
 _NARROWING_STEMS = frozenset(map(stem, _NARROWING))
 
 
@@ -58,9 +68,17 @@ def added(ours: Meaning, theirs: Meaning) -> tuple[str, ...]:
     if len([word for word in words if word not in _LIGHT]) >= _CLAUSE:
         return words
     more = longer.function - shorter.function
+    if any(_limits(longer, place, shorter.function) for place in places):
+        return words
     if _NARROWING.isdisjoint(more) and longer.names <= shorter.stems:
         return ()
     return words if any(_narrows(longer, place) or _names(longer, place) for place in places) else ()
+
+
+def _limits(text: Meaning, place: int, said: frozenset[str]) -> bool:
+    """It stands after what excepts, or is whom all is for: "without a card", "for children"."""
+    gap, _ = text.places[place]
+    return (gap in _LIMITING and gap not in said) or (gap == "for" and text.order[place] in _GROUPS)
 
 
 def _narrows(text: Meaning, place: int) -> bool:

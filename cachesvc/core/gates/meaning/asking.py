@@ -39,6 +39,8 @@ _AUXILIARIES = frozenset(
 )
 
 OPENING = frozenset(_OPENING)
+_PREPOSITIONS = frozenset("in on at for from with by".split())
+"""A question may open with one: "in which year", "with whom"."""
 
 
 class Asking:
@@ -65,7 +67,7 @@ class Asking:
             self._start(word)
         if word == "of" and previous in ("number", "no", "count"):
             self.found.append(Question.COUNT)
-        self.starts = False
+        self.starts = self.starts and word in _PREPOSITIONS
 
     def _start(self, word: str) -> None:
         if word in _AUXILIARIES:

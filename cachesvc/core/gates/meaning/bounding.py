@@ -3,12 +3,13 @@
 import re
 
 _NUMBER = (
-    r"(?= \W?\d| (?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"(?= \W?\d| [b-hj-z]\b| (?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
     r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|(?:a |one )?(?:hundred|thousand|million))\b)"
 )
 _BOUND = re.compile(
-    r"\b(?:(?P<ge>at least|no (?:less|fewer) than|minimum of|not less than|or (?:more|greater|later|above|over)\b)"
-    r"|(?P<le>at most|(?:no|not) more than|maximum of|up to"
+    r"\b(?:(?P<ge>at least|(?:more|greater|higher|larger|longer|bigger|older) than or equal to|no (?:less|fewer) than|minimum of|not less than|or (?:more|greater|later|above|over)\b"
+    r"|from(?= \W?\d[\d.,]*(?: (?!to\b|until\b|till\b)\w+)?(?! (?:to|until|till)\b)(?![\d.,\w-])))"
+    r"|(?P<le>at most|(?:less|fewer|lower|smaller|shorter|younger) than or equal to|(?:no|not) more than|maximum of|up to"
     + _NUMBER
     + r"|or (?:less|fewer|under|below|earlier)\b)"
     r"|(?P<gt>(?:more|greater|higher|larger|longer|bigger|older|over) than"
@@ -25,7 +26,7 @@ _BOUND = re.compile(
 )
 _BOUND_WORDS = frozenset(
     """
-    least most than minimum maximum up over above under below more less fewer later earlier greater exactly
+    least most than minimum maximum up over above under below more less fewer later earlier greater exactly from
     """.split()
 )
 _NONE: frozenset[str] = frozenset()

@@ -8,11 +8,13 @@ _PASSED = frozenset(
 """Between a negation and what it denies."""
 _UNDENIED = frozenset(
     """
-    know understand sure see find recall remember recognise recognize certain just only mind care idea clue matter of
+    know understand sure see find recognise recognize certain just only mind care idea clue matter of
     think believe
     """.split()
 )
 """After a negation, these deny nothing of the matter: "not sure how", "no idea why", "not only"."""
+_FORGOTTEN = frozenset(("remember", "recall"))
+"""Neither do these, but they are denied themselves: "I forgot" is "I don't remember"."""
 _DENYING_PAIRS = frozenset(
     (
         *("instead of", "place of", "lieu of", "free of", "rid of", "rather than", "other than"),
@@ -20,7 +22,10 @@ _DENYING_PAIRS = frozenset(
     )
 )
 PAIR_ENDS = frozenset(("of", "than", "to"))
-_STOP_REACH = 3
+_NO_DENIALS = frozenset((("why", "not"), *((word, "sin") for word in ("a", "the", "of", "is"))))
+"""The first is said of what was said before; "sin" is "without" in Spanish alone."""
+_STOP_REACH = 8
+_STOP_NEAR = 3
 SOFT = 1
 
 
@@ -50,7 +55,7 @@ class Denying:
         if strength == SOFT:
             self.soft += 1
             self.reach = 1
-        elif previous != "or" and (previous, word) != ("why", "not"):  # said of what was said before
+        elif previous != "or" and (previous, word) not in _NO_DENIALS:
             self.hard += 1
             self.awaits = word
             # "Isn't my card working": the subject comes between.
@@ -61,6 +66,9 @@ class Denying:
         if self.awaits and word not in _PASSED:
             if word in _UNDENIED:
                 self.hard -= 1
+            elif word in _FORGOTTEN:
+                self.hard -= 1
+                self.reach = 1
             else:
                 self.reach = 2 if self._is_inverted else 1
             self.awaits = ""
@@ -69,7 +77,8 @@ class Denying:
             self.reach = 1
         elif self.stops:
             self.stops -= 1
-            if word.endswith("ing"):
+            is_near = self.stops >= _STOP_REACH - _STOP_NEAR
+            if word.endswith("ing") and (is_near or previous == "from"):
                 self.soft += 1
                 self.reach = 1
                 self.stops = 0

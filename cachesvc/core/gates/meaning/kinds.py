@@ -76,6 +76,11 @@ _KINDS = {
     "religion": "christian muslim hindu buddhist jewish sikh christianity islam hinduism buddhism judaism sikhism catholic protestant",
     "planet": "venus mars jupiter saturn uranus neptune pluto",
     "colour": "red blue green yellow orange purple pink brown black white gray grey violet",
+    "diet": "vegan vegetarian pescatarian halal kosher",
+    "size": "small medium large",
+    "measure": "width height depth length weight radius diameter circumference perimeter area volume",
+    "gadget": "iphone ipad macbook kindle",
+    "engineering": "mechanical civil electrical chemical",
     "meal": "breakfast lunch dinner brunch supper",
     "season": "spring summer autumn fall winter",
     "period": "hourly daily nightly weekly biweekly fortnightly monthly quarterly yearly annually annual",
@@ -84,7 +89,7 @@ _KINDS = {
     mathematics math maths physics chemistry biology geography geology astronomy economics psychology sociology philosophy
     anthropology linguistics
     """,
-    "sport": "football soccer basketball baseball tennis cricket hockey golf rugby volleyball badminton boxing swimming chess",
+    "sport": "football soccer basketball baseball tennis cricket hockey golf rugby volleyball badminton boxing swimming chess hiking skiing snowboarding cycling surfing sailing yoga",
     "instrument": "guitar piano violin drums flute cello trumpet saxophone ukulele",
     "pet": "dog cat rabbit hamster horse cow pig sheep goat chicken duck fish bird snake turtle",
     "organ": "heart liver kidney lung brain stomach bladder pancreas spleen eye ear nose throat tongue knee elbow shoulder ankle wrist",

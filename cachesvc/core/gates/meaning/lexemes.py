@@ -24,6 +24,8 @@ _WHOLE = {
     "can't": "cannot",
     "won't": "cannot",
     "u.s": "usa",
+    "u.s.a": "usa",
+    "US": "usa",
     "u.k": "uk",
 }
 
@@ -38,7 +40,7 @@ _FUNCTION_WORDS = frozenset(
     and or but nor not no never n't cannot yes ok okay then else because while though although however
     there here please kindly hi hello hey thanks thank sir madam dear
     s d m t ll re ve im ive id 've 're 'll 's 'd 'm dont doesnt didnt cant wont isnt arent
-    let tell give show list find get want need know see me able
+    let tell give show list find get want wants need needs know see me able
     """.split()
 )
 _HARD_NEGATIONS = frozenset(
@@ -68,7 +70,7 @@ _TITLES = frozenset(
     """
     january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov
     dec monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun president mr mrs ms dr prof
-    secretary minister pm rs inr am
+    secretary minister pm rs inr am saint st mount mt
     """.split()
 )
 _SYMMETRIC = frozenset(
@@ -90,6 +92,25 @@ _VERBS = frozenset(
     """.split()
 )
 _PREFIXES = (("non", 3), ("dis", 3), ("un", 3), ("in", 4), ("im", 4), ("ir", 4), ("il", 4), ("mis", 4))
+
+
+_FIRST_PARTS = tuple(
+    pair
+    for one, other in (
+        *(
+            ("hyper", "hypo"),
+            ("over", "under"),
+            ("pre", "post"),
+            ("up", "down"),
+            ("in", "out"),
+            ("macro", "micro"),
+        ),
+        *(("inter", "intra"), ("endo", "exo"), ("max", "min"), ("super", "sub")),
+        *(("north", "south"), ("east", "west"), ("front", "back"), ("left", "right")),
+    )
+    for pair in ((one, other), (other, one))
+)
+_MIN_REST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +156,7 @@ def written(words: Sequence[str]) -> list[Written]:
 
 
 def _written(word: str) -> Written:
-    folded = word.casefold().replace("’", "'")
+    folded = _WHOLE.get(word) or word.casefold().replace("’", "'")
     if not folded[:1].isalnum():
         return Written(folded, ())
     is_capital = word[0].isupper() and word != "I"
@@ -168,14 +189,14 @@ def _made(written: str) -> Lexeme:
     root = stem(word)
     is_content = word not in _FUNCTION_WORDS and word not in _HARD_NEGATIONS and not word.isdigit()
     bare = _bare(root) if is_content else ""
+    opposites = opposites_of(root) if is_content else OPPOSITES.get(root, _NONE)
     return Lexeme(
         word=word,
         stem=root,
         is_content=is_content,
-        opposites=OPPOSITES.get(root, _NONE),
+        opposites=opposites,
         is_degree=root in OPPOSED_DEGREES,
-        is_marked=bool(bare)
-        or root in OPPOSITES
+        is_marked=bool(bare or opposites)
         or root in OPPOSED_DEGREES
         or root in PARTICLE_VERBS
         or word in _PARTICLES,
@@ -197,6 +218,29 @@ def _made(written: str) -> Lexeme:
 
 
 _kept = lru_cache(KEPT_WORDS)(_made)
+
+
+def opposites_of(root: str) -> frozenset[str]:
+    """Of a stem, those that are listed, and what it is with its first or last part turned: harmful, harmless."""
+    return _opposites_kept(root) if len(root) <= MAX_KEPT_LENGTH else _opposites(root)
+
+
+def _opposites(root: str) -> frozenset[str]:
+    turned = [
+        other + root[len(part) :]
+        for part, other in _FIRST_PARTS
+        if root.startswith(part) and len(root) - len(part) > _MIN_REST
+    ]
+    turned += [
+        root.removesuffix(part) + other
+        for part, other in (("ful", "less"), ("less", "ful"))
+        if root.endswith(part) and len(root) - len(part) > _MIN_REST
+    ]
+    listed = OPPOSITES.get(root, _NONE)
+    return listed.union(turned) if turned else listed
+
+
+_opposites_kept = lru_cache(KEPT_WORDS)(_opposites)
 
 
 def _bare(root: str) -> str:

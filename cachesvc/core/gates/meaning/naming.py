@@ -5,13 +5,21 @@ _ENDINGS = frozenset(
         "ean",
         "eans", "ians", "ese", "i", "is", "ish", "ic", "es", "a", "e", "y", "ies", "er", "ers", "ey", "en")
 )  # fmt: skip
+_CALLED = frozenset(
+    frozenset(pair)
+    for pair in (
+        *(("usa", name) for name in ("america", "american", "unit", "stat")),
+        *(("uk", name) for name in ("britain", "british", "unit", "kingdom")),
+    )
+)
+"""Stems of other names for the same."""
 _MIN_SHARED = 4
 _MIN_TYPO = 6
 
 
 def same_name(one: str, other: str) -> bool:
     """One is the other's inflection, or a typo of it: Israel and Israeli, Kurosawa and Kurosowa; not Iran and Iraq."""
-    if is_derived(one, other):
+    if is_derived(one, other) or frozenset((one, other)) in _CALLED:
         return True
     return len(one) >= _MIN_TYPO and len(other) >= _MIN_TYPO and one.isalpha() and is_typo(one, other)
 

@@ -99,7 +99,7 @@ early | late
 near close | far
 full | empty
 fill | empty drain
-wet | dry
+wet moist damp humid | dry
 clean | dirty
 loud noisy | quiet silent
 bright | dark dim
@@ -205,6 +205,9 @@ upward | downward
 vertical vertically | horizontal horizontally
 clockwise | counterclockwise anticlockwise
 odd | even
+primary | secondary
+minor | adult
+many | few
 prime | composite
 plus | minus
 numerator | denominator
@@ -229,9 +232,9 @@ morning am | evening afternoon night pm
 afternoon | evening
 dawn sunrise | dusk sunset
 summer | winter
-spring | autumn fall
+spring | autumn
 spring | winter summer
-autumn fall | winter summer
+autumn | winter summer
 weekday weekdays | weekend weekends
 noon midday | midnight
 until | since
@@ -336,6 +339,73 @@ arteries artery | veins vein
 carnivore | herbivore
 predator | prey
 supernova | nebula
+cation | anion
+endothermic | exothermic
+ionic | covalent
+kinetic | potential
+mitosis | meiosis
+prokaryote prokaryotic | eukaryote eukaryotic
+viral virus | bacterial bacteria
+benign | malignant
+acute | chronic
+mild | severe
+maternal maternity | paternal paternity
+qualitative | quantitative
+objective | subjective
+nominal | real
+sparse | dense
+scarce | abundant
+stable | volatile
+transparent | opaque
+vacant | occupied
+sunny | cloudy rainy
+literally | figuratively
+fully completely entirely | partially partly
+full | part partial
+extend prolong | shorten terminate
+former ex | current present
+future | present
+recent | past
+fresh | dried frozen canned
+uppercase | lowercase
+vowel | consonant
+median | mode
+stack | queue
+merge | rebase
+cpu | gpu
+bullish | bearish
+payable | receivable
+creditor lender | debtor borrower
+donor | recipient
+lessor | lessee
+trainer mentor | trainee mentee
+interviewer | interviewee
+payer | payee
+producer | consumer
+author writer | reader
+speaker | listener
+victim | offender perpetrator attacker
+freehold | leasehold
+felony | misdemeanor
+civil | criminal
+libel | slander
+copyright | trademark patent
+boyfriend | girlfriend
+waiter | waitress
+grandson | granddaughter
+landing | takeoff
+outbound | return
+ascent climb | descent
+pause | resume continue unpause
+continue proceed | stop cancel
+appear | disappear
+appreciate appreciation | depreciate depreciation
+assemble | disassemble
+rent lease | buy purchase
+cause trigger worsen | cure relieve treat alleviate soothe
+require mandatory compulsory | recommend
+require | allow permit
+tachycardia | bradycardia
 ein einschalten anschalten aktivieren | aus ausschalten abschalten deaktivieren
 kaufen | verkaufen
 öffnen | schließen
@@ -440,7 +510,17 @@ OPPOSED_WORDS = {
     always | never
     ever | never
     must | may
+    show | hide
+    give | take
+    find | lose
+    found | lost
+    new | used
+    even | odd
+    anything something everything | nothing
+    anyone anybody someone somebody everyone everybody | nobody
+    only | all
     before | after
+    during | before after
     toward towards | from
     and | or
     """.strip().splitlines()

@@ -1,6 +1,7 @@
 """Where the words of a text stand to each other: after which preposition, to which side of it, joined by what."""
 
 from cachesvc.core.gates.meaning.lexemes import Lexeme
+from cachesvc.core.gates.meaning.stems import stem
 
 CONTRARY = {
     "from": ("to", "second", "via"),
@@ -26,6 +27,9 @@ _GOING = {
     "reaches": "to",
     "reaching": "to",
 }
+_STOPPING = frozenset(map(stem, ("stop", "stopover", "layover", "connect", "connection", "change")))
+_AT = frozenset(("in", "at"))
+"""Where one stops on the way is not where one goes."""
 _TIMES = frozenset(
     """
     monday tuesday wednesday thursday friday saturday sunday today tomorrow yesterday tonight morning afternoon evening night
@@ -76,6 +80,10 @@ class Placing:
             self._hold_role(word, known, is_name=is_name)
         if self._join and self._last:
             self._add_join(stem)
+        if is_name and self._gap == self._role == self._last_role == "to":
+            for passed in (self._first, self._last):
+                self.roles.discard(("to", passed))
+                self.roles.add(("via", passed))  # "to Bonn to Ulm" ends in Ulm
         if self._before:
             self._relate(self._before, stem)
             self._before = ""
@@ -153,12 +161,13 @@ class Placing:
             self._join = word
             self.is_symmetric = self.is_symmetric or known.is_symmetric
             return
-        self._role = known.role
+        self._role = "via" if word in _AT and self._last in _STOPPING else known.role
         self._is_rejoined = bool(self._join) and word == self._last_gap  # "to rent or to buy"
         if known.role:
-            self._before = known.role if self._last else ""
+            self._before = known.role if self._last and not self._is_rejoined else ""
             self._join = ""
-            self._role = "first" if known.role == "between" else known.role
+            if known.role == "between":
+                self._role = "first"
         else:
             self._before = self._first = self._join = ""
         self._gap = word

@@ -9,6 +9,7 @@ from cachesvc.core.gates.meaning.denying import Denying
 from cachesvc.core.gates.meaning.lexemes import Lexeme, lexeme, written
 from cachesvc.core.gates.meaning.placing import CONTRARY, Placing
 from cachesvc.core.gates.meaning.reading import Meaning, Question
+from cachesvc.core.gates.meaning.stems import stem
 from cachesvc.core.gates.meaning.tongues import language
 from cachesvc.core.gates.words import NONE
 
@@ -16,11 +17,20 @@ _STOPS = frozenset(".?!;:()[]{}")
 _PAUSES = frozenset((",", "&"))
 _CLAUSES = frozenset(("and", "or", "but"))
 _ASKING_IN = frozenset(("in", "into", "to", "auf", "en"))
+_DEAR = frozenset(map(stem, ("expensive", "costly", "pricey")))
+_DEARER, _CHEAPER = stem("pricier"), stem("cheaper")
+_LISTING = frozenset(("", "please", "you", "and", "me", "i", "can", "just", "kindly", "to"))
+"""After these "list" is what one is asked to do; else it is a thing."""
+_STOPPING = frozenset(("stop", "quit"))
 _PARTICLES = {"into": "in", "onto": "on"}
 
 
 def meaning(text: str, words: Sequence[str]) -> Meaning:
     """Read a text, of which these are the words as written. Linear in its length; never raises."""
+    if "US" in words and text.isupper():
+        words = [
+            "us" if word == "US" else word for word in words
+        ]  # in capitals throughout, it is more often "us"
     reader = _Reader()
     read = reader.word
     starts = True
@@ -80,7 +90,7 @@ class _Reader:
             denying.word(word, previous)
         if known.is_marked:
             self._mark(word, known)
-        if known.is_content:
+        if known.is_content or (word == "list" and previous not in _LISTING):
             self._content(word, known, is_name=is_name)
         else:
             if word in _CLAUSES:
@@ -88,7 +98,7 @@ class _Reader:
             self._placing.function(word, known)
         if known.negation:
             denying.negation(word, known.negation, previous, len(self._folded))
-        elif known.stem == "stop":
+        elif known.stem in _STOPPING:
             denying.stop()
         self._folded.append(word)
         self._previous = word
@@ -108,6 +118,8 @@ class _Reader:
             self._opposites |= known.opposites
         if known.is_degree:
             self._degrees.append(known.stem)
+        elif self._previous in ("more", "less") and known.stem in _DEAR:
+            self._degrees[-1] = _DEARER if self._previous == "more" else _CHEAPER
         if known.bare:
             self._bared.append(known.bare)
 

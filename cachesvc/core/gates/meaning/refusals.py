@@ -1,15 +1,19 @@
 """Two meanings compared, gate by gate. Each is symmetric, and cheapest where the texts do not differ in its matter."""
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable
+from itertools import pairwise, product
 
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.meaning.adding import added
 from cachesvc.core.gates.meaning.kinds import SAME_NAMES
+from cachesvc.core.gates.meaning.lexemes import opposites_of
 from cachesvc.core.gates.meaning.naming import is_derived, same_name
-from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS, OPPOSITES
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
+from cachesvc.core.gates.meaning.roles import are_turned_about, role
+from cachesvc.core.gates.meaning.small_words import small_words
 from cachesvc.core.gates.meaning.stems import stem
+from cachesvc.core.gates.words import NONE
 
 _DEFINITE = frozenset(Question) - {
     Question.NONE,
@@ -19,8 +23,6 @@ _DEFINITE = frozenset(Question) - {
     Question.YES_NO,
     Question.HOW,
 }
-_WHO = frozenset((Question.WHO,))
-_DID = frozenset(("do", "does", "did"))
 _LISTING = frozenset((Question.WHICH, Question.LIST))
 _ALIKE = frozenset(
     frozenset(pair)
@@ -34,53 +36,86 @@ _ALIKE = frozenset(
         (Question.WHO, Question.WHERE),
     )
 )
-_SYNONYMS = {"earliest": "first", "latest": "last"}
+_WHO_OR_WHERE = frozenset("who whom where from with s is are was were".split())
+"""Whom to ask is where to ask, but who one is is not where one is from."""
+_DID = frozenset(("do", "does", "did"))
+_HOW_OR_ELSE = frozenset((frozenset(("how", "why")), frozenset(("how", "when"))))
+_SYNONYMS = {
+    "earliest": frozenset(("first",)),
+    "latest": frozenset(("last",)),
+    "dearest": frozenset(("maximum", "max")),
+    "cheapest": frozenset(("minimum", "min")),
+}
 _MAX_UNMATCHED = 8
 """Where both texts have more words of their own than that, they are worded anew: single words say nothing then."""
 
-_JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry trip fly travel".split())
-"""Between two places these go from the first to the second."""
-_LONGEST_NAME = 3
-_LONGEST_RUN = 24
-_CLAUSE = 3
-_ALL_OR_ANY = frozenset((frozenset(("all", "any")), frozenset(("every", "any"))))
-"""The same in "book all of them", but not in "are all of them booked"."""
 _NOT = frozenset(("not",))
+_ONLY = frozenset(("only",))
+_FREE = stem("free")
+_RIDDING = frozenset(
+    map(stem, "eliminate remove kill delete clear clean cure erase lose reduce stop prevent treat".split())
+)
 _MAX_REPLACED = 2
-_PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
 _MAX_REWORDED = 8
 """With more words of their own together than that, a denial of one is likely part of what it says besides."""
 
 
 def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
     """One denies what the other says. Where both deny something, word order decides little, and no more is asked."""
-    if "only" in ours.function and ours.function ^ theirs.function == _NOT:
+    if ours.function ^ theirs.function == _NOT and "only" in ours.function:
         return Veto(
             Gate.NEGATION, *(("not only", "only") if "not" in ours.function else ("only", "not only"))
         )
     if ours.denied == theirs.denied:
         return None
-    if ours.denied and theirs.denied and ours.negations == theirs.negations:
-        if ours.stems != theirs.stems or ours.places != theirs.places:
-            return None
-    elif len(ours.stems ^ theirs.stems) > _MAX_REWORDED:
+    if ours.denied and theirs.denied and _deny_alike(ours, theirs):
+        return None
+    if len(ours.stems ^ theirs.stems) > _MAX_REWORDED:
         return None
     for denied, plain in ((ours, theirs), (theirs, ours)):
         contradicted = (denied.denied - plain.denied) & plain.stems
-        if contradicted:
+        if contradicted and not _are_free_of(contradicted, plain) and not _rids(denied, plain):
             word = min(contradicted)
             sides = (f"not {word}", word)
             return Veto(Gate.NEGATION, *(sides if denied is ours else reversed(sides)))
     return None
 
 
+def _deny_alike(ours: Meaning, theirs: Meaning) -> bool:
+    """Both deny, as often, and what either denies is denied by the other or they are worded anew.
+
+    "Avoid" and "instead of" deny as well as "not", but "tea instead of milk" is not "milk and no tea".
+    """
+    if ours.denied <= theirs.denied or theirs.denied <= ours.denied:
+        return ours.negations + ours.soft_negations == theirs.negations + theirs.soft_negations
+    if ours.negations == theirs.negations:
+        return ours.stems != theirs.stems or ours.places != theirs.places
+    return ours.negations + ours.soft_negations == theirs.negations + theirs.soft_negations and (
+        ours.stems.isdisjoint(theirs.denied - ours.denied)
+        or theirs.stems.isdisjoint(ours.denied - theirs.denied)
+    )
+
+
+def _are_free_of(words: frozenset[str], text: Meaning) -> bool:
+    """It denies them too: "nut-free", "sugar free"."""
+    if "free" not in text.function:
+        return False
+    return words <= {word for word, following in pairwise(text.order) if following == _FREE}
+
+
+def _rids(denying: Meaning, plain: Meaning) -> bool:
+    """It denies by "get rid of ants" what is "kill ants" in the other."""
+    return "rid" in denying.stems and not plain.stems.isdisjoint(_RIDDING)
+
+
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
     """A word of one has its opposite in the other, and neither text has both. "Not right" is no opposite of "wrong"."""
-    veto = _small_words(ours, theirs)
+    veto = small_words(ours, theirs)
     if veto is not None:
         return veto
     if (
         ours.opposites.isdisjoint(theirs.stems)
+        and theirs.opposites.isdisjoint(ours.stems)
         and ours.bared.isdisjoint(theirs.stems)
         and theirs.bared.isdisjoint(ours.stems)
     ):
@@ -91,31 +126,12 @@ def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
     for word in sorted(left):
         for other in sorted(right):
             if (
-                (other in OPPOSITES.get(word, ()) or _is_prefixed(word, other))
+                (other in opposites_of(word) or _is_prefixed(word, other))
                 and (word in ours.denied) == (other in theirs.denied)
-                and ours.stems.isdisjoint(OPPOSITES.get(word, ()))
-                and theirs.stems.isdisjoint(OPPOSITES.get(other, ()))
+                and ours.stems.isdisjoint(opposites_of(word))
+                and theirs.stems.isdisjoint(opposites_of(other))
             ):
                 return Veto(Gate.ANTONYM, word, other)
-    return None
-
-
-def _small_words(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """Hardly a word differs, and one that does has its opposite in the other: "the left knee", "round it up"."""
-    if ours.function == theirs.function:
-        return None
-    mine = ours.function - theirs.function
-    if not 0 < len(mine) <= _MAX_REPLACED:
-        return None
-    yours = theirs.function - ours.function
-    if not 0 < len(yours) <= _MAX_REPLACED:
-        return None
-    for word, other in product(sorted(mine), sorted(yours)):
-        pair = frozenset((word, other))
-        if pair in OPPOSED_WORDS or (
-            pair in _ALL_OR_ANY and ours.question is theirs.question is Question.YES_NO
-        ):
-            return Veto(Gate.ANTONYM, word, other)
     return None
 
 
@@ -127,109 +143,6 @@ def _is_prefixed(word: str, other: str) -> bool:
     return len(shorter) > 2 and longer.endswith(shorter) and longer[: -len(shorter)] in _PREFIXES
 
 
-def role(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """The same word stands in a contrary role, or two words have changed places."""
-    if not ours.contrary.isdisjoint(theirs.roles):
-        for _, word in sorted(ours.contrary & theirs.roles):
-            mine = {kind for kind, held in ours.roles if held == word}
-            yours = {kind for kind, held in theirs.roles if held == word}
-            if mine.isdisjoint(yours):
-                return Veto(Gate.ROLE, f"{min(mine)} {word}", f"{min(yours)} {word}")
-    if ours.relations != theirs.relations:
-        veto = _turned(ours, theirs)
-        if veto is not None:
-            return veto
-    if ours.order != theirs.order and len(ours.order) == len(theirs.order) and ours.stems == theirs.stems:
-        return _exchange(ours, theirs) or _spoken_of(ours, theirs, 1) or _permuted(ours, theirs)
-    return _spoken_of(ours, theirs, 2) if ours.order == theirs.order else None
-
-
-def _spoken_of(ours: Meaning, theirs: Meaning, count: int) -> Veto | None:
-    """So many who do it in one have it done to them in the other: "can she sue me", "can I sue her"."""
-    if ours.function == theirs.function:
-        return None
-    mine = ours.function - theirs.function
-    yours = theirs.function - ours.function if len(mine) <= _MAX_REPLACED else frozenset()
-    if not 0 < len(yours) <= _MAX_REPLACED:
-        return None
-    turned = [
-        pair for pair in _PERSONS for one, other in (pair, pair[::-1]) if one in mine and other in yours
-    ]
-    return Veto(Gate.ROLE, " ".join(sorted(mine)), " ".join(sorted(yours))) if len(turned) >= count else None
-
-
-def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """The same small words at the same places, and the others have changed theirs: "can A sue the friend of B".
-
-    Not so in a list, nor where one part has moved past the other ("delete it permanently", "permanently delete it").
-    """
-    if ours.places != theirs.places or ours.is_symmetric or theirs.is_symmetric:
-        return None
-    differing = [place for place, (a, b) in enumerate(zip(ours.order, theirs.order, strict=True)) if a != b]
-    first, end = differing[0], differing[-1] + 1
-    mine, yours = ours.order[first:end], theirs.order[first:end]
-    if len(mine) > _LONGEST_RUN or sorted(mine) != sorted(yours):
-        return None
-    is_list = any(joined for _, joined in ours.places[first + 1 : end])
-    has_moved_past = any(
-        mine[place:] + mine[:place] == yours
-        for place in range(1, len(mine))
-        if min(place, len(mine) - place) < _CLAUSE
-    )
-    return None if is_list or has_moved_past else Veto(Gate.ROLE, " ".join(mine), " ".join(yours))
-
-
-def _turned(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """What stands before a preposition in one stands after it in the other."""
-    turned = ours.swapped & theirs.relations
-    if not _JOURNEYS.isdisjoint(ours.stems):
-        both = {(after, kind, before) for before, kind, after in ours.relations if kind == "between"}
-        turned |= both & theirs.relations
-    for relation in sorted(turned - ours.relations):
-        if relation not in theirs.swapped:
-            return Veto(Gate.ROLE, " ".join(reversed(relation)), " ".join(relation))
-    return None
-
-
-def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
-    """Two words, or names of as many words, have changed places and all else stands: "did A beat B".
-
-    Not so in "A or B", nor for the parts of a phrase: "the price of gold", "the gold price".
-    """
-    first, second, size = _exchanged(ours.order, theirs.order)
-    if not size or ours.is_symmetric or theirs.is_symmetric:
-        return None
-    inside = slice(first, second + size)
-    veto = Veto(Gate.ROLE, " ".join(ours.order[inside]), " ".join(theirs.order[inside]))
-    gap, is_joined = ours.places[second]
-    is_adjacent = second == first + size
-    if (
-        is_adjacent
-        and ours.questions == theirs.questions == _WHO
-        and not is_joined
-        and _DID & (ours.function ^ theirs.function)
-    ):
-        return veto  # "who did A call", "who called A"
-    is_list = all(joined for _, joined in ours.places[first + 1 : second + size])
-    if ours.places[inside] != theirs.places[inside] or is_list or (is_adjacent and not gap):
-        return None
-    shared = ours.order[first + size : second]
-    has_one_head = is_joined and ours.order[second + size : second + size + len(shared)] == shared
-    return None if has_one_head else veto  # one head: "red meat or white meat"
-
-
-def _exchanged(a: Sequence[str], b: Sequence[str]) -> tuple[int, int, int]:
-    """Where two runs of words stand that have changed places, and how many words each has; 0 when that is not all."""
-    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
-    size = len(differing) // 2
-    if len(differing) % 2 or not 0 < size <= _LONGEST_NAME:
-        return 0, 0, 0
-    first, second = differing[0], differing[size]
-    one, other = slice(first, first + size), slice(second, second + size)
-    is_whole = differing == [*range(first, first + size), *range(second, second + size)]
-    return (first, second, size) if is_whole and a[one] == b[other] and b[one] == a[other] else (0, 0, 0)
-
-
 def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
     """A bound or a degree has its opposite in the other."""
     if ours.bounds != theirs.bounds and ours.bounds and theirs.bounds:
@@ -238,7 +151,8 @@ def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
         left, right = ours.degrees - theirs.degrees, theirs.degrees - ours.degrees
         for word, other in product(sorted(left), sorted(right)):
             if other in OPPOSED_DEGREES[word]:
-                return Veto(Gate.COMPARISON, word, other)
+                is_same = are_turned_about(ours, theirs)
+                return None if is_same else Veto(Gate.COMPARISON, word, other)
     return None
 
 
@@ -270,14 +184,26 @@ def question(ours: Meaning, theirs: Meaning) -> Veto | None:
         counted = Question.COUNT in ours.questions, Question.COUNT in theirs.questions
         if counted[0] != counted[1] and not (theirs if counted[0] else ours).questions.isdisjoint(_LISTING):
             return Veto(Gate.QUESTION, ours.question.value, theirs.question.value)
-        return None
+        return _how(ours, theirs)
     if any(frozenset(pair) in _ALIKE for pair in product(mine, yours)):
-        return None
+        is_of_one = ours.order == theirs.order and ours.function ^ theirs.function <= _WHO_OR_WHERE
+        if not is_of_one:
+            return None
     return Veto(
         Gate.QUESTION,
         ", ".join(sorted(kind.value for kind in mine)),
         ", ".join(sorted(kind.value for kind in yours)),
     )
+
+
+def _how(ours: Meaning, theirs: Meaning) -> Veto | None:
+    """Nothing differs but that one asks how, and the other why or when."""
+    if ours.order == theirs.order and ours.questions != theirs.questions:
+        asked = ours.questions ^ theirs.questions
+        words = (ours.function ^ theirs.function) - _DID
+        if Question.HOW in asked and words in _HOW_OR_ELSE:
+            return Veto(Gate.QUESTION, ours.question.value, theirs.question.value)
+    return None
 
 
 def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -308,8 +234,10 @@ def entity(ours: Meaning, theirs: Meaning) -> Veto | None:
 def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
     """A word that narrows stands in one alone, or one says all that the other says and a clause more.
 
-    What comes first is the earliest, and what comes last the latest.
+    What comes first is the earliest, and what comes last the latest; the maximum is the highest.
     """
+    if ours.function ^ theirs.function == _ONLY:
+        return Veto(Gate.QUALIFIER, *(("only", "") if "only" in ours.function else ("", "only")))
     if ours.qualifiers == theirs.qualifiers:
         more = added(ours, theirs) if len(ours.order) != len(theirs.order) else ()
         if more:
@@ -318,8 +246,7 @@ def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     mine, yours = ours.qualifiers - theirs.qualifiers, theirs.qualifiers - ours.qualifiers
     for name in sorted(mine | yours):
-        synonym = _SYNONYMS.get(name)
-        if synonym is None or synonym not in (theirs if name in mine else ours).function:
+        if _SYNONYMS.get(name, NONE).isdisjoint((theirs if name in mine else ours).function):
             return Veto(Gate.QUALIFIER, " ".join(sorted(mine)), " ".join(sorted(yours)))
     return None
 
