@@ -43,7 +43,6 @@ _CODE_LENGTH = range(2, 7)
 _CENTURY_YEARS = range(1900, 2101)
 _CLOCK_PARTS = 2
 _HOURS = 12
-_HALF = Fraction(1, 2)
 _OF_SOMETHING = frozenset("the this that what as my his her its their our your".split())
 _SERIAL = 100
 """Smaller numbers before a hyphen count: a 4-way stop."""

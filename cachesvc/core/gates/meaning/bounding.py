@@ -26,9 +26,10 @@ _BOUND = re.compile(
 )
 _BOUND_WORDS = frozenset(
     """
-    least most than minimum maximum up over above under below more less fewer later earlier greater exactly from
+    least most than minimum maximum up over above under below more less fewer later earlier greater exactly
     """.split()
 )
+_FROM = re.compile(r"\bfrom \W?\d", re.IGNORECASE)
 _NONE: frozenset[str] = frozenset()
 
 _NARROWING = {
@@ -67,7 +68,7 @@ ENDINGS = frozenset(second for _, second in _NARROWING_PAIRS) | _NARROWING.keys(
 
 def bounds(text: str, words: frozenset[str]) -> frozenset[str]:
     """Which bounds a text sets: ge, gt, le, lt, eq. ``words`` are its words, folded."""
-    if _BOUND_WORDS.isdisjoint(words):
+    if _BOUND_WORDS.isdisjoint(words) and not ("from" in words and _FROM.search(text)):
         return _NONE
     return frozenset(match.lastgroup or "" for match in _BOUND.finditer(text.casefold()))
 
