@@ -97,19 +97,12 @@ _PREFIXES = (("non", 3), ("dis", 3), ("un", 3), ("in", 4), ("im", 4), ("ir", 4),
 _FIRST_PARTS = tuple(
     pair
     for one, other in (
-        *(
-            ("hyper", "hypo"),
-            ("over", "under"),
-            ("pre", "post"),
-            ("up", "down"),
-            ("in", "out"),
-            ("macro", "micro"),
-        ),
-        *(("inter", "intra"), ("endo", "exo"), ("max", "min"), ("super", "sub")),
-        *(("north", "south"), ("east", "west"), ("front", "back"), ("left", "right")),
+        *(("hyper", "hypo"), ("over", "under"), ("macro", "micro"), ("endo", "exo")),
+        *(("north", "south"), ("east", "west")),
     )
     for pair in ((one, other), (other, one))
 )
+"""Those that begin many a word that they do not turn (in, up, pre, sub) stand in the list with what they turn."""
 _MIN_REST = 2
 
 

@@ -206,6 +206,18 @@ vertical vertically | horizontal horizontally
 clockwise | counterclockwise anticlockwise
 odd | even
 primary | secondary
+inflow | outflow
+inpatient | outpatient
+inward | outward
+insource | outsource
+uptime | downtime
+prenatal antenatal | postnatal
+preoperative | postoperative
+prewar | postwar
+subset | superset
+intranet | internet
+interstate | intrastate
+minimal | maximal
 minor | adult
 many | few
 prime | composite

@@ -62,7 +62,7 @@ _MAX_REWORDED = 8
 
 def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
     """One denies what the other says. Where both deny something, word order decides little, and no more is asked."""
-    if ours.function ^ theirs.function == _NOT and "only" in ours.function:
+    if "only" in ours.function and ours.function ^ theirs.function == _NOT:
         return Veto(
             Gate.NEGATION, *(("not only", "only") if "not" in ours.function else ("only", "not only"))
         )
@@ -236,7 +236,7 @@ def qualifier(ours: Meaning, theirs: Meaning) -> Veto | None:
 
     What comes first is the earliest, and what comes last the latest; the maximum is the highest.
     """
-    if ours.function ^ theirs.function == _ONLY:
+    if ("only" in ours.function) != ("only" in theirs.function) and ours.function ^ theirs.function == _ONLY:
         return Veto(Gate.QUALIFIER, *(("only", "") if "only" in ours.function else ("", "only")))
     if ours.qualifiers == theirs.qualifiers:
         more = added(ours, theirs) if len(ours.order) != len(theirs.order) else ()
