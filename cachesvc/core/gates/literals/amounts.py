@@ -81,7 +81,9 @@ class Amounts(Found):
         return unit, end
 
     def _ends(self, place: int) -> bool:
-        """No word stands there that what is before it may belong to."""
+        """No word stands there that what is before it may belong to, nor is it part of a name: "F1"."""
+        if self.at(place).glued and self.at(place).text[:1].isdigit():
+            return False
         return not self.at(place).text.isalpha() or self.at(place).text in _AFTER_AMOUNT
 
     def _unit_of_part(self, place: int) -> tuple[Unit | None, int]:

@@ -11,6 +11,7 @@ from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.literals.found import WHEN
 from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
 from cachesvc.core.gates.literals.reading import Literals
+from cachesvc.core.gates.literals.slots import LIMIT, LIMITS
 from cachesvc.core.gates.literals.spans import said
 
 _YEARS = range(1900, 2101)
@@ -174,11 +175,13 @@ def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
 
 
 def _unwritten(codes: list[str], there: Literals) -> list[str]:
-    """Those that do not stand in the other text as they are."""
+    """Those that do not stand in the other text as they are; of mere words the case does not matter."""
     if not codes:
         return codes
-    text = there.text.casefold()
-    return [code for code in codes if code and not _stands(code.casefold(), text)]
+    text, plain = there.text, there.plain
+    return [
+        code for code in codes if code and f" {code.casefold()} " not in plain and not _stands(code, text)
+    ]
 
 
 def _stands(code: str, text: str) -> bool:
@@ -225,7 +228,7 @@ def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     """The same values, but beside other words."""
     if not ours.slots or not theirs.slots or sorted(ours.order) != sorted(theirs.order):
         return
-    there = dict(theirs.slots)
+    there = {slot: value for slot, value in theirs.slots if not slot.startswith(LIMIT)}
     for slot, value in sorted(ours.slots):
         other = there.get(slot, value)
         if other != value and not (slot.startswith("before") and _is_part(value, other)):
@@ -236,13 +239,6 @@ def _is_part(value: str, other: str) -> bool:
     """One is only more of a list than the other."""
     here, there = set(value.split()), set(other.split())
     return here < there or there < here
-
-
-_LIMITS = {
-    **dict.fromkeys(("before after", "before since", "before past", "before from"), "later"),
-    **dict.fromkeys(("before before", "before until", "before till", "before by"), "sooner"),
-    **dict.fromkeys(("before at", "before on", "before in"), "then"),
-}
 
 
 def _limits(ours: Literals, theirs: Literals) -> Iterable[Veto]:
@@ -258,10 +254,10 @@ def _limits(ours: Literals, theirs: Literals) -> Iterable[Veto]:
 def _limited(text: Literals) -> dict[str, set[str]]:
     limits: dict[str, set[str]] = {}
     for slot, value in text.slots:
-        limit = _LIMITS.get(slot)
+        word = slot.removeprefix(LIMIT)
         # In two hours is after two hours.
-        if limit is not None and (slot != "before in" or value not in text.quantities):
-            limits.setdefault(value, set()).add(limit)
+        if word != slot and (word != "in" or value not in text.quantities):
+            limits.setdefault(value, set()).add(LIMITS[word])
     return limits
 
 

@@ -43,6 +43,10 @@ _CODE_LENGTH = range(2, 7)
 _CENTURY_YEARS = range(1900, 2101)
 _CLOCK_PARTS = 2
 _HOURS = 12
+_HALVES = frozenset(("am", "pm", "a", "p"))
+_HOURS_AND_MINUTES = range(100, 1260)
+"""As in 230pm."""
+
 _OF_SOMETHING = frozenset("the this that what as my his her its their our your".split())
 _SERIAL = 100
 """Smaller numbers before a hyphen count: a 4-way stop."""
@@ -199,6 +203,13 @@ class Scan(Moments, Amounts):
                 return self._clock(place, end, value, 0)
             if value == _HOURS and following.text in ("noon", "midday", "midnight"):
                 return end
+        elif (
+            isinstance(value, int)
+            and value in _HOURS_AND_MINUTES
+            and following.text in _HALVES
+            and self._half(end)[0]
+        ):
+            return self._clock(place, end, *divmod(value, 100))
         if "/" in number.written and (years := _two_years(number.written)):
             self.add(NUMBER, years[0], place, end)
             return self.add(NUMBER, years[1], place, end)
@@ -258,11 +269,11 @@ class Scan(Moments, Amounts):
         """Where "years old", "-year-old", "yo" behind a number ends, which says no more than the number; else 0."""
         if unit is None:
             return after + 1 if following.text == "yo" else 0
-        if unit.dimension != "month":
+        if unit.dimension != "month" or unit.factor != UNITS["year"].factor:
             return 0
         if self.at(after).text == "-":
             after += 1
-        return after + 1 if unit == UNITS["year"] and self.at(after).text in ("old", "olds") else 0
+        return after + 1 if self.at(after).text in ("old", "olds") else 0
 
     def _says_time(self, place: int) -> bool:
         return self._half(place) != ("", place)

@@ -4,6 +4,12 @@ from itertools import pairwise
 
 from cachesvc.core.gates.literals.found import FIRST, Found, Item
 
+LIMIT = "limit "
+LIMITS = {
+    **dict.fromkeys(("after", "since", "past", "from"), "later"),
+    **dict.fromkeys(("before", "until", "till", "by"), "sooner"),
+    **dict.fromkeys(("at", "on", "in"), "then"),
+}
 _TOGETHER = frozenset(("and", "or", ",", "vs", "versus", "&", "with"))
 _GOES_ON = frozenset(("and", "or", ","))
 _PLACES = frozenset("from to for by into than then with at on in per as . ? ! : ;".split())
@@ -15,9 +21,12 @@ _SAY_NOTHING = frozenset("the a an is are was were do does and or with - , . ? !
 def slots(scan: Found) -> frozenset[tuple[str, str]]:
     """By each word beside a literal its value: what tells "from 5 to 10" from "from 10 to 5".
 
+    Words that say earlier or later are kept apart, by LIMIT and what they say: they may be said of two values.
+
     Literals that are only listed ("5 and 10") stand beside the words around the list, all alike.
     """
     found: dict[str, str] = {}
+    limits: list[tuple[str, str]] = []
     twice: set[str] = set()
     groups = _groups(scan)
     for place, group in enumerate(groups):
@@ -26,12 +35,14 @@ def slots(scan: Found) -> frozenset[tuple[str, str]]:
         words = (("before", scan.at(start - 1).text), ("after", scan.at(end).text))
         for side, word in words:
             if word and (word not in _SAY_NOTHING or (word == "-" and _is_between(groups, place, side))):
+                if side == "before" and word in LIMITS:
+                    limits.append((f"{LIMIT}{word}", values))
                 key = f"{side} {word.rstrip('s')}"
                 if key in found:
                     twice.add(key)
                 heads = side == "before" and place + 1 < len(groups)
                 found[key] = _listed(scan, groups, place) if heads else values
-    return frozenset((key, value) for key, value in found.items() if key not in twice)
+    return frozenset([(key, value) for key, value in found.items() if key not in twice] + limits)
 
 
 def _listed(scan: Found, groups: list[list[Item]], place: int) -> str:

@@ -75,9 +75,9 @@ _HUMP = re.compile(r"[A-Z](?<=[a-z]{2}[A-Z])")
 _NAME = re.compile(
     r"(?<![\w])(?:[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|_+[A-Za-z]\w*|[a-z]{2,}[A-Z][A-Za-z0-9]+)(?![\w])"
 )
-_SPOKEN_NAME = re.compile(r"(?<![\w+])(?:c\+\+|[cf]#|[a-z]\*)(?![\w+#])", re.IGNORECASE)
+_SPOKEN_NAME = re.compile(r"(?<![\w+])(?:c\+\+|[cf]#|[a-z]\*)(?![A-Za-z_+#])", re.IGNORECASE)
 _TAGGED = re.compile(r"(?<![\w&#@$])[@#$][A-Za-z_]\w{1,60}|(?<![\w%])%[A-Za-z](?!\w)")
-_SIGNED_LETTER = re.compile(r"(?<![\w+-])(?:[A-HJ-Zb-hj-z]|AB|Rh)[+-](?![\w+(=>-]| [\d(])")
+_SIGNED_LETTER = re.compile(r"(?<![\w+-])(?:[A-HJ-Zb-hj-z]|a(?=\+)|AB|Rh)[+-](?![\w+(=>-]| \d)")
 """A grade, a blood group: "B+". Not what stands between two terms of a sum."""
 
 _HANGING = re.compile(r"-(?!\w)")
@@ -138,10 +138,14 @@ def inches(text: str) -> str:
     pieces = [first]
     is_open = False
     for piece in rest:
-        is_inch = not is_open and pieces[-1][-1:].isdigit()
+        is_second = pieces[-2:] == [_INCHES, ""]
+        is_inch = is_second or (not is_open and pieces[-1][-1:].isdigit())
         is_open = is_open if is_inch else not is_open
-        pieces += [" inches " if is_inch else '"', piece]
+        pieces += ["" if is_second else _INCHES if is_inch else '"', piece]
     return "".join(pieces)
+
+
+_INCHES = " inches "
 
 
 def said(text: str) -> str:
@@ -250,7 +254,7 @@ def _take_addresses(text: str, addresses: list[str], names: list[str]) -> str:
 
     def file(match: re.Match[str]) -> str:
         stem, _, ending = match[0].rpartition(".")
-        if not any(char.isalpha() for char in stem) or (len(stem) == len(ending) == 1 and match[0].isupper()):
+        if not any(char.isalpha() for char in stem) or len(stem) == len(ending) == 1:
             return match[0]  # a decimal, or initials: "D.C."
         names.append(match[0].replace(".js", "js") if _FRAMEWORK.fullmatch(match[0]) else match[0])
         return " "
