@@ -96,7 +96,8 @@ def _gate(value: str, ours: Literals, theirs: Literals) -> Gate:
 
 def _in_order(gates: Iterable[Gate]) -> list[Gate]:
     """Each once, in an order that is the same both ways and in every process."""
-    return sorted(set(gates), key=lambda gate: gate.label)
+    found = set(gates)
+    return sorted(found, key=lambda gate: gate.label) if len(found) > 1 else list(found)
 
 
 def _quantities(ours: Literals, theirs: Literals) -> Iterable[Veto]:
@@ -288,8 +289,9 @@ def _beyond(values: Sequence[str], others: Sequence[str]) -> list[str]:
 def _forgive(values: list[str], there: Literals) -> None:
     """Take out what the other text says in words that may be a number: "one", "first", "twice"."""
     for value, count in (("1", there.ones), ("1th", there.firsts)):
-        for _ in range(min(count, values.count(value))):
-            values.remove(value)
+        if count:
+            for _ in range(min(count, values.count(value))):
+                values.remove(value)
     for kind, value in there.loose:
         if kind == "multiple" and value in values:
             values.remove(value)

@@ -30,7 +30,7 @@ def slots(scan: Found) -> frozenset[tuple[str, str]]:
     twice: set[str] = set()
     groups = _groups(scan)
     for place, group in enumerate(groups):
-        values = " ".join(sorted(item.value for item in group))
+        values = group[0].value if len(group) == 1 else " ".join(sorted(item.value for item in group))
         start, end = group[0].start, group[-1].end
         words = (("before", scan.at(start - 1).text), ("after", scan.at(end).text))
         for side, word in words:
