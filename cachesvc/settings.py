@@ -140,7 +140,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{key}.ttl_s {policy.ttl_s} is above its max_ttl_s {policy.max_ttl_s}")
         if policy.audit_share > policy.max_audit_share:
             raise ValueError(
-                f"{key}.audit_share {policy.audit_share} is above its max_audit_share {policy.max_audit_share}"
+                f"{key}.audit_share {policy.audit_share} is above its max_audit_share {policy.max_audit_share}: set both"
             )
         if grey is not None and not self.verifier.kind:
             raise ValueError(

@@ -24,20 +24,21 @@ class OpenFiles:
     @property
     def in_place(self) -> bool:
         """Whether both are where they were. A few microseconds."""
-        return [_numbers(path) for path in self._paths] == self._opened
+        now = [_numbers(path) for path in self._paths]
+        return None not in now and now == self._opened
 
     def refuse_removed(self) -> None:
         """Raises UNAVAILABLE where they are not: nothing may be acknowledged any more."""
         if not self.in_place:
             raise CacheError(
                 Kind.UNAVAILABLE,
-                f"the files of {self._whose} were removed or replaced while the server ran: it takes nothing more, for that "
+                f"the files of {self._whose} were removed or replaced while the server ran, or cannot be looked at: it takes nothing more, for that "
                 "would be lost. What it holds can still be read: take a backup (cachesvc backup), then restart the server",
             )
 
 
 def _numbers(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None for a file that cannot be found."""
+    """Device and inode; None for a file that cannot be found, or not be looked at."""
     try:
         status = path.stat()
     except OSError:

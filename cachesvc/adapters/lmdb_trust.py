@@ -321,8 +321,8 @@ class LmdbTrust:
 
     @contextmanager
     def _writing(self) -> Iterator[lmdb.Transaction]:
-        self._files.refuse_removed()
         with self._lock:
+            self._files.refuse_removed()
             try:
                 with self._env.begin(write=True) as txn:
                     yield txn

@@ -7,9 +7,6 @@ from cachesvc.core.gates.meaning import Meaning, meaning
 from cachesvc.core.gates.profile import Profile, profile
 from cachesvc.core.gates.words import words
 
-VERSION = 1
-"""Changes whenever an analysis of the same text would come out otherwise."""
-
 MAX_LENGTH = 8192
 """Characters; no more of a text is analysed. That is how long the texts are that an embedder is shown where nothing else is set
 (``embedder.max_text_length``): longer ones are exact-tier, and a window of 512 tokens ends far sooner."""

@@ -99,19 +99,20 @@ def calibrated(rule: Rule, known: Confidence) -> Rule:
 
 
 def picked(labels: Sequence[tuple[int, Label]], rule: Rule, floor_score: float) -> Picked:
-    """What a rule picks of each label's candidates, which follow on each other. Left out are labels that are no sample, or that the rule was learned
-    from, and those of which nobody knows whether the pick is right.
+    """What a rule picks of each label's candidates, which follow on each other. Left out are labels that are no sample, or
+    that the rule was learned from, and those of which nobody knows whether the pick is right.
     """
     usable = [(sequence, label) for sequence, label in labels if _is_usable(label, rule)]
-    once = _once([label for _, label in usable])
     found = [
-        (sequence, value, same, (once if label.origin in _OF_HITS else 1.0) / label.share)
+        (sequence, label, value, same)
         for (sequence, label), values in zip(usable, _values(usable, rule), strict=True)
         for value, same in _pick(label, values, rule, floor_score)
     ]
     if not found:
         return NOTHING_PICKED
-    sequences, values, right, weights = zip(*found, strict=True)
+    sequences, told, values, right = zip(*found, strict=True)
+    once = _once(told)
+    weights = [(once if label.origin in _OF_HITS else 1.0) / label.share for label in told]
     return Picked(np.array(values), np.array(right, bool), np.array(weights), np.array(sequences, np.int64))
 
 
@@ -125,7 +126,7 @@ def _once(labels: Sequence[Label]) -> float:
     """By how much less each label of a would-be hit counts, so that together they stand for every hit once.
 
     Those that were not served, with their share, stand for all hits, and those that were audited again for all that were
-    served. Not all are answered: the hits are as many as the sample has it that has more.
+    served. Not all are answered, and not of all it can be told whether they are right: the hits are as many as the sample has it that has more.
     """
     withheld, audited = (
         sum(1 / label.share for label in labels if label.origin in origins)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cachesvc.core.gates import Analysis
 
-VERSION = 3
+VERSION = 4
 """Changes whenever the same pair would get other features: labels of another version are not learned from."""
 
 MEASURES = (

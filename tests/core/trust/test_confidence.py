@@ -130,11 +130,14 @@ def test_what_a_label_says(one: Label, rule: Rule, expected: tuple[float, bool, 
 
 @dataclass(frozen=True)
 class Coins:
-    """Chances that a hit is withheld, that one that is served is audited, and that such an audit is answered."""
+    """Chances that a hit is withheld, that one that is served is audited, that such an audit is answered, and that it can be
+    told what the answer says.
+    """
 
     withheld: float
     audited: float
     answered: float = 1.0
+    clear: float = 1.0
     origin: Origin = Origin.HELD_BACK
 
 
@@ -145,7 +148,8 @@ def of_hits(count: int, coins: Coins) -> Iterator[Label]:
         if draw.random() < coins.withheld:
             yield label(HIGH, number=number, origin=coins.origin, share=coins.withheld, served=0)
         elif draw.random() < coins.audited * coins.answered:
-            yield label(HIGH, number=number, origin=Origin.AUDIT, share=coins.audited, served=0)
+            pick = HIGH if draw.random() < coins.clear else candidate(0.9, same=None)
+            yield label(pick, number=number, origin=Origin.AUDIT, share=coins.audited, served=0)
 
 
 COINS = {
@@ -153,6 +157,7 @@ COINS = {
     "mostly held back": Coins(0.5, 0.05),
     "mostly audited": Coins(0.05, 0.4),
     "audits that few answer": Coins(0.3, 0.4, answered=0.1),
+    "audits that can seldom be told": Coins(0.3, 0.4, clear=0.1),
     "a canary": Coins(0.9, 0.4, origin=Origin.SHADOW),
     "held back alone": Coins(0.3, 0.0),
     "audits alone": Coins(0.0, 0.3),
