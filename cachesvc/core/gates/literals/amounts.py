@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+from cachesvc.core.gates.literals.atoms import LARGEST
 from cachesvc.core.gates.literals.found import AHEAD, COUNT, NUMBER, QUANTITY, Found, Item
 from cachesvc.core.gates.literals.lexicon import (
     BITS,
@@ -181,6 +182,8 @@ class Amounts(Found):
     def _continues(self, last: Item, start: int, unit: Unit) -> bool:
         """Five feet *six inches*, an hour *and ten minutes*: what follows is smaller and of the same dimension."""
         if last.kind != QUANTITY or last.unit is None or last.rate or last.unit.dimension != unit.dimension:
+            return False
+        if last.number.denominator > LARGEST:
             return False
         is_beside = last.end == start or (last.end == start - 1 and self.at(last.end).text == "and")
         return is_beside and unit.factor < last.unit.factor
