@@ -13,7 +13,6 @@ from cachesvc.core.gates.literals.lexicon import (
     SMALL,
     SPOKEN,
     TENS,
-    UNITS,
 )
 from cachesvc.core.gates.spelling import SLIPS
 
@@ -129,7 +128,7 @@ def _parted(tokens: list[Atom], end: int, digits: str) -> tuple[Fraction | int, 
     if end + 1 < len(tokens) and tokens[end].text == "," and tokens[end].glued and tokens[end + 1].glued:
         part = tokens[end + 1].text
         following = tokens[end + 2].text if end + 2 < len(tokens) else ""
-        if not part.isdigit() or len(part) > _HALVES or (following not in UNITS and following not in SCALES):
+        if not part.isdigit() or len(part) > _HALVES or following not in SCALES:
             return None
         return _value(f"{digits}.{part}") or 0, end + 2
     if len(digits) > _GROUP or end >= len(tokens) or tokens[end].text != "000":

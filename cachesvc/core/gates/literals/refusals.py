@@ -144,14 +144,17 @@ def _names(ours: Literals, theirs: Literals) -> Iterable[Veto]:
 
 
 def _joined_only(names: frozenset[str], there: Literals) -> frozenset[str]:
-    """Those whose word and number the other text does not say apart either: "HTTP 404", "HTTP status 404"."""
-    said_there = there.said
+    """Those whose number does not follow the word in the other text either: "HTTP 404", "HTTP status 404"."""
+    words = there.plain.split()
     parts = {name: _WORD_AND_NUMBER.fullmatch(name) for name in names}
     return frozenset(
-        name
-        for name, part in parts.items()
-        if part is None or part[1] not in said_there or part[2] not in said_there
+        name for name, part in parts.items() if part is None or not _follows(words, part[1], part[2])
     )
+
+
+def _follows(words: list[str], word: str, number: str) -> bool:
+    """With one word between at most."""
+    return any(here == word and number in words[at + 1 : at + 3] for at, here in enumerate(words))
 
 
 def _letters(ours: Literals, theirs: Literals) -> Iterable[Veto]:
@@ -233,7 +236,8 @@ def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     for slot, value in sorted(ours.slots):
         other = there.get(slot, value)
         if other != value and not (slot.startswith("before") and _is_part(value, other)):
-            yield Veto(_gate_of_value(value, ours, theirs), f"{slot} {value}", f"{slot} {there[slot]}")
+            for gate in _in_order(_gate_of_value(values, ours, theirs) for values in (value, other)):
+                yield Veto(gate, f"{slot} {value}", f"{slot} {other}")
 
 
 def _is_part(value: str, other: str) -> bool:

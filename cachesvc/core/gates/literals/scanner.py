@@ -224,7 +224,7 @@ class Scan(Moments, Amounts):
             SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES
         ):
             scale = (SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES)[following.text]
-            self._share_scale(start, scale)
+            self._share_scale(start, value, scale)
             value, end = value * scale, end + 1
         if self._is_negative(start):
             value, start = -value, start - 1
