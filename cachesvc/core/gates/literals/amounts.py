@@ -27,6 +27,7 @@ _SUMS = tuple(
 """How words begin by which "5 by 2 m" is to be reckoned and is no size."""
 
 _BEFORE_SUM = 6
+_BEFORE_SIZE = frozenset(("a", "an", "of", "the", "my", "our", "this", "is", "measures", "measuring"))
 _AFTER_AMOUNT = frozenset(
     "for in to is are was and or at on with until then as a an the how what when if but from of do does can too very so hot cold warm".split()
 )
@@ -205,7 +206,7 @@ class Amounts(Found):
         if last is None or last.kind != NUMBER or last.end != start - 1:
             return
         join = self.at(last.end).text
-        is_size = join in _TIMES and unit.dimension == UNITS["m"].dimension and not self._is_sum(last.start)
+        is_size = join in _TIMES and unit.dimension == UNITS["m"].dimension and self._is_size(last.start)
         if join not in _JOINS and not is_size:
             return
         number = self.at(last.end - 1).number
@@ -214,12 +215,14 @@ class Amounts(Found):
         last.kind, last.number, last.unit = QUANTITY, number.value, unit
         last.value = f"{unit.dimension}:{number.value * unit.factor}"
 
-    def _is_sum(self, place: int) -> bool:
-        """What begins there is to be reckoned: "what is 5 x 2 m", "increase 5 by 2 m"."""
-        if self.at(place - 1).text == "is" and self.at(place - 2).text in ("what", "much"):
-            return True
-        before = self.atoms[max(place - _BEFORE_SUM, 0) : place]
-        return any(atom.text.startswith(_SUMS) for atom in before)
+    def _is_size(self, place: int) -> bool:
+        """What begins there is no sum: "a rug of 5 x 2 m", not "what is 5 x 2 m", "increase the length of 5 by 2 m"."""
+        before = self.at(place - 1).text
+        if before not in _BEFORE_SIZE or (before == "is" and self.at(place - 2).text in ("what", "much")):
+            return False
+        return not any(
+            atom.text.startswith(_SUMS) for atom in self.atoms[max(place - _BEFORE_SUM, 0) : place]
+        )
 
 
 def of_unit(unit: Unit, value: Fraction | int) -> str:
