@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+from cachesvc.core.gates.literals.atoms import LARGEST
 from cachesvc.core.gates.literals.found import AHEAD, COUNT, NUMBER, QUANTITY, Found, Item
 from cachesvc.core.gates.literals.lexicon import (
     BITS,
@@ -17,7 +18,16 @@ from cachesvc.core.gates.literals.lexicon import (
     Unit,
 )
 
-_JOINS = frozenset(("-", "to", "or", "and", "/", "through", "until", "by", "x", "*"))
+_JOINS = frozenset(("-", "to", "or", "and", "/", "through", "until"))
+_TIMES = frozenset(("by", "x", "*"))
+_SUMS = tuple(
+    "divid multipl increas decreas reduc cut rais lower grow grew shrink extend lengthen shorten scal widen calculat "
+    "comput add subtract sum product move shift solve times".split()
+)
+"""How words begin by which "5 by 2 m" is to be reckoned and is no size."""
+
+_BEFORE_SUM = 6
+_BEFORE_SIZE = frozenset(("a", "an", "of", "the", "my", "our", "this", "is", "measures", "measuring"))
 _AFTER_AMOUNT = frozenset(
     "for in to is are was and or at on with until then as a an the how what when if but from of do does can too very so hot cold warm".split()
 )
@@ -157,13 +167,16 @@ class Amounts(Found):
         self._quantity(place - 3, place + 1, Fraction(3, 2), unit)
         return True
 
-    def _share_scale(self, start: int, scale: int) -> None:
-        """Both ends of "40-50k" are thousands."""
+    def _share_scale(self, start: int, value: Fraction | int, scale: int) -> None:
+        """Both ends of "40-50k" are thousands. Where it is "40 to 50k" the first may be meant as it is."""
         last = self.items[-1] if self.items else None
-        if last is None or last.end != start - 1 or self.at(last.end).text not in ("-", "to"):
+        sign = self.at(start - 1)
+        if last is None or last.end != start - 1 or sign.text != "-":
             return
         number = self.at(last.end - 1).number
-        if number is None or not isinstance(number.value, int) or number.ordinal or number.value >= scale:
+        if number is None or not sign.glued or not self.at(start).glued:
+            return
+        if not isinstance(number.value, int) or number.ordinal or number.value >= min(value, scale):
             return
         if last.kind == NUMBER and last.value == str(number.value):
             last.value = str(number.value * scale)
@@ -182,24 +195,34 @@ class Amounts(Found):
         """Five feet *six inches*, an hour *and ten minutes*: what follows is smaller and of the same dimension."""
         if last.kind != QUANTITY or last.unit is None or last.rate or last.unit.dimension != unit.dimension:
             return False
+        if last.number.denominator > LARGEST:
+            return False
         is_beside = last.end == start or (last.end == start - 1 and self.at(last.end).text == "and")
         return is_beside and unit.factor < last.unit.factor
 
     def _share_unit(self, start: int, unit: Unit) -> None:
         """Both ends of "5-10 km" are of that unit."""
         last = self.items[-1] if self.items else None
-        if (
-            last is None
-            or last.kind != NUMBER
-            or last.end != start - 1
-            or self.at(last.end).text not in _JOINS
-        ):
+        if last is None or last.kind != NUMBER or last.end != start - 1:
+            return
+        join = self.at(last.end).text
+        is_size = join in _TIMES and unit.dimension == UNITS["m"].dimension and self._is_size(last.start)
+        if join not in _JOINS and not is_size:
             return
         number = self.at(last.end - 1).number
         if number is None or number.ordinal or last.start != last.end - 1:
             return
         last.kind, last.number, last.unit = QUANTITY, number.value, unit
         last.value = f"{unit.dimension}:{number.value * unit.factor}"
+
+    def _is_size(self, place: int) -> bool:
+        """What begins there is no sum: "a rug of 5 x 2 m", not "what is 5 x 2 m", "increase the length of 5 by 2 m"."""
+        before = self.at(place - 1).text
+        if before not in _BEFORE_SIZE or (before == "is" and self.at(place - 2).text in ("what", "much")):
+            return False
+        return not any(
+            atom.text.startswith(_SUMS) for atom in self.atoms[max(place - _BEFORE_SUM, 0) : place]
+        )
 
 
 def of_unit(unit: Unit, value: Fraction | int) -> str:

@@ -13,7 +13,6 @@ from cachesvc.core.gates.literals.lexicon import (
     SMALL,
     SPOKEN,
     TENS,
-    UNITS,
 )
 from cachesvc.core.gates.spelling import SLIPS
 
@@ -25,6 +24,9 @@ _TOKEN = re.compile(
 )
 _CJK_DIGITS = re.compile(r"[〇一二两三四五六七八九十百千万億亿]{1,20}")
 _LONGEST = 18
+LARGEST = 10**_LONGEST
+"""Numbers grow no further when they are beyond it, so none is too long to be written."""
+
 _TEN, _HUNDRED = 10, 100
 _HALVES = 2
 _GROUP = 3
@@ -126,7 +128,7 @@ def _parted(tokens: list[Atom], end: int, digits: str) -> tuple[Fraction | int, 
     if end + 1 < len(tokens) and tokens[end].text == "," and tokens[end].glued and tokens[end + 1].glued:
         part = tokens[end + 1].text
         following = tokens[end + 2].text if end + 2 < len(tokens) else ""
-        if not part.isdigit() or len(part) > _HALVES or (following not in UNITS and following not in SCALES):
+        if not part.isdigit() or len(part) > _HALVES or following not in SCALES:
             return None
         return _value(f"{digits}.{part}") or 0, end + 2
     if len(digits) > _GROUP or end >= len(tokens) or tokens[end].text != "000":
@@ -193,7 +195,7 @@ def _is_sign(tokens: list[Atom], place: int, sign: str) -> bool:
 
 
 def _scaled(tokens: list[Atom], value: Fraction | int, end: int) -> tuple[Fraction | int, int]:
-    while end < len(tokens):
+    while end < len(tokens) and value <= LARGEST:
         after = end + 1 if _is_sign(tokens, end, "-") and end + 1 < len(tokens) else end
         scale = SCALES.get(tokens[after].text)
         if scale is None or (tokens[after].glued and after == end):
@@ -306,6 +308,6 @@ def _cardinal(tokens: list[Atom], place: int) -> tuple[int | None, int]:  # noqa
         else:
             break
         end = at + 1
-        if total > 10**_LONGEST or current > 10**_LONGEST:
+        if total > LARGEST or current > LARGEST:
             break
     return (total + current, end) if end > place else (None, place)

@@ -10,6 +10,10 @@ NUMBER, QUANTITY, COUNT, DATE, TIME, NAME = "number", "quantity", "count", "date
 FIRST = "first"
 """The word: a number in "the first chapter", hardly one in "the first thing to do"."""
 WHEN = "when"
+WRITTEN = "written"
+FULL_DECADE, SHORT_DECADE = (WRITTEN, "1980s"), (WRITTEN, "80s")
+"""A decade of years, and one of less than a hundred: "of the 80s" is either."""
+
 AHEAD, AGO = (WHEN, "ahead"), (WHEN, "ago")
 
 _NOTHING = Atom("", "", glued=False)

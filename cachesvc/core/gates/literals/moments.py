@@ -2,7 +2,7 @@
 
 from cachesvc.core.gates.literals.atoms import Number
 from cachesvc.core.gates.literals.calendar import date, is_day, is_year, time_of_day
-from cachesvc.core.gates.literals.found import DATE, NUMBER, TIME, Found
+from cachesvc.core.gates.literals.found import DATE, FULL_DECADE, NUMBER, SHORT_DECADE, TIME, Found
 from cachesvc.core.gates.literals.lexicon import (
     MONTHS,
     PERIODS,
@@ -26,6 +26,8 @@ MAY_STAGE = frozenset((*_BEFORE_STAGED, *STAGES))
 """What stands right before that of which a stage is said."""
 
 _BEFORE_DECADE = frozenset("the ' - early mid late his her my their your our".split())
+_OF_DECADE = frozenset(("of", "from", "during", "since", "until"))
+_SURE_STAGES = frozenset(("early", "late"))
 _SHORT_DECADES = range(2, 10)
 _SURE_DECADES = range(3, 10)
 _CENTURY = 190
@@ -79,11 +81,23 @@ class Moments(Found):
         return self._add_decade(decade, place, end + 1)
 
     def _add_decade(self, decade: int, start: int, end: int) -> int:
-        """The twenties may be those of either century."""
+        """The twenties may be those of either century, and "in the 80s" of an age, or degrees."""
         self._stage(start)
+        is_full = decade not in _SHORT_DECADES
+        if is_full or self._is_sure_decade(start):
+            self.loose.add(FULL_DECADE)
+        if not is_full:
+            self.loose.add(SHORT_DECADE)
         return self.add(
             DATE, f"decade {_CENTURY + decade if decade in _SURE_DECADES else decade}0", start, end
         )
+
+    def _is_sure_decade(self, place: int) -> bool:
+        """It is of years by what stands before it: "of the 80s", "the '80s", "the early 80s"."""
+        before, word = self.at(place - 2).text, self.at(place - 1).text
+        if word == "the":
+            return before in _OF_DECADE
+        return word == "'" or (word in _SURE_STAGES and before == "the")
 
     def _which(self, place: int) -> int:
         """Next week, last Friday, this year."""

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 from cachesvc.core.gates.gate import Gate, Veto
-from cachesvc.core.gates.literals.found import WHEN
+from cachesvc.core.gates.literals.found import WHEN, WRITTEN
 from cachesvc.core.gates.literals.lexicon import TIME_DIMENSIONS
 from cachesvc.core.gates.literals.reading import Literals
 from cachesvc.core.gates.literals.slots import LIMIT, LIMITS
@@ -144,21 +145,33 @@ def _names(ours: Literals, theirs: Literals) -> Iterable[Veto]:
 
 
 def _joined_only(names: frozenset[str], there: Literals) -> frozenset[str]:
-    """Those whose word and number the other text does not say apart either: "HTTP 404", "HTTP status 404"."""
-    said_there = there.said
+    """Those whose number does not follow the word in the other text either: "HTTP 404", "HTTP status 404"."""
+    words = there.plain.split()
+    together = {*pairwise(words), *zip(words, words[2:], strict=False)}  # with one word between at most
     parts = {name: _WORD_AND_NUMBER.fullmatch(name) for name in names}
-    return frozenset(
-        name
-        for name, part in parts.items()
-        if part is None or part[1] not in said_there or part[2] not in said_there
-    )
+    return frozenset(name for name, part in parts.items() if part is None or part.groups() not in together)
 
 
 def _letters(ours: Literals, theirs: Literals) -> Iterable[Veto]:
-    """Another letter in its place; only one too many may be anything ("how do u")."""
+    """Another letter in its place; only one too many may be anything ("e mail")."""
     mine, other = _beyond(ours.letters, theirs.letters), _beyond(theirs.letters, ours.letters)
+    if not other:
+        other = _in_place(mine, ours, theirs)
+    elif not mine:
+        mine = _in_place(other, theirs, ours)
     if mine and other:
         yield Veto(Gate.IDENTIFIER, " ".join(mine), " ".join(other))
+
+
+def _in_place(letters: list[str], here: Literals, there: Literals) -> list[str]:
+    """The letters that stand there behind the same word: "vitamin d" for "vitamin k"."""
+    pairs = set(pairwise(("", *here.plain.split())))
+    before = {word for word, letter in pairs if letter in letters}
+    return sorted(
+        letter
+        for word, letter in set(pairwise(("", *there.plain.split()))) - pairs
+        if word in before and len(letter) == 1 and letter.isalpha()
+    )
 
 
 def _code(ours: Literals, theirs: Literals) -> Iterable[Veto]:
@@ -233,7 +246,8 @@ def _order(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     for slot, value in sorted(ours.slots):
         other = there.get(slot, value)
         if other != value and not (slot.startswith("before") and _is_part(value, other)):
-            yield Veto(_gate_of_value(value, ours, theirs), f"{slot} {value}", f"{slot} {there[slot]}")
+            for gate in _in_order(_gate_of_value(values, ours, theirs) for values in (value, other)):
+                yield Veto(gate, f"{slot} {value}", f"{slot} {other}")
 
 
 def _is_part(value: str, other: str) -> bool:
@@ -302,6 +316,6 @@ def _loose(ours: Literals, theirs: Literals) -> Iterable[Veto]:
     for kind in sorted(kinds):
         mine = {value for there, value in ours.loose if there == kind}
         other = {value for there, value in theirs.loose if there == kind}
-        if mine != other and (kind != WHEN or mine.isdisjoint(other)):
+        if mine != other and (kind not in (WHEN, WRITTEN) or mine.isdisjoint(other)):
             gate = Gate.NUMBER if kind in ("top", "multiple") else Gate.DATE
             yield Veto(gate, " ".join(sorted(mine)), " ".join(sorted(other)))

@@ -31,6 +31,7 @@ from cachesvc.core.gates.literals.moments import MAY_STAGE, Moments
 
 _BEFORE_DAY = frozenset(["on", "by", "until", "till", "since", "before", "after", "from", "dated", "due"])
 _PARTS_OF_YEAR = {"q": "quarter", "h": "half"}
+_BEFORE_PART = frozenset(["in", "for", "of", "during", "since", "until", "by", "from"])
 _COUNTS_OF_PARTS = {"quarter": 4, "half": 2}
 _HALF = Fraction(1, 2)
 _SPOKEN_SIGNS = {"plus": "+", "minus": "-", "by": "/"}
@@ -224,7 +225,7 @@ class Scan(Moments, Amounts):
             SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES
         ):
             scale = (SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES)[following.text]
-            self._share_scale(start, scale)
+            self._share_scale(start, value, scale)
             value, end = value * scale, end + 1
         if self._is_negative(start):
             value, start = -value, start - 1
@@ -256,9 +257,23 @@ class Scan(Moments, Amounts):
             part, end = after, place + 2
         else:
             part, end = _PARTS_OF_YEAR.get(before, "") if self.atoms[place].glued else "", place + 1
+            if part and not self._is_sure_part(place):
+                return 0
         if number.value > _COUNTS_OF_PARTS.get(part, 0) or self.at(end).text in UNITS:
             return 0
         return self.add(DATE, f"{part} {number.value}", place, end)
+
+    def _is_sure_part(self, place: int) -> bool:
+        """A year stands beside it, or it ends what "in" or the like begins: "sales in Q1". Else it may be a car, or a tag."""
+        after = self.at(place + 1)
+        if after.text in ("of", "'", ","):
+            after = self.at(place + 2)
+        before = self.at(place - 2)
+        if any(atom.number is not None and is_year(atom.number.value) for atom in (before, after)):
+            return True
+        return (
+            before.text in _BEFORE_PART and self.at(place - 1).raw.isupper() and not self._is_word(place + 1)
+        )
 
     def _goes_on(self, place: int) -> bool:
         """A word stands there, after a hyphen or none."""

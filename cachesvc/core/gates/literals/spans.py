@@ -7,7 +7,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-from cachesvc.core.gates.literals.lexicon import UNITS
+from cachesvc.core.gates.literals.lexicon import MONEY_SIGNS, NUMBER_WORDS, TIME_DIMENSIONS, UNITS, Unit
 from cachesvc.core.gates.words import NONE
 
 _FOLDS = str.maketrans(
@@ -67,6 +67,7 @@ _FILE = re.compile(
     r"exe|dll|so|jar|war|png|jpe?g|gif|svg|webp|mp3|mp4|mov|avi|mkv|wav|psd|parquet|lock|env|bak|iso|apk)(?![\w-])",
     re.IGNORECASE,
 )
+_AMOUNT_LENGTH = 40
 _FRAMEWORK = re.compile(
     r"(?:node|vue|react|next|nuxt|three|d3|express|angular|ember|backbone|p5)\.js", re.IGNORECASE
 )
@@ -211,8 +212,8 @@ def _ascii_digit(match: re.Match[str]) -> str:
 
 
 def _identifier(name: str) -> str:
-    """Hyphens and the sign of a variable are left out where people write the same without them."""
-    name = name.casefold().removeprefix("$")
+    """Hyphens are left out where people write the same without them."""
+    name = name.casefold()
     return name.replace("-", "") if "_" not in name and name[-1].isalnum() else "".join(name.split())
 
 
@@ -260,7 +261,11 @@ def _take_addresses(text: str, addresses: list[str], names: list[str]) -> str:
         return " "
 
     def path(match: re.Match[str]) -> str:
-        return match[0] if match[0][1:] in UNITS else address(match)  # "$30 /hour" is a rate
+        unit = UNITS.get(match[0][1:])
+        is_rate = unit is not None and _is_amount(
+            match.string[max(0, match.start() - _AMOUNT_LENGTH) : match.start()], unit
+        )
+        return match[0] if is_rate else address(match)
 
     if "://" in text or "www." in text.casefold():
         text = _URL.sub(address, text)
@@ -271,6 +276,20 @@ def _take_addresses(text: str, addresses: list[str], names: list[str]) -> str:
     if "/" in text or "\\" in text:
         text = _PATH.sub(path, text)
     return text
+
+
+def _is_amount(before: str, period: Unit) -> bool:
+    """What a rate begins with stands right before a period: "$30 /hour". Else it is a path, or the switch of a command."""
+    words = before.casefold().split()[-2:]
+    if period.dimension not in TIME_DIMENSIONS or not words:
+        return False
+    word = words[-1]
+    unit = word.lstrip("0123456789.,")
+    if unit != word:
+        return unit in UNITS if unit else period.stands_alone
+    if word[0] in MONEY_SIGNS:
+        return word[1:2].isdigit()
+    return word in UNITS and len(words) > 1 and (words[0][0].isdigit() or words[0] in NUMBER_WORDS)
 
 
 def _address(written: str) -> str:
