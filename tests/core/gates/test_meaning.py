@@ -114,6 +114,9 @@ def _table(*rows: tuple[str, str, str]) -> pytest.MarkDecorator:
     ("can, must", "Can landlords enter the flat?", "Must landlords enter the flat?"),
     ("should, can", "Should I take the tablets?", "Can I take the tablets?"),
     ("who holds it", "Who is the CEO of Acme?", "Who was the CEO of Acme?"),
+    ("can and before", "Can I take zinc before iron?", "Must I take iron after zinc?"),
+    ("can I before", "can I eat before I run", "must I run after I eat"),
+    ("left and before", "turn left before the church", "after the church turn right"),
     ("French", "Comment activer le mode sombre ?", "Comment désactiver le mode sombre ?"),
     ("Spanish", "¿Dónde puedo comprar oro?", "¿Dónde puedo vender oro?"),
 )
@@ -258,6 +261,21 @@ def test_changed_roles_are_refused(ours: str, theirs: str) -> None:
     ("from, up to", "hotels from 100 euros", "hotels up to 100 euros"),
     ("or equal to", "rows greater than 5", "rows greater than or equal to 5"),
     ("largest, smallest", "the largest lake in Asia", "the smallest lake in Asia"),
+    (
+        "one of two degrees",
+        "Is a Ferrari faster and cheaper than a Porsche?",
+        "Is a Porsche slower and cheaper than a Ferrari?",
+    ),
+    (
+        "a degree apart",
+        "Why is gold heavier than iron but softer?",
+        "Why is iron lighter than gold but softer?",
+    ),
+    ("not its degree", "Is my bigger dog rounder than a cat?", "Is my smaller cat rounder than a dog?"),
+    ("denied degree", "Is the moon not bigger than the sun?", "Is the sun smaller than the moon?"),
+    ("left and before", "turn left before the church", "church after turn right"),
+    ("can, the and before", "Can I take the zinc before iron?", "Must I take iron after zinc?"),
+    ("two befores", "tea before rice and jam before milk", "rice after tea and jam after milk"),
 )
 def test_opposed_degrees_and_bounds_are_refused(ours: str, theirs: str) -> None:
     """More is not less, and at least is not at most."""
@@ -437,6 +455,9 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("forgot", "I forgot my PIN", "I don't remember my PIN"),
     ("smaller and bigger", "Is the moon smaller than the sun?", "Is the sun bigger than the moon?"),
     ("after and before", "Add the eggs after the milk", "Add the milk before the eggs"),
+    ("before and after I", "Should I eat before I run?", "Should I run after I eat?"),
+    ("dearer and cheaper", "Is gold more expensive than tin?", "Is tin cheaper than gold?"),
+    ("more and less", "Is a wasp more dangerous than a bee?", "Is a bee less dangerous than a wasp?"),
     ("less expensive", "Is it cheaper by bus?", "Is it less expensive by bus?"),
     ("highest and maximum", "the maximum dose of aspirin", "the highest dose of aspirin"),
     ("US and USA", "I live in the US", "I live in the USA"),
@@ -482,3 +503,11 @@ _OF_LITERALS = {
     Gate.CODE,
     Gate.QUOTE,
 }
+
+
+@pytest.mark.parametrize(
+    "text", ["more expensive", "more! expensive", "moer expensive", "less-costly", "mor pricey"]
+)
+def test_a_dear_thing_is_read_wherever_it_stands(text: str) -> None:
+    """What is more or less expensive is read with or without a degree before it."""
+    assert not verdicts(analyse(text), analyse(text))

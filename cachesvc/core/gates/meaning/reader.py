@@ -119,7 +119,7 @@ class _Reader:
         if known.is_degree:
             self._degrees.append(known.stem)
         elif self._previous in ("more", "less") and known.stem in _DEAR:
-            self._degrees[-1] = _DEARER if self._previous == "more" else _CHEAPER
+            self._degrees[-1:] = [_DEARER if self._previous == "more" else _CHEAPER]
         if known.bare:
             self._bared.append(known.bare)
 

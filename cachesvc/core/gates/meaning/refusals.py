@@ -150,9 +150,8 @@ def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
     if ours.degrees != theirs.degrees:
         left, right = ours.degrees - theirs.degrees, theirs.degrees - ours.degrees
         for word, other in product(sorted(left), sorted(right)):
-            if other in OPPOSED_DEGREES[word]:
-                is_same = are_turned_about(ours, theirs)
-                return None if is_same else Veto(Gate.COMPARISON, word, other)
+            if other in OPPOSED_DEGREES[word] and not are_turned_about(ours, theirs, word, other):
+                return Veto(Gate.COMPARISON, word, other)
     return None
 
 

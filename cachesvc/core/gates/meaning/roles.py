@@ -1,7 +1,7 @@
 """Whether the same words stand in other roles: who does it and to whom, from where and to where."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS
@@ -19,8 +19,14 @@ _JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry
 _LONGEST_NAME = 3
 _LONGEST_RUN = 24
 _CLAUSE = 3
-_CONVERSE = {"than": "than", "before": "after", "after": "before"}
-"""What stands between two when they have changed places and the words are the opposite ones."""
+CONVERSE = {"before": "after", "after": "before"}
+"""What stands between two when they have changed places and all is as it was."""
+_WRITTEN = {stem(word): word for word in CONVERSE}
+_BESIDE_THAN = 2
+_TURNING = frozenset(chain.from_iterable(OPPOSED_WORDS)) | frozenset(
+    "can could may might must shall should will would".split()
+)
+"""Small words that are not to differ besides."""
 _MAX_REPLACED = 2
 _PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
 _YOU_OR_I = {frozenset(("i", "your")), frozenset(("you", "my"))}
@@ -57,12 +63,38 @@ def role(ours: Meaning, theirs: Meaning) -> Veto | None:
     )
 
 
-def are_turned_about(ours: Meaning, theirs: Meaning) -> bool:
-    """What is said of one to the other is said of the other to the one: "A before B", "B after A", by opposite words."""
-    for before, kind, after in ours.relations:
-        if kind in _CONVERSE and (after, _CONVERSE[kind], before) in theirs.relations:
-            return True
-    return False
+def are_turned_about(ours: Meaning, theirs: Meaning, word: str, other: str) -> bool:
+    """These opposites say the same of two that have changed places: "A before B", "B after A"; and all else stands.
+
+    So do two degrees, each the only one of its text and beside its "than": "A smaller than B", "B bigger than A".
+    """
+    word, other = _WRITTEN.get(word, word), _WRITTEN.get(other, other)
+    kind = word if word in CONVERSE else "than"
+    converse = CONVERSE.get(kind, kind)
+    if (ours.negations, ours.soft_negations) != (theirs.negations, theirs.soft_negations):
+        return False
+    if not (ours.function ^ theirs.function) & _TURNING <= {word, other}:
+        return False
+    if not any(
+        (after, converse, before) in theirs.relations for before, of, after in ours.relations if of == kind
+    ):
+        return False
+    left, right = _beside(ours, kind), _beside(theirs, converse)
+    if kind != "than":
+        return left is not None and right is not None and ours.stems == theirs.stems
+    return (
+        left is not None
+        and right is not None
+        and len(ours.degrees) == len(theirs.degrees) == 1
+        and left.issuperset(ours.stems - theirs.stems)
+        and right.issuperset(theirs.stems - ours.stems)
+    )
+
+
+def _beside(text: Meaning, word: str) -> frozenset[str] | None:
+    """What stands right before a small word that is there once, "more" with its adjective."""
+    places = [place for place, (gap, _) in enumerate(text.places) if gap == word]
+    return frozenset(text.order[max(0, places[0] - _BESIDE_THAN) : places[0]]) if len(places) == 1 else None
 
 
 def _turned(ours: Meaning, theirs: Meaning) -> Veto | None:
