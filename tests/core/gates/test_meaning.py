@@ -3,6 +3,7 @@
 import pytest
 
 from cachesvc.core.gates import Gate, analyse, verdicts
+from cachesvc.core.gates.meaning import meaning
 
 
 def _refusing(ours: str, theirs: str) -> set[Gate]:
@@ -156,6 +157,12 @@ def test_opposites_are_refused(ours: str, theirs: str) -> None:
     ("not to", "Is it a sin to lie?", "Is it a sin not to lie?"),
     ("remember", "I remember my PIN", "I don't remember my PIN"),
     ("swapped", "Use oil and not butter", "Use butter instead of oil"),
+    ("rid without", "how do I get rid of mice without killing them", "how do I kill mice"),
+    ("rid and lose", "get rid of fat without losing muscle", "lose fat and muscle"),
+    ("rid of one", "get rid of a virus without deleting files", "delete virus files"),
+    ("rid of and keep", "get rid of bees but keep wasps", "kill bees and wasps"),
+    ("rid of other", "get rid of ants to save bees", "kill bees to save ants"),
+    ("free", "free parking without ticket", "ticket free parking"),
     ("French", "Puis-je fumer ici ?", "Puis-je ne pas fumer ici ?"),
 )
 def test_negations_are_refused(ours: str, theirs: str) -> None:
@@ -452,6 +459,8 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("imperative", "Do not play music at night", "Don't play music at night"),
     ("refuse and not", "I refuse to verify my name", "I do not wish to verify my name"),
     ("free of", "Recipes without nuts", "Nut-free recipes"),
+    ("free of, free", "a cake free of nuts", "a nut-free cake"),
+    ("best way to be rid", "What is the best way to get rid of pet hair?", "How can I remove pet hair?"),
     ("forgot", "I forgot my PIN", "I don't remember my PIN"),
     ("smaller and bigger", "Is the moon smaller than the sun?", "Is the sun bigger than the moon?"),
     ("after and before", "Add the eggs after the milk", "Add the milk before the eggs"),
@@ -506,8 +515,9 @@ _OF_LITERALS = {
 
 
 @pytest.mark.parametrize(
-    "text", ["more expensive", "more! expensive", "moer expensive", "less-costly", "mor pricey"]
+    ("text", "count"),
+    [("more expensive", 1), ("more ! expensive", 1), ("moer expensive", 0), ("less costly , more pricey", 2)],
 )
-def test_a_dear_thing_is_read_wherever_it_stands(text: str) -> None:
-    """What is more or less expensive is read with or without a degree before it."""
-    assert not verdicts(analyse(text), analyse(text))
+def test_what_is_more_expensive_is_dearer(text: str, count: int) -> None:
+    """It is read so whatever stands before, and never raises."""
+    assert len(meaning(text, text.split()).degrees) == count

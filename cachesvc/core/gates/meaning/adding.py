@@ -7,7 +7,7 @@ from cachesvc.core.gates.meaning.stems import stem
 
 _CLAUSE = 3
 """So many words of weight make a statement; one or two are mostly how a thing is called."""
-_LIGHT = frozenset(
+LIGHT = frozenset(
     stem(word)
     for word in """
     like want wish wanna gonna gotta need help assist assistance know tell say explain inform information mean meaning possible
@@ -65,7 +65,7 @@ def added(ours: Meaning, theirs: Meaning) -> tuple[str, ...]:
     words = tuple(longer.order[place] for place in places)
     if any(left.values()):
         return ()
-    if len([word for word in words if word not in _LIGHT]) >= _CLAUSE:
+    if len([word for word in words if word not in LIGHT]) >= _CLAUSE:
         return words
     more = longer.function - shorter.function
     if any(_limits(longer, place, shorter.function) for place in places):
