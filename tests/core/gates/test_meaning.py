@@ -115,6 +115,7 @@ def _table(*rows: tuple[str, str, str]) -> pytest.MarkDecorator:
     ("can, must", "Can landlords enter the flat?", "Must landlords enter the flat?"),
     ("should, can", "Should I take the tablets?", "Can I take the tablets?"),
     ("who holds it", "Who is the CEO of Acme?", "Who was the CEO of Acme?"),
+    ("who's", "who's the ceo", "who was the ceo"),
     ("can and before", "Can I take zinc before iron?", "Must I take iron after zinc?"),
     ("can I before", "can I eat before I run", "must I run after I eat"),
     ("left and before", "turn left before the church", "after the church turn right"),
@@ -321,6 +322,8 @@ def test_other_kinds_of_question_are_refused(ours: str, theirs: str) -> None:
 
 @_table(
     ("US and UK", "jobs in the US", "jobs in the UK"),
+    ("the us", "jobs in the us", "jobs in the uk"),
+    ("US in capitals", "WHAT IS THE US CAPITAL", "WHAT IS THE UK CAPITAL"),
     ("capitalised", "What does Anders earn?", "What does Birgit earn?"),
     ("countries", "What is the capital of Chad?", "What is the capital of Togo?"),
     ("lower-case countries", "population of kenya", "population of ghana"),
@@ -365,6 +368,8 @@ def test_other_names_are_refused(ours: str, theirs: str) -> None:
     ("place", "Delete a branch in git", "Delete a remote branch in git"),
     ("document", "Which papers do I need?", "Which notarised papers do I need?"),
     ("name", "flights from Oslo on Monday", "Lufthansa flights from Oslo on Monday, on KLM"),
+    ("country", "tell us about the capital", "tell me about the US capital"),
+    ("country for us", "tell us about laws", "tell us about US laws"),
     (
         "clause",
         "A farmer has pigs and hens. How many legs are there?",
@@ -471,6 +476,12 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("highest and maximum", "the maximum dose of aspirin", "the highest dose of aspirin"),
     ("US and USA", "I live in the US", "I live in the USA"),
     ("us in capitals", "CONTACT US NOW", "contact us now"),
+    ("the US in small letters", "minimum wage in the us", "minimum wage in the US"),
+    ("the US in a year", "population of the us in 2020", "population of the US in 2020"),
+    ("its president", "who is the president of the us", "Who is the president of the US?"),
+    ("without the", "a visa for us citizens", "a visa for US citizens"),
+    ("us told", "tell us about tea", "tell me about tea"),
+    ("who's", "who's the ceo", "Who is the CEO?"),
     ("US and America", "jobs in the US", "jobs in America"),
     ("UK and United Kingdom", "jobs in the UK", "jobs in the United Kingdom"),
     ("for a vaccine", "Is there a vaccine for flu?", "Is there a vaccine against flu?"),

@@ -25,8 +25,7 @@ _STANCES = frozenset(map(stem, "argument argue case reason evidence vote speak p
 _OF_THEM = frozenset(("of", "if"))
 """With these, and where yes or no is asked, any is one and all is each: "any of them", "if all fail"."""
 _TENSES = frozenset(
-    frozenset(pair)
-    for pair in (("is", "was"), ("are", "were"), ("is", "will"), ("was", "will"), ("'s", "was"))
+    frozenset(pair) for pair in (("is", "was"), ("are", "were"), ("is", "will"), ("was", "will"))
 )
 _OFFICES = frozenset(
     stem(word)
