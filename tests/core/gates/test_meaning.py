@@ -199,6 +199,9 @@ def test_negations_are_refused(ours: str, theirs: str) -> None:
     ("I, me", "Can my tenant sue me?", "Can I sue my tenant?"),
     ("they, them", "Can the guests ask them to leave?", "Can they ask the guests to leave?"),
     ("names of two lengths", "Can a baker sue a shop's owner?", "Can a shop's owner sue a baker?"),
+    ("headline", "man bites angry dog", "angry dog bites man"),
+    ("two places of a search", "cheap flights london paris", "flights paris london cheap"),
+    ("no article", "is iron steel", "is steel iron"),
     ("all round", "Why does Ann like Ben if Cem likes Dora?", "Why does Cem like Dora if Ann likes Ben?"),
     (
         "than with a clause",
@@ -505,6 +508,8 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("find what is lost", "help me find my bag", "my bag is lost, help me"),
     ("St. and Saint", "When is St. Patrick's Day?", "When is Saint Patrick's Day?"),
     ("using", "Can I pay with the app?", "Can I pay using the app?"),
+    ("catchwords", "sort list python reverse order", "reverse order sort python list"),
+    ("a quality", "is coffee healthy", "is healthy coffee"),
 )
 def test_the_same_passes(ours: str, theirs: str) -> None:
     """What asks the same is refused by no gate of meaning."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import chain, product
 
 from cachesvc.core.gates.gate import Gate, Veto
-from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS, OPPOSITES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.stems import stem
 
@@ -238,8 +238,6 @@ def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     mine, yours = ours.places[first:end], theirs.places[first:end]
     a, b = a[first:end], b[first:end]
-    if not any(gap for gap, _ in mine):
-        return None
     for size, other in product(range(1, _LONGEST_NAME + 1), repeat=2):
         begins, moved = len(a) - other, len(a) - size
         if (
@@ -262,9 +260,12 @@ def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
 def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
     """The same small words at the same places, and the others have changed theirs: "can A sue the friend of B".
 
-    Not so in a list, nor where one part has moved past the other ("delete it permanently", "permanently delete it").
+    Not so in a list, nor where one part has moved past the other ("delete it permanently", "permanently delete it"),
+    nor where there are catchwords alone ("sort list python").
     """
     if ours.places != theirs.places or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    if _are_catchwords(ours) and _are_catchwords(theirs):
         return None
     differing = [place for place, (a, b) in enumerate(zip(ours.order, theirs.order, strict=True)) if a != b]
     first, end = differing[0], differing[-1] + 1
@@ -280,6 +281,13 @@ def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
     return None if is_list or has_moved_past else Veto(Gate.ROLE, " ".join(mine), " ".join(yours))
 
 
+def _are_catchwords(text: Meaning) -> bool:
+    """No small word says how they belong together, and no two of them are names, whose order may."""
+    return len(text.function) == len(text.stems) == len(text.order) and (
+        len(text.names.union(name for _, name in text.kinds)) <= 1
+    )
+
+
 def _equated(ours: Meaning, theirs: Meaning) -> Veto | None:
     """One is said to be the other: "is a square a rectangle", "is a rectangle a square"."""
     if len(ours.order) == 2 and ours.questions == theirs.questions and ours.places == theirs.places:
@@ -289,9 +297,19 @@ def _equated(ours: Meaning, theirs: Meaning) -> Veto | None:
             and second == ("", False)
             and ours.question is Question.YES_NO
             and _SPOKEN_OF.isdisjoint(ours.function | theirs.function)
+            and not _is_quality(ours)
         ):
             return Veto(Gate.ROLE, " ".join(ours.order), " ".join(theirs.order))
     return None
+
+
+def _is_quality(text: Meaning) -> bool:
+    """One of two words is what the other is like, since it has an opposite and no article: "is tea healthy"."""
+    return (
+        "is" in text.function
+        and len(text.function) == 1 + len(text.order)
+        and (len([word for word in text.order if word in OPPOSITES]) == 1)
+    )
 
 
 def _replaced(ours: Meaning, theirs: Meaning) -> Veto | None:
