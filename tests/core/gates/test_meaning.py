@@ -3,6 +3,7 @@
 import pytest
 
 from cachesvc.core.gates import Gate, analyse, verdicts
+from cachesvc.core.gates.meaning import meaning
 
 
 def _refusing(ours: str, theirs: str) -> set[Gate]:
@@ -114,6 +115,10 @@ def _table(*rows: tuple[str, str, str]) -> pytest.MarkDecorator:
     ("can, must", "Can landlords enter the flat?", "Must landlords enter the flat?"),
     ("should, can", "Should I take the tablets?", "Can I take the tablets?"),
     ("who holds it", "Who is the CEO of Acme?", "Who was the CEO of Acme?"),
+    ("who's", "who's the ceo", "who was the ceo"),
+    ("can and before", "Can I take zinc before iron?", "Must I take iron after zinc?"),
+    ("can I before", "can I eat before I run", "must I run after I eat"),
+    ("left and before", "turn left before the church", "after the church turn right"),
     ("French", "Comment activer le mode sombre ?", "Comment désactiver le mode sombre ?"),
     ("Spanish", "¿Dónde puedo comprar oro?", "¿Dónde puedo vender oro?"),
 )
@@ -153,6 +158,12 @@ def test_opposites_are_refused(ours: str, theirs: str) -> None:
     ("not to", "Is it a sin to lie?", "Is it a sin not to lie?"),
     ("remember", "I remember my PIN", "I don't remember my PIN"),
     ("swapped", "Use oil and not butter", "Use butter instead of oil"),
+    ("rid without", "how do I get rid of mice without killing them", "how do I kill mice"),
+    ("rid and lose", "get rid of fat without losing muscle", "lose fat and muscle"),
+    ("rid of one", "get rid of a virus without deleting files", "delete virus files"),
+    ("rid of and keep", "get rid of bees but keep wasps", "kill bees and wasps"),
+    ("rid of other", "get rid of ants to save bees", "kill bees to save ants"),
+    ("free", "free parking without ticket", "ticket free parking"),
     ("French", "Puis-je fumer ici ?", "Puis-je ne pas fumer ici ?"),
 )
 def test_negations_are_refused(ours: str, theirs: str) -> None:
@@ -188,6 +199,9 @@ def test_negations_are_refused(ours: str, theirs: str) -> None:
     ("I, me", "Can my tenant sue me?", "Can I sue my tenant?"),
     ("they, them", "Can the guests ask them to leave?", "Can they ask the guests to leave?"),
     ("names of two lengths", "Can a baker sue a shop's owner?", "Can a shop's owner sue a baker?"),
+    ("headline", "man bites angry dog", "angry dog bites man"),
+    ("two places of a search", "cheap flights london paris", "flights paris london cheap"),
+    ("no article", "is iron steel", "is steel iron"),
     ("all round", "Why does Ann like Ben if Cem likes Dora?", "Why does Cem like Dora if Ann likes Ben?"),
     (
         "than with a clause",
@@ -258,6 +272,21 @@ def test_changed_roles_are_refused(ours: str, theirs: str) -> None:
     ("from, up to", "hotels from 100 euros", "hotels up to 100 euros"),
     ("or equal to", "rows greater than 5", "rows greater than or equal to 5"),
     ("largest, smallest", "the largest lake in Asia", "the smallest lake in Asia"),
+    (
+        "one of two degrees",
+        "Is a Ferrari faster and cheaper than a Porsche?",
+        "Is a Porsche slower and cheaper than a Ferrari?",
+    ),
+    (
+        "a degree apart",
+        "Why is gold heavier than iron but softer?",
+        "Why is iron lighter than gold but softer?",
+    ),
+    ("not its degree", "Is my bigger dog rounder than a cat?", "Is my smaller cat rounder than a dog?"),
+    ("denied degree", "Is the moon not bigger than the sun?", "Is the sun smaller than the moon?"),
+    ("left and before", "turn left before the church", "church after turn right"),
+    ("can, the and before", "Can I take the zinc before iron?", "Must I take iron after zinc?"),
+    ("two befores", "tea before rice and jam before milk", "rice after tea and jam after milk"),
 )
 def test_opposed_degrees_and_bounds_are_refused(ours: str, theirs: str) -> None:
     """More is not less, and at least is not at most."""
@@ -296,6 +325,8 @@ def test_other_kinds_of_question_are_refused(ours: str, theirs: str) -> None:
 
 @_table(
     ("US and UK", "jobs in the US", "jobs in the UK"),
+    ("the us", "jobs in the us", "jobs in the uk"),
+    ("US in capitals", "WHAT IS THE US CAPITAL", "WHAT IS THE UK CAPITAL"),
     ("capitalised", "What does Anders earn?", "What does Birgit earn?"),
     ("countries", "What is the capital of Chad?", "What is the capital of Togo?"),
     ("lower-case countries", "population of kenya", "population of ghana"),
@@ -340,6 +371,8 @@ def test_other_names_are_refused(ours: str, theirs: str) -> None:
     ("place", "Delete a branch in git", "Delete a remote branch in git"),
     ("document", "Which papers do I need?", "Which notarised papers do I need?"),
     ("name", "flights from Oslo on Monday", "Lufthansa flights from Oslo on Monday, on KLM"),
+    ("country", "tell us about the capital", "tell me about the US capital"),
+    ("country for us", "tell us about laws", "tell us about US laws"),
     (
         "clause",
         "A farmer has pigs and hens. How many legs are there?",
@@ -434,13 +467,24 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("imperative", "Do not play music at night", "Don't play music at night"),
     ("refuse and not", "I refuse to verify my name", "I do not wish to verify my name"),
     ("free of", "Recipes without nuts", "Nut-free recipes"),
+    ("free of, free", "a cake free of nuts", "a nut-free cake"),
+    ("best way to be rid", "What is the best way to get rid of pet hair?", "How can I remove pet hair?"),
     ("forgot", "I forgot my PIN", "I don't remember my PIN"),
     ("smaller and bigger", "Is the moon smaller than the sun?", "Is the sun bigger than the moon?"),
     ("after and before", "Add the eggs after the milk", "Add the milk before the eggs"),
+    ("before and after I", "Should I eat before I run?", "Should I run after I eat?"),
+    ("dearer and cheaper", "Is gold more expensive than tin?", "Is tin cheaper than gold?"),
+    ("more and less", "Is a wasp more dangerous than a bee?", "Is a bee less dangerous than a wasp?"),
     ("less expensive", "Is it cheaper by bus?", "Is it less expensive by bus?"),
     ("highest and maximum", "the maximum dose of aspirin", "the highest dose of aspirin"),
     ("US and USA", "I live in the US", "I live in the USA"),
     ("us in capitals", "CONTACT US NOW", "contact us now"),
+    ("the US in small letters", "minimum wage in the us", "minimum wage in the US"),
+    ("the US in a year", "population of the us in 2020", "population of the US in 2020"),
+    ("its president", "who is the president of the us", "Who is the president of the US?"),
+    ("without the", "a visa for us citizens", "a visa for US citizens"),
+    ("us told", "tell us about tea", "tell me about tea"),
+    ("who's", "who's the ceo", "Who is the CEO?"),
     ("US and America", "jobs in the US", "jobs in America"),
     ("UK and United Kingdom", "jobs in the UK", "jobs in the United Kingdom"),
     ("for a vaccine", "Is there a vaccine for flu?", "Is there a vaccine against flu?"),
@@ -464,6 +508,8 @@ def test_other_languages_are_refused(ours: str, theirs: str) -> None:
     ("find what is lost", "help me find my bag", "my bag is lost, help me"),
     ("St. and Saint", "When is St. Patrick's Day?", "When is Saint Patrick's Day?"),
     ("using", "Can I pay with the app?", "Can I pay using the app?"),
+    ("catchwords", "sort list python reverse order", "reverse order sort python list"),
+    ("a quality", "is coffee healthy", "is healthy coffee"),
 )
 def test_the_same_passes(ours: str, theirs: str) -> None:
     """What asks the same is refused by no gate of meaning."""
@@ -482,3 +528,12 @@ _OF_LITERALS = {
     Gate.CODE,
     Gate.QUOTE,
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("more expensive", 1), ("more ! expensive", 1), ("moer expensive", 0), ("less costly , more pricey", 2)],
+)
+def test_what_is_more_expensive_is_dearer(text: str, count: int) -> None:
+    """It is read so whatever stands before, and never raises."""
+    assert len(meaning(text, text.split()).degrees) == count

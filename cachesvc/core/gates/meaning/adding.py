@@ -7,7 +7,7 @@ from cachesvc.core.gates.meaning.stems import stem
 
 _CLAUSE = 3
 """So many words of weight make a statement; one or two are mostly how a thing is called."""
-_LIGHT = frozenset(
+LIGHT = frozenset(
     stem(word)
     for word in """
     like want wish wanna gonna gotta need help assist assistance know tell say explain inform information mean meaning possible
@@ -48,12 +48,13 @@ _GROUPS = frozenset(
     """.split()
 )
 _NARROWING_STEMS = frozenset(map(stem, _NARROWING))
+_USA = stem("usa")
 
 
 def added(ours: Meaning, theirs: Meaning) -> tuple[str, ...]:
     """The words of the longer text that the shorter has not, if they narrow it or state something more; else none."""
     longer, shorter = (ours, theirs) if len(ours.order) > len(theirs.order) else (theirs, ours)
-    if not shorter.stems <= longer.stems:
+    if not shorter.stems <= longer.stems or _is_country_alone(longer, shorter):
         return ()
     left = Counter(shorter.order)
     places = []
@@ -65,7 +66,7 @@ def added(ours: Meaning, theirs: Meaning) -> tuple[str, ...]:
     words = tuple(longer.order[place] for place in places)
     if any(left.values()):
         return ()
-    if len([word for word in words if word not in _LIGHT]) >= _CLAUSE:
+    if len([word for word in words if word not in LIGHT]) >= _CLAUSE:
         return words
     more = longer.function - shorter.function
     if any(_limits(longer, place, shorter.function) for place in places):
@@ -73,6 +74,22 @@ def added(ours: Meaning, theirs: Meaning) -> tuple[str, ...]:
     if _NARROWING.isdisjoint(more) and longer.names <= shorter.stems:
         return ()
     return words if any(_narrows(longer, place) or _names(longer, place) for place in places) else ()
+
+
+def _is_country_alone(longer: Meaning, shorter: Meaning) -> bool:
+    """The longer text writes "US citizens" where the shorter has "us citizens": that is no word more."""
+    if (
+        len(longer.order) != len(shorter.order) + 1
+        or "us" not in shorter.function
+        or _USA not in longer.order
+    ):
+        return False
+    place = longer.order.index(_USA)
+    return (
+        longer.order[:place] + longer.order[place + 1 :] == shorter.order
+        and place < len(shorter.order)
+        and shorter.places[place][0] == "us"
+    )
 
 
 def _limits(text: Meaning, place: int, said: frozenset[str]) -> bool:

@@ -161,9 +161,12 @@ _written_kept = lru_cache(KEPT_WORDS)(_written)
 
 
 def _parts(folded: str) -> Iterator[str]:
-    """What is written in one: "don't" is two words, "non-stop" one, "and/or" two; "card's" is "card"."""
+    """What is written in one: "don't" and "who's" are two words, "non-stop" one, "and/or" two; "card's" is "card"."""
     if folded in _WHOLE:
         yield _WHOLE[folded]
+        return
+    if folded == "who's":
+        yield from ("who", "is")
         return
     for part in _SPLIT.split(folded):
         if part.endswith("n't"):

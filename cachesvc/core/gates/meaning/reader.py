@@ -22,15 +22,15 @@ _DEARER, _CHEAPER = stem("pricier"), stem("cheaper")
 _LISTING = frozenset(("", "please", "you", "and", "me", "i", "can", "just", "kindly", "to"))
 """After these "list" is what one is asked to do; else it is a thing."""
 _STOPPING = frozenset(("stop", "quit"))
+_US = frozenset(("us", "US"))
+_THE = frozenset(("the", "The", "THE"))
 _PARTICLES = {"into": "in", "onto": "on"}
 
 
 def meaning(text: str, words: Sequence[str]) -> Meaning:
     """Read a text, of which these are the words as written. Linear in its length; never raises."""
-    if "US" in words and text.isupper():
-        words = [
-            "us" if word == "US" else word for word in words
-        ]  # in capitals throughout, it is more often "us"
+    if "us" in words or "US" in words:
+        words = _with_country(words, is_shouted=text.isupper())
     reader = _Reader()
     read = reader.word
     starts = True
@@ -43,6 +43,16 @@ def meaning(text: str, words: Sequence[str]) -> Meaning:
             read(part, is_name=is_named and not starts)
         starts = False
     return reader.read(text)
+
+
+def _with_country(words: Sequence[str], *, is_shouted: bool) -> list[str]:
+    """The words with "US" where the country is meant: no pronoun follows "the". In capitals throughout, "US" alone is "us"."""
+    read = list(words)
+    for place, word in enumerate(words):
+        if word in _US:
+            is_country = place > 0 and words[place - 1] in _THE
+            read[place] = "US" if is_country or (word == "US" and not is_shouted) else "us"
+    return read
 
 
 class _Reader:
@@ -119,7 +129,7 @@ class _Reader:
         if known.is_degree:
             self._degrees.append(known.stem)
         elif self._previous in ("more", "less") and known.stem in _DEAR:
-            self._degrees[-1] = _DEARER if self._previous == "more" else _CHEAPER
+            self._degrees[-1:] = [_DEARER if self._previous == "more" else _CHEAPER]
         if known.bare:
             self._bared.append(known.bare)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise, product
 
 from cachesvc.core.gates.gate import Gate, Veto
-from cachesvc.core.gates.meaning.adding import added
+from cachesvc.core.gates.meaning.adding import LIGHT, added
 from cachesvc.core.gates.meaning.kinds import SAME_NAMES
 from cachesvc.core.gates.meaning.lexemes import opposites_of
 from cachesvc.core.gates.meaning.naming import is_derived, same_name
@@ -52,6 +52,7 @@ _MAX_UNMATCHED = 8
 _NOT = frozenset(("not",))
 _ONLY = frozenset(("only",))
 _FREE = stem("free")
+_RID = stem("rid")
 _RIDDING = frozenset(
     map(stem, "eliminate remove kill delete clear clean cure erase lose reduce stop prevent treat".split())
 )
@@ -74,7 +75,9 @@ def negation(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     for denied, plain in ((ours, theirs), (theirs, ours)):
         contradicted = (denied.denied - plain.denied) & plain.stems
-        if contradicted and not _are_free_of(contradicted, plain) and not _rids(denied, plain):
+        if contradicted and not (
+            _are_free_of(contradicted, denied, plain) or _rids_of(contradicted, denied, plain)
+        ):
             word = min(contradicted)
             sides = (f"not {word}", word)
             return Veto(Gate.NEGATION, *(sides if denied is ours else reversed(sides)))
@@ -96,16 +99,27 @@ def _deny_alike(ours: Meaning, theirs: Meaning) -> bool:
     )
 
 
-def _are_free_of(words: frozenset[str], text: Meaning) -> bool:
-    """It denies them too: "nut-free", "sugar free"."""
-    if "free" not in text.function:
+def _are_free_of(words: frozenset[str], denying: Meaning, plain: Meaning) -> bool:
+    """The plain text denies them too: "nut-free", "sugar free"; in the other nothing is free but of them."""
+    if "free" not in plain.function:
         return False
-    return words <= {word for word, following in pairwise(text.order) if following == _FREE}
+    following = zip(denying.order, (*denying.places[1:], ("", False)), strict=False)
+    if any(word == _FREE and gap != "of" for word, (gap, _) in following):
+        return False
+    return words <= {word for word, after in pairwise(plain.order) if after == _FREE}
 
 
-def _rids(denying: Meaning, plain: Meaning) -> bool:
-    """It denies by "get rid of ants" what is "kill ants" in the other."""
-    return "rid" in denying.stems and not plain.stems.isdisjoint(_RIDDING)
+def _rids_of(words: frozenset[str], denying: Meaning, plain: Meaning) -> bool:
+    """All that one denies is what it gets rid of, and the other does away with the same: "get rid of ants", "kill ants"."""
+    if "rid" not in denying.stems or denying.negations or denying.soft_negations != 1 or plain.denied:
+        return False
+    rid = {after for word, after in pairwise(denying.order) if word == _RID}
+    gone = {after for word, after in pairwise(plain.order) if word in _RIDDING}
+    return (
+        words == rid <= gone
+        and denying.stems - plain.stems - LIGHT == {_RID}
+        and plain.stems - denying.stems - LIGHT <= _RIDDING
+    )
 
 
 def antonym(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -150,9 +164,8 @@ def comparison(ours: Meaning, theirs: Meaning) -> Veto | None:
     if ours.degrees != theirs.degrees:
         left, right = ours.degrees - theirs.degrees, theirs.degrees - ours.degrees
         for word, other in product(sorted(left), sorted(right)):
-            if other in OPPOSED_DEGREES[word]:
-                is_same = are_turned_about(ours, theirs)
-                return None if is_same else Veto(Gate.COMPARISON, word, other)
+            if other in OPPOSED_DEGREES[word] and not are_turned_about(ours, theirs, word, other):
+                return Veto(Gate.COMPARISON, word, other)
     return None
 
 

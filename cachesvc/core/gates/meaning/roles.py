@@ -1,10 +1,10 @@
 """Whether the same words stand in other roles: who does it and to whom, from where and to where."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 
 from cachesvc.core.gates.gate import Gate, Veto
-from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS
+from cachesvc.core.gates.meaning.opposites import OPPOSED_DEGREES, OPPOSED_WORDS, OPPOSITES
 from cachesvc.core.gates.meaning.reading import Meaning, Question
 from cachesvc.core.gates.meaning.stems import stem
 
@@ -19,8 +19,14 @@ _JOURNEYS = frozenset(stem(word) for word in "flight fare ticket train bus ferry
 _LONGEST_NAME = 3
 _LONGEST_RUN = 24
 _CLAUSE = 3
-_CONVERSE = {"than": "than", "before": "after", "after": "before"}
-"""What stands between two when they have changed places and the words are the opposite ones."""
+CONVERSE = {"before": "after", "after": "before"}
+"""What stands between two when they have changed places and all is as it was."""
+_WRITTEN = {stem(word): word for word in CONVERSE}
+_BESIDE_THAN = 2
+_TURNING = frozenset(chain.from_iterable(OPPOSED_WORDS)) | frozenset(
+    "can could may might must shall should will would".split()
+)
+"""Small words that are not to differ besides."""
 _MAX_REPLACED = 2
 _PERSONS = (("i", "me"), ("we", "us"), ("he", "him"), ("she", "her"), ("they", "them"))
 _YOU_OR_I = {frozenset(("i", "your")), frozenset(("you", "my"))}
@@ -57,12 +63,38 @@ def role(ours: Meaning, theirs: Meaning) -> Veto | None:
     )
 
 
-def are_turned_about(ours: Meaning, theirs: Meaning) -> bool:
-    """What is said of one to the other is said of the other to the one: "A before B", "B after A", by opposite words."""
-    for before, kind, after in ours.relations:
-        if kind in _CONVERSE and (after, _CONVERSE[kind], before) in theirs.relations:
-            return True
-    return False
+def are_turned_about(ours: Meaning, theirs: Meaning, word: str, other: str) -> bool:
+    """These opposites say the same of two that have changed places: "A before B", "B after A"; and all else stands.
+
+    So do two degrees, each the only one of its text and beside its "than": "A smaller than B", "B bigger than A".
+    """
+    word, other = _WRITTEN.get(word, word), _WRITTEN.get(other, other)
+    kind = word if word in CONVERSE else "than"
+    converse = CONVERSE.get(kind, kind)
+    if (ours.negations, ours.soft_negations) != (theirs.negations, theirs.soft_negations):
+        return False
+    if not (ours.function ^ theirs.function) & _TURNING <= {word, other}:
+        return False
+    if not any(
+        (after, converse, before) in theirs.relations for before, of, after in ours.relations if of == kind
+    ):
+        return False
+    left, right = _beside(ours, kind), _beside(theirs, converse)
+    if kind != "than":
+        return left is not None and right is not None and ours.stems == theirs.stems
+    return (
+        left is not None
+        and right is not None
+        and len(ours.degrees) == len(theirs.degrees) == 1
+        and left.issuperset(ours.stems - theirs.stems)
+        and right.issuperset(theirs.stems - ours.stems)
+    )
+
+
+def _beside(text: Meaning, word: str) -> frozenset[str] | None:
+    """What stands right before a small word that is there once, "more" with its adjective."""
+    places = [place for place, (gap, _) in enumerate(text.places) if gap == word]
+    return frozenset(text.order[max(0, places[0] - _BESIDE_THAN) : places[0]]) if len(places) == 1 else None
 
 
 def _turned(ours: Meaning, theirs: Meaning) -> Veto | None:
@@ -206,8 +238,6 @@ def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     mine, yours = ours.places[first:end], theirs.places[first:end]
     a, b = a[first:end], b[first:end]
-    if not any(gap for gap, _ in mine):
-        return None
     for size, other in product(range(1, _LONGEST_NAME + 1), repeat=2):
         begins, moved = len(a) - other, len(a) - size
         if (
@@ -230,9 +260,12 @@ def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
 def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
     """The same small words at the same places, and the others have changed theirs: "can A sue the friend of B".
 
-    Not so in a list, nor where one part has moved past the other ("delete it permanently", "permanently delete it").
+    Not so in a list, nor where one part has moved past the other ("delete it permanently", "permanently delete it"),
+    nor where there are catchwords alone ("sort list python").
     """
     if ours.places != theirs.places or ours.is_symmetric or theirs.is_symmetric:
+        return None
+    if _are_catchwords(ours) and _are_catchwords(theirs):
         return None
     differing = [place for place, (a, b) in enumerate(zip(ours.order, theirs.order, strict=True)) if a != b]
     first, end = differing[0], differing[-1] + 1
@@ -248,6 +281,13 @@ def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
     return None if is_list or has_moved_past else Veto(Gate.ROLE, " ".join(mine), " ".join(yours))
 
 
+def _are_catchwords(text: Meaning) -> bool:
+    """No small word says how they belong together, and no two of them are names, whose order may."""
+    return len(text.function) == len(text.stems) == len(text.order) and (
+        len(text.names.union(name for _, name in text.kinds)) <= 1
+    )
+
+
 def _equated(ours: Meaning, theirs: Meaning) -> Veto | None:
     """One is said to be the other: "is a square a rectangle", "is a rectangle a square"."""
     if len(ours.order) == 2 and ours.questions == theirs.questions and ours.places == theirs.places:
@@ -257,9 +297,19 @@ def _equated(ours: Meaning, theirs: Meaning) -> Veto | None:
             and second == ("", False)
             and ours.question is Question.YES_NO
             and _SPOKEN_OF.isdisjoint(ours.function | theirs.function)
+            and not _is_quality(ours)
         ):
             return Veto(Gate.ROLE, " ".join(ours.order), " ".join(theirs.order))
     return None
+
+
+def _is_quality(text: Meaning) -> bool:
+    """One of two words is what the other is like, since it has an opposite and no article: "is tea healthy"."""
+    return (
+        "is" in text.function
+        and len(text.function) == 1 + len(text.order)
+        and (len([word for word in text.order if word in OPPOSITES]) == 1)
+    )
 
 
 def _replaced(ours: Meaning, theirs: Meaning) -> Veto | None:

@@ -5,7 +5,7 @@ from itertools import product
 from cachesvc.core.gates.gate import Gate, Veto
 from cachesvc.core.gates.meaning.opposites import OPPOSED_WORDS
 from cachesvc.core.gates.meaning.reading import Meaning, Question
-from cachesvc.core.gates.meaning.roles import are_turned_about
+from cachesvc.core.gates.meaning.roles import CONVERSE, are_turned_about
 from cachesvc.core.gates.meaning.stems import stem
 
 _OPPOSED_MODALS = frozenset(
@@ -25,8 +25,7 @@ _STANCES = frozenset(map(stem, "argument argue case reason evidence vote speak p
 _OF_THEM = frozenset(("of", "if"))
 """With these, and where yes or no is asked, any is one and all is each: "any of them", "if all fail"."""
 _TENSES = frozenset(
-    frozenset(pair)
-    for pair in (("is", "was"), ("are", "were"), ("is", "will"), ("was", "will"), ("'s", "was"))
+    frozenset(pair) for pair in (("is", "was"), ("are", "were"), ("is", "will"), ("was", "will"))
 )
 _OFFICES = frozenset(
     stem(word)
@@ -50,8 +49,10 @@ def small_words(ours: Meaning, theirs: Meaning) -> Veto | None:
     if not 0 < len(yours) <= _MAX_REPLACED:
         return None
     for word, other in product(sorted(mine), sorted(yours)):
-        if _are_opposed(frozenset((word, other)), ours, theirs) and not are_turned_about(ours, theirs):
-            return Veto(Gate.ANTONYM, word, other)
+        if _are_opposed(frozenset((word, other)), ours, theirs):
+            is_same = CONVERSE.get(word) == other and are_turned_about(ours, theirs, word, other)
+            if not is_same:
+                return Veto(Gate.ANTONYM, word, other)
     return None
 
 
