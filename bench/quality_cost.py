@@ -12,7 +12,7 @@ import numpy as np
 
 from bench import labelled
 from cachesvc.core.deciding import Beside, Known, Terms, decide
-from cachesvc.core.gates import Analysis, analyse
+from cachesvc.core.gates import Analysis
 from cachesvc.core.policy import Policy
 from cachesvc.core.ports import Embedder
 from cachesvc.core.types import Candidate, Entry, Identity
@@ -43,7 +43,10 @@ def cost_us(embedder: Embedder, files: Sequence[Path], policy: Policy) -> list[f
             scores[n] = -1.0
             near = np.argsort(-scores, kind="stable")[:COUNT].tolist()
             asked.append(
-                (texts[n], [Option(entry_of(m, texts[m]), _known(texts[m]), float(scores[m])) for m in near])
+                (
+                    texts[n],
+                    [Option(entry_of(m, texts[m]), labelled.known(texts[m]), float(scores[m])) for m in near],
+                )
             )
     return [_median_us(asked, lax) for _ in range(_ROUNDS if asked else 0)]
 
@@ -66,13 +69,6 @@ def _median_us(asked: Sequence[tuple[str, list[Option]]], policy: Policy) -> flo
 
 
 _TERMS = Terms(0, None, {})
-
-
-def _known(text: str) -> Analysis:
-    """As lookups before left it: all that gates ask for was asked for."""
-    analysis = analyse(text)
-    _ = analysis.meaning
-    return analysis
 
 
 def _kept(kept: Mapping[int, Analysis], entry: Entry) -> Analysis:

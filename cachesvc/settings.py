@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from cachesvc.core.errors import CacheError, Kind, Violation
-from cachesvc.core.policy import PolicyBook
+from cachesvc.core.policy import DEFAULT, PolicyBook
 from cachesvc.settings_policy import PolicySettings, TrustSettings, VerifierSettings
 from cachesvc.settings_sections import (
     AdminSettings,
@@ -93,12 +93,12 @@ class Settings(BaseSettings):
         policies = values.get("policy") if isinstance(values, dict) else None
         if not isinstance(policies, dict):
             return values
-        default = policies.get("default", {})
+        default = policies.get(DEFAULT, {})
         if not isinstance(default, dict):
             return values
         inherited = {
             name: {**default, **policy} if isinstance(policy, dict) else policy
-            for name, policy in {"default": {}, **policies}.items()
+            for name, policy in {DEFAULT: {}, **policies}.items()
         }
         return {**values, "policy": inherited}
 
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     def policy_book(self) -> PolicyBook:
         """The policies as the engine takes them."""
         by_name = {name: policy.policy() for name, policy in self.policy.items()}
-        default = by_name.pop("default", PolicySettings().policy())
+        default = by_name.pop(DEFAULT, PolicySettings().policy())
         return PolicyBook(default, by_name)
 
     def redacted(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cachesvc.core.policy import Mode, Policy, PolicyBook
+from cachesvc.core.policy import DEFAULT, Mode, Policy, PolicyBook
 from cachesvc.core.types import Outcome
 from cachesvc.evaluation.data import Stream
 from cachesvc.evaluation.serving import Served, Shop
@@ -151,7 +151,7 @@ def replay_log(lines: Iterable[Mapping[str, Any]], books: tuple[PolicyBook, Poli
         if outcome is None:
             continue
         replayed.request_count += 1
-        namespace = str(line.get("namespace") or "default")
+        namespace = str(line.get("namespace") or DEFAULT)
         policies = books[0].of(namespace), books[1].of(namespace)
         will, why = _outlook(outcome, line, *policies)
         if why:

@@ -4,6 +4,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 
+from cachesvc.core.policy import DEFAULT
 from cachesvc.evaluation.show import percent
 from cachesvc.evaluation.tune import Tuned, least_labels
 
@@ -16,7 +17,7 @@ def section(tuned: Tuned, namespace: str, labels: str) -> str:
     lines += _evidence(tuned)
     if tuned.threshold is None:
         return _comments(lines)
-    name = "default" if namespace == "default" else json.dumps(namespace)
+    name = DEFAULT if namespace == DEFAULT else json.dumps(namespace)
     body = [f"[policy.{name}]", f"min_score = {tuned.threshold:g}"]
     if tuned.dropped:
         lines.append(
@@ -25,7 +26,7 @@ def section(tuned: Tuned, namespace: str, labels: str) -> str:
         )
         listed = ", ".join(f'"{label}"' for label in sorted(gate.label for gate in tuned.gates))
         body.append(f"gates = [{listed}]")
-    if namespace == "default":
+    if namespace == DEFAULT:
         lines.append("It counts for every namespace that has no policy of its own.")
     tail = _comments(["From here on by the namespace's own labels, min_score until there are enough:"])
     return f"{_comments(lines)}{chr(10).join(body)}\n{tail}# max_error_rate = {tuned.max_error_rate:g}\n"

@@ -221,10 +221,8 @@ class Scan(Moments, Amounts):
                 return self.add(NUMBER, years[1], end + 1, end + 2)
         if atom.text.count("/") == 0 and "/" in number.written and self.at(place - 1).text in _BEFORE_DAY:
             return self.add(DATE, number.written, place, end)
-        if (following.glued or following.text == "k") and following.text in (
-            SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES
-        ):
-            scale = (SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES)[following.text]
+        scale = (SUFFIX_SCALES if money else PLAIN_SUFFIX_SCALES).get(following.text)
+        if scale is not None and (following.glued or following.text == "k"):
             self._share_scale(start, value, scale)
             value, end = value * scale, end + 1
         if self._is_negative(start):

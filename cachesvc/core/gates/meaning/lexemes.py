@@ -21,6 +21,7 @@ _SPLIT = re.compile(r"[-/_.:@]+")
 _WHOLE = {
     "non-stop": "nonstop",
     "round-trip": "roundtrip",
+    "who's": "who-is",
     "can't": "cannot",
     "won't": "cannot",
     "u.s": "usa",
@@ -150,6 +151,7 @@ def written(words: Sequence[str]) -> list[Written]:
 
 def _written(word: str) -> Written:
     folded = _WHOLE.get(word) or word.casefold().replace("’", "'")
+    folded = _WHOLE.get(folded, folded)
     if not folded[:1].isalnum():
         return Written(folded, ())
     is_capital = word[0].isupper() and word != "I"
@@ -162,12 +164,6 @@ _written_kept = lru_cache(KEPT_WORDS)(_written)
 
 def _parts(folded: str) -> Iterator[str]:
     """What is written in one: "don't" and "who's" are two words, "non-stop" one, "and/or" two; "card's" is "card"."""
-    if folded in _WHOLE:
-        yield _WHOLE[folded]
-        return
-    if folded == "who's":
-        yield from ("who", "is")
-        return
     for part in _SPLIT.split(folded):
         if part.endswith("n't"):
             yield from (part[:-3], "n't") if len(part) > 3 else (part,)

@@ -195,7 +195,7 @@ def _exchange(ours: Meaning, theirs: Meaning) -> Veto | None:
 
 def _exchanged(a: Sequence[str], b: Sequence[str]) -> tuple[int, int, int]:
     """Where two runs of words stand that have changed places, and how many words each has; 0 when that is not all."""
-    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
+    differing = _differing(a, b)
     size = len(differing) // 2
     if len(differing) % 2 or not 0 < size <= _LONGEST_NAME:
         return 0, 0, 0
@@ -203,6 +203,11 @@ def _exchanged(a: Sequence[str], b: Sequence[str]) -> tuple[int, int, int]:
     one, other = slice(first, first + size), slice(second, second + size)
     is_whole = differing == [*range(first, first + size), *range(second, second + size)]
     return (first, second, size) if is_whole and a[one] == b[other] and b[one] == a[other] else (0, 0, 0)
+
+
+def _differing(a: Sequence[str], b: Sequence[str]) -> list[int]:
+    """The places at which two rows of as many words have not the same one."""
+    return [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
 
 
 def _is_done_to(ours: Meaning, theirs: Meaning, second: int) -> bool:
@@ -232,7 +237,7 @@ def _exchange_of_lengths(ours: Meaning, theirs: Meaning) -> Veto | None:
     The small words before them and between them have stayed.
     """
     a, b = ours.order, theirs.order
-    differing = [place for place, (one, other) in enumerate(zip(a, b, strict=True)) if one != other]
+    differing = _differing(a, b)
     first, end = differing[0], differing[-1] + 1
     if end - first > _LONGEST_RUN or ours.is_symmetric or theirs.is_symmetric:
         return None
@@ -267,7 +272,7 @@ def _permuted(ours: Meaning, theirs: Meaning) -> Veto | None:
         return None
     if _are_catchwords(ours) and _are_catchwords(theirs):
         return None
-    differing = [place for place, (a, b) in enumerate(zip(ours.order, theirs.order, strict=True)) if a != b]
+    differing = _differing(ours.order, theirs.order)
     first, end = differing[0], differing[-1] + 1
     mine, yours = ours.order[first:end], theirs.order[first:end]
     if len(mine) > _LONGEST_RUN or sorted(mine) != sorted(yours):
@@ -315,11 +320,9 @@ def _is_quality(text: Meaning) -> bool:
 def _replaced(ours: Meaning, theirs: Meaning) -> Veto | None:
     """One word differs, and is elsewhere in the other: "Ajax plays Porto, does Ajax win", "…, does Porto win"."""
     if ours.places == theirs.places:
-        differing = [
-            (one, other) for one, other in zip(ours.order, theirs.order, strict=True) if one != other
-        ]
+        differing = _differing(ours.order, theirs.order)
         if len(differing) == 1:
-            return Veto(Gate.ROLE, *differing[0])
+            return Veto(Gate.ROLE, ours.order[differing[0]], theirs.order[differing[0]])
     return None
 
 
@@ -327,8 +330,8 @@ def _interchanged(ours: Meaning, theirs: Meaning) -> Veto | None:
     """Two words stand for each other throughout: "A sued B as B did not pay"."""
     if ours.places != theirs.places or ours.is_symmetric or theirs.is_symmetric:
         return None
-    differing = [(one, other) for one, other in zip(ours.order, theirs.order, strict=True) if one != other]
-    pairs = set(differing)
+    differing = _differing(ours.order, theirs.order)
+    pairs = {(ours.order[place], theirs.order[place]) for place in differing}
     if len(differing) > len(pairs) == 2 and pairs == {(other, one) for one, other in pairs}:
         return Veto(Gate.ROLE, *max(pairs))
     return None
